@@ -1,0 +1,48 @@
+// Every failure code of Culvert. docs/ERRORS.md explains each; a test holds the two lists equal.
+
+export const ERROR_CODES = [
+  // Configuration and the command line
+  'CONFIG_INVALID',
+  'PORT_IN_USE',
+  'TOOL_MISSING',
+  'KERNEL_FEATURE_MISSING',
+  'MANIFEST_INVALID',
+  // System calls
+  'SYSCALL_FAILED',
+  'NETNS_GONE',
+  // Identity and TLS
+  'IDENTITY_UNAVAILABLE',
+  'CERTIFICATE_INVALID',
+  'PEER_IDENTITY_MISMATCH',
+  'TLS_HANDSHAKE_FAILED',
+  // HBONE
+  'HBONE_REFUSED',
+  'HBONE_PROTOCOL',
+  'HBONE_DRAINING',
+  'HBONE_PEER_SILENT',
+  // The data path
+  'CONNECT_FAILED',
+  'CONNECT_TIMEOUT',
+  'POLICY_DENIED',
+  'POLICY_CHANGED',
+  'NO_ROUTE',
+  'WORKLOAD_UNKNOWN',
+  'DRAINED',
+  // Control plane seams
+  'GRPC_STATUS',
+  'XDS_PROTOCOL',
+  'XDS_RESOURCE_REJECTED',
+  'ZDS_PROTOCOL',
+  'CA_REFUSED',
+  // Kubernetes API
+  'API_UNREACHABLE',
+  'API_STATUS',
+  // CNI
+  'RULES_FAILED',
+  'CNI_REFUSED',
+  // Local mode
+  'LOCAL_MACHINE_FAILED',
+  'LOCAL_IMAGE_UNKNOWN',
+] as const;
+
+export type ErrorCode = (typeof ERROR_CODES)[number];

@@ -1,0 +1,392 @@
+// Typed views of the Kubernetes objects that Culvert reads and writes: the fields in use, nothing more.
+// Field names and meanings are Kubernetes' own API.
+
+export interface ObjectMeta {
+  name: string;
+  namespace?: string;
+  generateName?: string;
+  uid?: string;
+  resourceVersion?: string;
+  generation?: number;
+  creationTimestamp?: string;
+  deletionTimestamp?: string;
+  deletionGracePeriodSeconds?: number;
+  labels?: Record<string, string>;
+  annotations?: Record<string, string>;
+  ownerReferences?: OwnerReference[];
+  finalizers?: string[];
+}
+
+export interface OwnerReference {
+  apiVersion: string;
+  kind: string;
+  name: string;
+  uid: string;
+  controller?: boolean;
+  blockOwnerDeletion?: boolean;
+}
+
+export interface KubeObject {
+  apiVersion: string;
+  kind: string;
+  metadata: ObjectMeta;
+}
+
+/** Where a kind lives in the API: `/api/v1/…` for the empty group, `/apis/GROUP/VERSION/…` otherwise. */
+export interface Resource<T extends KubeObject = KubeObject> {
+  readonly group: string;
+  readonly version: string;
+  /** Plural, lower case: `pods`. */
+  readonly plural: string;
+  readonly kind: string;
+  readonly namespaced: boolean;
+  /** Carries the object type only; never set. */
+  readonly __object?: T;
+}
+
+const core = <T extends KubeObject>(plural: string, kind: string, namespaced = true): Resource<T> => ({
+  group: '',
+  version: 'v1',
+  plural,
+  kind,
+  namespaced,
+});
+const grouped = <T extends KubeObject>(
+  group: string,
+  version: string,
+  plural: string,
+  kind: string,
+  namespaced = true,
+): Resource<T> => ({ group, version, plural, kind, namespaced });
+
+export const NAMESPACES = core<Namespace>('namespaces', 'Namespace', false);
+export const NODES = core<Node>('nodes', 'Node', false);
+export const PODS = core<Pod>('pods', 'Pod');
+export const SERVICES = core<Service>('services', 'Service');
+export const SERVICE_ACCOUNTS = core<KubeObject>('serviceaccounts', 'ServiceAccount');
+export const CONFIG_MAPS = core<ConfigMap>('configmaps', 'ConfigMap');
+export const SECRETS = core<Secret>('secrets', 'Secret');
+export const EVENTS = core<KubeObject>('events', 'Event');
+export const DEPLOYMENTS = grouped<Deployment>('apps', 'v1', 'deployments', 'Deployment');
+export const REPLICA_SETS = grouped<ReplicaSet>('apps', 'v1', 'replicasets', 'ReplicaSet');
+export const DAEMON_SETS = grouped<DaemonSet>('apps', 'v1', 'daemonsets', 'DaemonSet');
+export const ENDPOINT_SLICES = grouped<EndpointSlice>(
+  'discovery.k8s.io',
+  'v1',
+  'endpointslices',
+  'EndpointSlice',
+);
+export const LEASES = grouped<KubeObject>('coordination.k8s.io', 'v1', 'leases', 'Lease');
+export const AUTHORIZATION_POLICIES = grouped<AuthorizationPolicy>(
+  'security.istio.io',
+  'v1',
+  'authorizationpolicies',
+  'AuthorizationPolicy',
+);
+export const PEER_AUTHENTICATIONS = grouped<PeerAuthentication>(
+  'security.istio.io',
+  'v1',
+  'peerauthentications',
+  'PeerAuthentication',
+);
+
+export interface LabelSelector {
+  matchLabels?: Record<string, string>;
+  matchExpressions?: {
+    key: string;
+    operator: 'In' | 'NotIn' | 'Exists' | 'DoesNotExist';
+    values?: string[];
+  }[];
+}
+
+export interface Namespace extends KubeObject {
+  spec?: { finalizers?: string[] };
+  status?: { phase?: 'Active' | 'Terminating' };
+}
+
+export interface Node extends KubeObject {
+  spec?: {
+    podCIDR?: string;
+    podCIDRs?: string[];
+    unschedulable?: boolean;
+    taints?: { key: string; value?: string; effect: string }[];
+  };
+  status?: {
+    addresses?: { type: string; address: string }[];
+    conditions?: Condition[];
+    capacity?: Record<string, string>;
+    nodeInfo?: Record<string, string>;
+  };
+}
+
+export interface Condition {
+  type: string;
+  status: 'True' | 'False' | 'Unknown';
+  reason?: string;
+  message?: string;
+  lastTransitionTime?: string;
+  lastHeartbeatTime?: string;
+}
+
+export interface EnvVar {
+  name: string;
+  value?: string;
+  valueFrom?: {
+    fieldRef?: { fieldPath: string };
+    configMapKeyRef?: { name: string; key: string; optional?: boolean };
+    secretKeyRef?: { name: string; key: string; optional?: boolean };
+    resourceFieldRef?: { resource: string };
+  };
+}
+
+export interface Probe {
+  httpGet?: { path?: string; port: number | string; host?: string; scheme?: 'HTTP' | 'HTTPS' };
+  tcpSocket?: { port: number | string };
+  exec?: { command: string[] };
+  initialDelaySeconds?: number;
+  periodSeconds?: number;
+  timeoutSeconds?: number;
+  successThreshold?: number;
+  failureThreshold?: number;
+}
+
+export interface Container {
+  name: string;
+  image: string;
+  command?: string[];
+  args?: string[];
+  workingDir?: string;
+  env?: EnvVar[];
+  envFrom?: {
+    prefix?: string;
+    configMapRef?: { name: string; optional?: boolean };
+    secretRef?: { name: string; optional?: boolean };
+  }[];
+  ports?: { name?: string; containerPort: number; protocol?: string }[];
+  volumeMounts?: {
+    name: string;
+    mountPath: string;
+    subPath?: string;
+    readOnly?: boolean;
+    mountPropagation?: string;
+  }[];
+  readinessProbe?: Probe;
+  livenessProbe?: Probe;
+  startupProbe?: Probe;
+  securityContext?: Record<string, unknown>;
+  resources?: Record<string, unknown>;
+}
+
+export interface Volume {
+  name: string;
+  emptyDir?: Record<string, unknown>;
+  hostPath?: { path: string; type?: string };
+  configMap?: { name: string; optional?: boolean; items?: { key: string; path: string }[] };
+  secret?: { secretName: string; optional?: boolean; items?: { key: string; path: string }[] };
+  projected?: {
+    sources: {
+      serviceAccountToken?: { path: string; audience?: string; expirationSeconds?: number };
+      configMap?: { name: string; optional?: boolean; items?: { key: string; path: string }[] };
+      secret?: { name: string; optional?: boolean; items?: { key: string; path: string }[] };
+      downwardAPI?: { items: { path: string; fieldRef: { fieldPath: string } }[] };
+    }[];
+  };
+}
+
+export interface PodSpec {
+  containers: Container[];
+  initContainers?: Container[];
+  volumes?: Volume[];
+  nodeName?: string;
+  nodeSelector?: Record<string, string>;
+  serviceAccountName?: string;
+  automountServiceAccountToken?: boolean;
+  hostNetwork?: boolean;
+  hostname?: string;
+  subdomain?: string;
+  restartPolicy?: 'Always' | 'OnFailure' | 'Never';
+  terminationGracePeriodSeconds?: number;
+  dnsPolicy?: string;
+  tolerations?: Record<string, unknown>[];
+}
+
+export interface ContainerStatus {
+  name: string;
+  image: string;
+  ready: boolean;
+  started?: boolean;
+  restartCount: number;
+  containerID?: string;
+  state?: ContainerState;
+  lastState?: ContainerState;
+}
+
+export interface ContainerState {
+  waiting?: { reason: string; message?: string };
+  running?: { startedAt: string };
+  terminated?: {
+    exitCode: number;
+    reason?: string;
+    signal?: number;
+    startedAt?: string;
+    finishedAt?: string;
+  };
+}
+
+export interface Pod extends KubeObject {
+  spec: PodSpec;
+  status?: {
+    phase?: 'Pending' | 'Running' | 'Succeeded' | 'Failed' | 'Unknown';
+    podIP?: string;
+    podIPs?: { ip: string }[];
+    hostIP?: string;
+    hostIPs?: { ip: string }[];
+    startTime?: string;
+    conditions?: Condition[];
+    containerStatuses?: ContainerStatus[];
+    reason?: string;
+    message?: string;
+  };
+}
+
+export interface PodTemplate {
+  metadata?: Partial<ObjectMeta>;
+  spec: PodSpec;
+}
+
+export interface Deployment extends KubeObject {
+  spec: {
+    replicas?: number;
+    selector: LabelSelector;
+    template: PodTemplate;
+    strategy?: {
+      type?: 'RollingUpdate' | 'Recreate';
+      rollingUpdate?: { maxSurge?: number | string; maxUnavailable?: number | string };
+    };
+  };
+  status?: Record<string, unknown>;
+}
+
+export interface ReplicaSet extends KubeObject {
+  spec: { replicas?: number; selector: LabelSelector; template: PodTemplate };
+  status?: {
+    replicas?: number;
+    readyReplicas?: number;
+    availableReplicas?: number;
+    observedGeneration?: number;
+  };
+}
+
+export interface DaemonSet extends KubeObject {
+  spec: { selector: LabelSelector; template: PodTemplate; updateStrategy?: Record<string, unknown> };
+  status?: Record<string, unknown>;
+}
+
+export interface ServicePort {
+  name?: string;
+  protocol?: string;
+  port: number;
+  targetPort?: number | string;
+  nodePort?: number;
+  appProtocol?: string;
+}
+
+export interface Service extends KubeObject {
+  spec: {
+    type?: 'ClusterIP' | 'NodePort' | 'LoadBalancer' | 'ExternalName';
+    clusterIP?: string;
+    clusterIPs?: string[];
+    ipFamilies?: string[];
+    ports?: ServicePort[];
+    selector?: Record<string, string>;
+    externalName?: string;
+    publishNotReadyAddresses?: boolean;
+    sessionAffinity?: string;
+    internalTrafficPolicy?: string;
+    trafficDistribution?: string;
+  };
+  status?: Record<string, unknown>;
+}
+
+export interface EndpointSlice extends KubeObject {
+  addressType: 'IPv4' | 'IPv6' | 'FQDN';
+  endpoints: {
+    addresses: string[];
+    conditions?: { ready?: boolean; serving?: boolean; terminating?: boolean };
+    targetRef?: { kind: string; name: string; namespace: string; uid?: string };
+    nodeName?: string;
+    hostname?: string;
+  }[];
+  ports?: { name?: string; port?: number; protocol?: string; appProtocol?: string }[];
+}
+
+export interface ConfigMap extends KubeObject {
+  data?: Record<string, string>;
+}
+
+export interface Secret extends KubeObject {
+  /** Base64 values. */
+  data?: Record<string, string>;
+  stringData?: Record<string, string>;
+  type?: string;
+}
+
+export interface AuthorizationPolicySource {
+  principals?: string[];
+  notPrincipals?: string[];
+  requestPrincipals?: string[];
+  notRequestPrincipals?: string[];
+  namespaces?: string[];
+  notNamespaces?: string[];
+  serviceAccounts?: string[];
+  notServiceAccounts?: string[];
+  ipBlocks?: string[];
+  notIpBlocks?: string[];
+  remoteIpBlocks?: string[];
+  notRemoteIpBlocks?: string[];
+}
+
+export interface AuthorizationPolicyOperation {
+  hosts?: string[];
+  notHosts?: string[];
+  ports?: string[];
+  notPorts?: string[];
+  methods?: string[];
+  notMethods?: string[];
+  paths?: string[];
+  notPaths?: string[];
+}
+
+export interface PolicyTargetRef {
+  group?: string;
+  kind: string;
+  name: string;
+  namespace?: string;
+}
+
+export interface AuthorizationPolicy extends KubeObject {
+  spec?: {
+    selector?: LabelSelector;
+    targetRef?: PolicyTargetRef;
+    targetRefs?: PolicyTargetRef[];
+    action?: 'ALLOW' | 'DENY' | 'AUDIT' | 'CUSTOM';
+    rules?: {
+      from?: { source?: AuthorizationPolicySource }[];
+      to?: { operation?: AuthorizationPolicyOperation }[];
+      when?: { key: string; values?: string[]; notValues?: string[] }[];
+    }[];
+    provider?: { name: string };
+  };
+  status?: Record<string, unknown>;
+}
+
+export type MutualTlsMode = 'UNSET' | 'DISABLE' | 'PERMISSIVE' | 'STRICT';
+
+export interface PeerAuthentication extends KubeObject {
+  spec?: {
+    selector?: LabelSelector;
+    mtls?: { mode?: MutualTlsMode };
+    portLevelMtls?: Record<string, { mode?: MutualTlsMode }>;
+  };
+  status?: Record<string, unknown>;
+}

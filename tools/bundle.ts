@@ -1,0 +1,76 @@
+// Bundles every program of bin/ and every sample service of examples/shop into dist/, one file each.
+// Several programs may start at once on a stale checkout: a lock file lets one of them build while the others wait.
+import {
+  closeSync,
+  existsSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  rmSync,
+  statSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs';
+import { join } from 'node:path';
+import { build } from 'esbuild';
+
+const root = join(import.meta.dirname, '..');
+const dist = join(root, 'dist');
+const lock = join(dist, 'building');
+const stamp = join(dist, 'built');
+const LOCK_STALE_MS = 60_000;
+
+function entryPoints(): string[] {
+  const programs = readdirSync(join(root, 'bin')).filter((name) => name.endsWith('.ts'));
+  const shop = join(root, 'examples/shop');
+  const services = existsSync(shop) ? readdirSync(shop).filter((name) => name.endsWith('.ts')) : [];
+  return [...programs.map((name) => join(root, 'bin', name)), ...services.map((name) => join(shop, name))];
+}
+
+/** Returns true when this process now owns the lock, false when another one finished the same work meanwhile. */
+async function acquireLock(): Promise<boolean> {
+  const startedAt = Date.now();
+  for (;;) {
+    try {
+      closeSync(openSync(lock, 'wx'));
+      return true;
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
+    }
+    const lockAge = Date.now() - (statSync(lock, { throwIfNoEntry: false })?.mtimeMs ?? Date.now());
+    if (lockAge > LOCK_STALE_MS) rmSync(lock, { force: true });
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    if ((statSync(stamp, { throwIfNoEntry: false })?.mtimeMs ?? 0) > startedAt) return false;
+  }
+}
+
+mkdirSync(dist, { recursive: true });
+if (await acquireLock()) {
+  try {
+    const startedAt = new Date();
+    await build({
+      entryPoints: entryPoints(),
+      outdir: dist,
+      entryNames: '[name]',
+      outExtension: { '.js': '.mjs' },
+      bundle: true,
+      platform: 'node',
+      format: 'esm',
+      target: 'node26',
+      minifySyntax: true,
+      minifyWhitespace: true,
+      keepNames: true,
+      sourcemap: 'linked',
+      sourcesContent: false,
+      // koffi loads a prebuilt native library that lies beside its own package.
+      external: ['koffi'],
+      logLevel: 'warning',
+      banner: { js: "import{createRequire as __cr}from'node:module';const require=__cr(import.meta.url);" },
+    });
+    // The stamp carries the time the build began: a source saved during the build counts as newer.
+    writeFileSync(stamp, `${startedAt.toISOString()}\n`);
+    utimesSync(stamp, startedAt, startedAt);
+  } finally {
+    rmSync(lock, { force: true });
+  }
+}

@@ -1,0 +1,29 @@
+#!/bin/sh
+# Lint, types and every test. `npm test` runs this after setup; `.ci/run` runs `npm test`.
+#   tools/test.sh [FILE…]   only these test files, without lint and types
+set -eu
+root=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd -P)
+cd "$root"
+PATH=$PATH:/usr/sbin:/sbin
+case $(uname -m) in x86_64) arch=x64 ;; *) arch=arm64 ;; esac
+node=$root/node_modules/node-linux-$arch/bin/node
+
+if [ $# -gt 0 ]; then
+  exec "$node" --test --test-timeout=300000 "$@"
+fi
+
+echo '--- lint'
+node_modules/.bin/biome check --error-on-warnings .
+echo '--- types'
+node_modules/.bin/tsc --noEmit
+# The netns and e2e rings run the programs as people do: from bundles.
+echo '--- bundles'
+"$node" tools/bundle.ts
+
+echo '--- unit and loopback tests'
+"$node" --test --test-timeout=120000 --test-concurrency=2 'src/**/*.test.ts' 'tools/**/*.test.ts' 'test/*.test.ts' 'test/loopback/*.test.ts'
+
+# One at a time: each owns ports and namespaces, and timing under a full machine tells nothing.
+echo '--- netns and e2e tests'
+[ "$(id -u)" = 0 ] || { echo 'test: the netns and e2e tests make network namespaces; run npm test as root' >&2; exit 1; }
+exec "$node" --test --test-timeout=400000 --test-concurrency=1 'test/netns/*.test.ts' 'test/e2e/*.test.ts'
