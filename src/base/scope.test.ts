@@ -1,0 +1,52 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { Scope } from './scope.ts';
+
+test('closes what it owns once, last registered first, children included', () => {
+  const order: string[] = [];
+  const root = new Scope('root');
+  root.onClose(() => order.push('first'));
+  const child = root.child('child');
+  child.onClose(() => order.push('child'));
+  root.onClose(() => order.push('last'));
+  root.close();
+  root.close();
+  assert.deepEqual(order, ['last', 'child', 'first']);
+  assert.equal(child.closed, true);
+});
+
+test('a closer registered after the end runs at once; a child cannot start', () => {
+  const scope = new Scope('over');
+  scope.close();
+  let ran = false;
+  scope.onClose(() => {
+    ran = true;
+  });
+  assert.equal(ran, true);
+  assert.throws(() => scope.child('late'), /over is closed; late cannot start/);
+});
+
+test('one failing closer does not stop the others', () => {
+  const scope = new Scope('failing');
+  let ran = false;
+  scope.onClose(() => {
+    ran = true;
+  });
+  scope.onClose(() => {
+    throw new Error('boom');
+  });
+  assert.throws(() => scope.close(), /boom/);
+  assert.equal(ran, true);
+});
+
+test('a child that closed by itself is forgotten by its parent', () => {
+  const parent = new Scope('parent');
+  let closes = 0;
+  const child = parent.child('child');
+  child.onClose(() => {
+    closes += 1;
+  });
+  child.close();
+  parent.close();
+  assert.equal(closes, 1);
+});

@@ -1,0 +1,226 @@
+// Starts the local mesh as a person does (`bin/culvert up`) in a state directory of its own, and gives tests and
+// benchmarks hands on it: the API client, kubectl, logs, processes. `stop` leaves nothing behind and says so if it does.
+
+import { type ChildProcess, execFile, spawn } from 'node:child_process';
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { createServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+import type { KubeClient } from '#k8s/client.ts';
+import { kubeconfigEndpoint } from '#k8s/config.ts';
+import { createRestClient } from '#k8s/rest-client.ts';
+
+export const projectDir = join(import.meta.dirname, '../..');
+const culvert = join(projectDir, 'bin/culvert');
+const run = promisify(execFile);
+
+export interface Mesh {
+  readonly client: KubeClient;
+  readonly kubeconfigPath: string;
+  /** The `culvert up` process. */
+  readonly up: ChildProcess;
+  /** Everything it has printed so far. */
+  screen(): string;
+  kubectl(...args: string[]): Promise<string>;
+  /** kubectl that reads a manifest from standard input. */
+  apply(manifest: string): Promise<string>;
+  /** Runs a command in a node's network namespace. */
+  inNode(node: string, ...command: string[]): Promise<string>;
+  spawnInNode(node: string, ...command: string[]): ChildProcess;
+  processes(): MeshProcess[];
+  /** The one process that runs a program, on a node if the program runs on each. */
+  pidOf(program: string, node?: string): number;
+  stop(): Promise<void>;
+}
+
+export interface MeshProcess {
+  readonly pid: number;
+  readonly parent: number;
+  readonly commandLine: string;
+  readonly environment: Readonly<Record<string, string>>;
+}
+
+export async function startMesh(
+  options: { readonly sample?: boolean; readonly readyLine?: RegExp } = {},
+): Promise<Mesh> {
+  const stateDir = mkdtempSync(join(tmpdir(), 'culvert-e2e-'));
+  const apiPort = await freePort();
+  const args = [
+    'up',
+    '--state-dir',
+    stateDir,
+    '--api-port',
+    String(apiPort),
+    ...(options.sample === false ? ['--no-sample'] : []),
+  ];
+  const up = spawn(culvert, args, { stdio: ['ignore', 'pipe', 'pipe'] });
+  let printed = '';
+  for (const stream of [up.stdout, up.stderr]) {
+    stream.setEncoding('utf8');
+    stream.on('data', (text: string) => {
+      printed += text;
+    });
+  }
+  const readyLine = options.readyLine ?? /Ctrl-C ends the mesh/;
+  try {
+    await until(
+      () => {
+        if (up.exitCode !== null || up.signalCode !== null)
+          throw new Error(`culvert up ended early:\n${printed}`);
+        return readyLine.test(printed);
+      },
+      'the mesh to come up',
+      90_000,
+    );
+  } catch (error) {
+    up.kill('SIGKILL');
+    rmSync(stateDir, { recursive: true, force: true });
+    throw new Error(`${(error as Error).message}\n--- printed so far:\n${printed}`);
+  }
+  const kubeconfigPath = join(stateDir, 'kubeconfig');
+  const client = createRestClient(kubeconfigEndpoint(readFileSync(kubeconfigPath, 'utf8')));
+  const environment = { ...process.env, KUBECONFIG: kubeconfigPath, HOME: stateDir };
+
+  const kubectl = async (...args: string[]): Promise<string> => {
+    try {
+      return (await run('kubectl', args, { env: environment, timeout: 60_000 })).stdout;
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code === 'ENOENT') {
+        throw new Error(
+          'kubectl is missing; `npm test` installs it (Debian: apt-get install kubernetes-client)',
+        );
+      }
+      throw error;
+    }
+  };
+
+  const mesh: Mesh = {
+    client,
+    kubeconfigPath,
+    up,
+    screen: () => printed,
+    kubectl,
+    apply: (manifest) => feed('kubectl', ['apply', '-f', '-'], manifest, environment),
+    inNode: async (node, ...command) =>
+      (
+        await run(culvert, ['node', 'exec', node, '--state-dir', stateDir, '--', ...command], {
+          timeout: 60_000,
+        })
+      ).stdout,
+    spawnInNode: (node, ...command) =>
+      spawn(culvert, ['node', 'exec', node, '--state-dir', stateDir, '--', ...command], {
+        stdio: ['ignore', 'pipe', 'pipe'],
+      }),
+    processes: () => descendants(up.pid as number),
+    pidOf(program, node) {
+      const matching = mesh
+        .processes()
+        .filter(
+          ({ commandLine, environment }) =>
+            programOf(commandLine) === program && (node === undefined || environment.NODE_NAME === node),
+        );
+      if (matching.length !== 1) {
+        throw new Error(
+          `expected one ${program}${node === undefined ? '' : ` on ${node}`}, found ${matching.length}`,
+        );
+      }
+      return (matching[0] as MeshProcess).pid;
+    },
+    async stop() {
+      const before = descendants(up.pid as number).map(({ pid }) => pid);
+      client.close();
+      up.kill('SIGINT');
+      await until(() => up.exitCode !== null || up.signalCode !== null, 'culvert up to end', 30_000);
+      await until(() => before.every((pid) => !isAlive(pid)), 'every process of the mesh to end', 10_000);
+      rmSync(stateDir, { recursive: true, force: true });
+    },
+  };
+  return mesh;
+}
+
+/** Polls until the condition holds; the limit is generous because the machine may be slow, never because it must be. */
+export async function until(
+  condition: () => boolean | Promise<boolean>,
+  what: string,
+  limitMs = 30_000,
+): Promise<void> {
+  const deadline = performance.now() + limitMs;
+  while (!(await condition())) {
+    if (performance.now() > deadline) throw new Error(`waited ${limitMs / 1000} s for ${what}`);
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  }
+}
+
+export function isAlive(pid: number): boolean {
+  try {
+    // A zombie still has a directory; its state says that it is over.
+    return !/^\d+ \(.*\) Z/.test(readFileSync(`/proc/${pid}/stat`, 'utf8'));
+  } catch {
+    return false;
+  }
+}
+
+/** `…/dist/ztunnel.mjs …` and a process title of `ztunnel` both name the program `ztunnel`. */
+function programOf(commandLine: string): string {
+  const words = commandLine.split(' ').filter((word) => word !== '');
+  const bundle = words.find((word) => /\/dist\/[\w-]+\.mjs$/.test(word));
+  return bundle === undefined ? (words[0] ?? '') : bundle.replace(/^.*\/dist\/|\.mjs$/g, '');
+}
+
+function descendants(root: number): MeshProcess[] {
+  const all = readdirSync('/proc')
+    .filter((name) => /^\d+$/.test(name))
+    .flatMap((name) => readProcess(Number(name)));
+  const wanted = new Set([root]);
+  const found: MeshProcess[] = [];
+  for (let grew = true; grew; ) {
+    grew = false;
+    for (const candidate of all) {
+      if (!wanted.has(candidate.pid) && wanted.has(candidate.parent)) {
+        wanted.add(candidate.pid);
+        found.push(candidate);
+        grew = true;
+      }
+    }
+  }
+  return found;
+}
+
+function readProcess(pid: number): MeshProcess[] {
+  try {
+    const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
+    const parent = Number(stat.slice(stat.lastIndexOf(')') + 2).split(' ')[1]);
+    const commandLine = readFileSync(`/proc/${pid}/cmdline`, 'utf8').replaceAll('\0', ' ').trim();
+    const environment = Object.fromEntries(
+      readFileSync(`/proc/${pid}/environ`, 'utf8')
+        .split('\0')
+        .filter((pair) => pair.includes('='))
+        .map((pair) => [pair.slice(0, pair.indexOf('=')), pair.slice(pair.indexOf('=') + 1)]),
+    );
+    return [{ pid, parent, commandLine, environment }];
+  } catch {
+    return []; // It ended while we looked.
+  }
+}
+
+function feed(command: string, args: string[], input: string, env: NodeJS.ProcessEnv): Promise<string> {
+  return new Promise((resolve, reject) => {
+    const child = execFile(command, args, { env, timeout: 60_000 }, (error, stdout, stderr) => {
+      if (error === null) resolve(stdout);
+      else reject(new Error(`${command} ${args.join(' ')}: ${stderr || error.message}`));
+    });
+    child.stdin?.end(input);
+  });
+}
+
+function freePort(): Promise<number> {
+  return new Promise((resolve, reject) => {
+    const server = createServer();
+    server.on('error', reject);
+    server.listen(0, '127.0.0.1', () => {
+      const address = server.address();
+      server.close(() => resolve(typeof address === 'object' && address !== null ? address.port : 0));
+    });
+  });
+}
