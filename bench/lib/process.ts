@@ -1,0 +1,34 @@
+// What the kernel says of one process: CPU time and memory.
+
+import { readFileSync } from 'node:fs';
+
+/** Ticks of /proc/PID/stat; 100 per second on every Linux that Node runs on (sysconf(_SC_CLK_TCK)). */
+const TICKS_PER_SECOND = 100;
+
+export interface CpuClock {
+  readonly pid: number;
+}
+
+/** User and system time of all threads so far, in seconds. Resolution 10 ms. */
+export function cpuSeconds({ pid }: CpuClock): number {
+  const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
+  const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
+  return (Number(fields[11]) + Number(fields[12])) / TICKS_PER_SECOND;
+}
+
+export interface Memory {
+  readonly rssKiB: number;
+  readonly pssKiB: number;
+  readonly privateKiB: number;
+}
+
+export function memoryOf(pid: number): Memory {
+  const rollup = readFileSync(`/proc/${pid}/smaps_rollup`, 'utf8');
+  const value = (name: string): number =>
+    Number(new RegExp(`^${name}:\\s+(\\d+) kB`, 'm').exec(rollup)?.[1] ?? 0);
+  return {
+    rssKiB: value('Rss'),
+    pssKiB: value('Pss'),
+    privateKiB: value('Private_Clean') + value('Private_Dirty'),
+  };
+}

@@ -1,0 +1,173 @@
+// `npm run bench`: this ztunnel pair against the same path without a proxy, as ratios within one run.
+//
+// The mesh runs as `culvert up` makes it (no sample). Two pairs of pods do the same work between the same two nodes: one pair in
+// a namespace enrolled in the mesh, one outside it. Rounds alternate between them, so that drift of the machine hits both.
+
+import { execFileSync } from 'node:child_process';
+import { readFileSync, writeFileSync } from 'node:fs';
+import { cpus, release } from 'node:os';
+import { join } from 'node:path';
+import { PODS, type Pod } from '#k8s/objects.ts';
+import { type Mesh, projectDir, startMesh, until } from '../test/e2e/harness.ts';
+import { type CpuClock, cpuSeconds, memoryOf } from './lib/process.ts';
+import { renderResults } from './lib/report.ts';
+
+const ROUNDS = Number(process.env.BENCH_ROUNDS ?? '3');
+const SECONDS = Number(process.env.BENCH_SECONDS ?? '4');
+
+export interface Sample {
+  readonly seconds: number;
+  readonly requests: number;
+  readonly bytes: number;
+  readonly p50Us: number;
+  readonly p90Us: number;
+  readonly p99Us: number;
+  /** CPU seconds of each ztunnel during the measured part: outbound (n1) and inbound (n2). */
+  readonly cpuOut: number;
+  readonly cpuIn: number;
+}
+
+export interface Measurement {
+  readonly name: string;
+  readonly mode: string;
+  readonly amount: number;
+}
+
+export const MEASUREMENTS: readonly Measurement[] = [
+  { name: 'one connection, closed loop', mode: 'latency', amount: 1 },
+  { name: '1,000 requests/s, 16 connections', mode: 'rate', amount: 1000 },
+  { name: 'saturation, 16 connections', mode: 'latency', amount: 16 },
+  { name: 'one stream', mode: 'stream', amount: 1 },
+  { name: 'eight streams', mode: 'stream', amount: 8 },
+  { name: 'new connections, 8 at a time', mode: 'connect', amount: 8 },
+];
+
+const node = process.execPath;
+const say = (text: string): void => console.error(`bench: ${text}`);
+
+const peerManifest = (namespace: string, enrolled: boolean): string => `
+apiVersion: v1
+kind: Namespace
+metadata: { name: ${namespace}, labels: { ${enrolled ? 'istio.io/dataplane-mode: ambient' : 'bench: plain'} } }
+---
+apiVersion: v1
+kind: Pod
+metadata: { name: peer, namespace: ${namespace}, labels: { app: peer } }
+spec:
+  nodeSelector: { kubernetes.io/hostname: n2 }
+  terminationGracePeriodSeconds: 1
+  containers:
+    - name: peer
+      image: local/shell
+      command: [${JSON.stringify(node)}, ${JSON.stringify(join(projectDir, 'bench/peer.ts'))}]
+      readinessProbe: { tcpSocket: { port: 9000 }, periodSeconds: 1 }
+`;
+
+const loadManifest = (namespace: string, name: string, args: readonly string[]): string => `
+apiVersion: v1
+kind: Pod
+metadata: { name: ${name}, namespace: ${namespace} }
+spec:
+  nodeSelector: { kubernetes.io/hostname: n1 }
+  restartPolicy: Never
+  terminationGracePeriodSeconds: 1
+  containers:
+    - name: load
+      image: local/shell
+      command: ${JSON.stringify([node, join(projectDir, 'bench/load.ts'), ...args])}
+`;
+
+async function peerAddress(mesh: Mesh, namespace: string): Promise<string> {
+  let address = '';
+  await until(async () => {
+    const pod: Pod = await mesh.client.get(PODS, 'peer', namespace);
+    address = pod.status?.podIP ?? '';
+    const ready =
+      pod.status?.conditions?.some(({ type, status }) => type === 'Ready' && status === 'True') ?? false;
+    return ready && address !== '';
+  }, `the peer of ${namespace}`);
+  return address;
+}
+
+let runs = 0;
+
+/** One load pod: reads CPU clocks when it prints `begin` and `end`, and its result at the end. */
+async function measure(
+  mesh: Mesh,
+  namespace: string,
+  address: string,
+  { mode, amount }: Measurement,
+): Promise<Sample> {
+  runs += 1;
+  const name = `load-${runs}`;
+  const clocks: CpuClock[] = [{ pid: mesh.pidOf('ztunnel', 'n1') }, { pid: mesh.pidOf('ztunnel', 'n2') }];
+  await mesh.apply(loadManifest(namespace, name, [address, mode, String(amount), String(SECONDS)]));
+  await until(async () => {
+    const pod: Pod = await mesh.client.get(PODS, name, namespace);
+    return pod.status?.phase !== 'Pending';
+  }, `${name} to start`);
+  let before: number[] = [];
+  let after: number[] = [];
+  let text = '';
+  for await (const piece of mesh.client.stream(
+    `/api/v1/namespaces/${namespace}/pods/${name}/log?follow=true`,
+  )) {
+    text += piece;
+    if (before.length === 0 && /^begin$/m.test(text)) before = clocks.map(cpuSeconds);
+    if (after.length === 0 && /^end$/m.test(text)) after = clocks.map(cpuSeconds);
+    if (/^result .*\n/m.test(text)) break;
+  }
+  const result = /^result (.*)$/m.exec(text)?.[1];
+  if (result === undefined || before.length === 0 || after.length === 0)
+    throw new Error(`${name} gave no result:\n${text}`);
+  await mesh.client.delete(PODS, name, { namespace, gracePeriodSeconds: 0 });
+  const spent = after.map((value, index) => value - (before[index] ?? 0));
+  return {
+    ...(JSON.parse(result) as Omit<Sample, 'cpuOut' | 'cpuIn'>),
+    cpuOut: spent[0] ?? 0,
+    cpuIn: spent[1] ?? 0,
+  };
+}
+
+const mesh = await startMesh({ sample: false });
+try {
+  say('pods: one pair in the mesh, one outside it');
+  await mesh.apply(peerManifest('bench-mesh', true));
+  await mesh.apply(peerManifest('bench-plain', false));
+  const meshed = await peerAddress(mesh, 'bench-mesh');
+  const plain = await peerAddress(mesh, 'bench-plain');
+  const idleMemory = [mesh.pidOf('ztunnel', 'n1'), mesh.pidOf('ztunnel', 'n2')].map(memoryOf);
+  const results = new Map<string, { mesh: Sample[]; plain: Sample[] }>();
+  for (let round = 1; round <= ROUNDS; round++) {
+    for (const measurement of MEASUREMENTS) {
+      say(`round ${round} of ${ROUNDS}: ${measurement.name}`);
+      const held = results.get(measurement.name) ?? { mesh: [], plain: [] };
+      held.plain.push(await measure(mesh, 'bench-plain', plain, measurement));
+      held.mesh.push(await measure(mesh, 'bench-mesh', meshed, measurement));
+      results.set(measurement.name, held);
+    }
+  }
+  const busyMemory = [mesh.pidOf('ztunnel', 'n1'), mesh.pidOf('ztunnel', 'n2')].map(memoryOf);
+  const wholeMesh = mesh
+    .processes()
+    .map(({ pid }) => memoryOf(pid).pssKiB)
+    .reduce((sum, pss) => sum + pss, 0);
+  const text = renderResults({
+    commit: execFileSync('git', ['-C', projectDir, 'rev-parse', '--short', 'HEAD'], {
+      encoding: 'utf8',
+    }).trim(),
+    kernel: release(),
+    cores: cpus().length,
+    processor: /model name\s*: (.*)/.exec(readFileSync('/proc/cpuinfo', 'utf8'))?.[1] ?? 'unknown',
+    rounds: ROUNDS,
+    seconds: SECONDS,
+    results,
+    idleMemory,
+    busyMemory,
+    wholeMeshPssKiB: wholeMesh,
+  });
+  console.log(text);
+  if (process.argv.includes('--write')) writeFileSync(join(projectDir, 'bench/RESULTS.md'), text);
+} finally {
+  await mesh.stop();
+}

@@ -1,0 +1,49 @@
+import assert from 'node:assert/strict';
+import { PEER_AUTHENTICATIONS, PODS } from '#k8s/objects.ts';
+import { isReady } from '../../../src/cli/screen/map.ts';
+import { type Evidence, getScript, now, podNamed, runInPod, waitForRecord } from './evidence.ts';
+
+export const evidence: Evidence = {
+  id: 'R6',
+  title: 'kubelet probes pass under STRICT, while plaintext from outside the mesh is refused with a reason',
+  async show(mesh, say) {
+    const catalog = await podNamed(mesh, 'shop', 'catalog');
+    const outsider = {
+      name: 'outsider',
+      namespace: 'default',
+      node: 'n1',
+      script: getScript(`http://${catalog.status?.podIP}:8080/`),
+    };
+    assert.match(await runInPod(mesh, outsider), /^200 /);
+    say('PERMISSIVE: a pod outside the mesh is answered');
+    await mesh.apply(`
+apiVersion: security.istio.io/v1
+kind: PeerAuthentication
+metadata: { name: strict, namespace: shop }
+spec: { mtls: { mode: STRICT } }
+`);
+    try {
+      const since = now();
+      let answer = '';
+      for (let attempt = 0; attempt < 20 && !answer.startsWith('error'); attempt++)
+        answer = await runInPod(mesh, outsider);
+      assert.match(answer, /^error /);
+      const refused = await waitForRecord(
+        mesh,
+        'n2',
+        since,
+        'the refusal',
+        (fields) =>
+          fields.has('error') && fields.get('direction') === 'inbound' && !fields.has('src.identity'),
+      );
+      say(`STRICT: refused: ${refused.fields.get('error')}`);
+      // Probes run every second; one period later the pods would be unready if these were refused.
+      await new Promise((resolve) => setTimeout(resolve, 4000));
+      const { items } = await mesh.client.list(PODS, { namespace: 'shop' });
+      assert.ok(items.every(isReady), 'every pod of the shop is still ready');
+      say('and the kubelet still finds every pod of the shop ready');
+    } finally {
+      await mesh.client.delete(PEER_AUTHENTICATIONS, 'strict', { namespace: 'shop' });
+    }
+  },
+};
