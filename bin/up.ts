@@ -1,0 +1,114 @@
+// `culvert up`: FRONT. Starts the machine, brings the mesh up in it, shows it, and ends it all on Ctrl-C.
+
+import { writeFileSync } from 'node:fs';
+import { isAbsolute, join, relative, resolve } from 'node:path';
+import { MeshError } from '#base/errors.ts';
+import { createProgram, type UpFlags } from '#cli/program.ts';
+import { runProgram } from '#cli/run.ts';
+import { createSteps } from '#cli/screen/steps.ts';
+import { styleFor } from '#cli/style.ts';
+import { bringUpMesh } from '#cli/up.ts';
+import { kubeconfigEndpoint } from '#k8s/config.ts';
+import { createRestClient } from '#k8s/rest-client.ts';
+import { startMachine } from '#local/machine/front.ts';
+import { createLogger } from '#telemetry/log.ts';
+import { defaultStateDir, env, projectDir, runDirOf, version } from './lib/person.ts';
+
+const startedAtMs = performance.now() - process.uptime() * 1000;
+const monotonicMs = (): number => performance.now();
+
+async function up(flags: UpFlags): Promise<void> {
+  const isTerminal = process.stdout.isTTY === true;
+  const style = styleFor(isTerminal, env);
+  const write = (text: string): void => void process.stdout.write(text);
+  const steps = createSteps({ write, isTerminal, style, monotonicMs });
+  const log = createLogger('up', {
+    format: 'plain',
+    level: env.CULVERT_DEBUG === '1' ? 'debug' : 'warn',
+    write: (line) => process.stderr.write(line),
+  });
+  const stateDir = resolve(flags.stateDir);
+  const stopping = new AbortController();
+
+  write(`${style.bold('Culvert')} ${style.dim(`${version()} — a service mesh on this machine`)}\n`);
+  const machine = await startMachine({
+    stateDir,
+    runDir: runDirOf(stateDir),
+    root: projectDir,
+    node: process.execPath,
+    apiPort: flags.apiPort,
+    log,
+    onStep: ({ step, ms }) => steps.done(step, ms),
+    ...(env.PATH === undefined ? {} : { path: `${env.PATH}:/usr/sbin:/sbin` }),
+  });
+  let interrupted = false;
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
+    process.on(signal, () => {
+      if (interrupted) process.exit(130); // a second Ctrl-C: the machine ends with this process
+      interrupted = true;
+      stopping.abort();
+    });
+  }
+  // If the machine ends by itself, so does this command, with the machine's reason.
+  const ended = machine.exited.then((exit) => {
+    if (exit.kind === 'failed') throw exit.error;
+    if (!interrupted) throw new MeshError('LOCAL_MACHINE_FAILED', 'the machine ended by itself');
+  });
+  try {
+    const shown = machine.ready.then(async ({ kubeconfig }) => {
+      const kubeconfigPath = join(stateDir, 'kubeconfig');
+      writeFileSync(kubeconfigPath, kubeconfig, { mode: 0o600 });
+      const client = createRestClient(kubeconfigEndpoint(kubeconfig));
+      try {
+        await bringUpMesh(
+          { client, steps, style, write, monotonicMs },
+          {
+            projectDir,
+            sample: flags.sample,
+            startedAtMs,
+            signal: stopping.signal,
+            nextSteps: {
+              kubeconfigPath,
+              culvert: fromHere('bin/culvert'),
+              examplesDir: fromHere('examples/shop'),
+            },
+          },
+        );
+      } finally {
+        client.close();
+      }
+    });
+    const interruption = new Promise<void>((resolve) =>
+      stopping.signal.addEventListener('abort', () => resolve(), { once: true }),
+    );
+    await Promise.race([shown, ended, interruption]);
+  } catch (error) {
+    if (!interrupted) throw error;
+  } finally {
+    if (interrupted) write(`\n${style.dim('ending the mesh …')}\n`);
+    stopping.abort();
+    await machine.stop();
+    await ended.catch(() => {});
+  }
+}
+
+/** A path of the project as the person can paste it: relative when that is shorter. */
+function fromHere(path: string): string {
+  const absolute = join(projectDir, path);
+  const short = relative(process.cwd(), absolute);
+  return short.startsWith('..') || isAbsolute(short) ? absolute : short;
+}
+
+const program = createProgram({
+  version: version(),
+  defaultStateDir,
+  actions: { up, nodeExec: () => Promise.resolve() },
+});
+await runProgram(program, ['up', ...process.argv.slice(2)], {
+  printError: (text) => process.stderr.write(`${text}\n`),
+  exit: (code) => {
+    process.exitCode = code;
+  },
+  debug: env.CULVERT_DEBUG === '1',
+});
+process.exit();

@@ -1,0 +1,146 @@
+// Every program is killed by pid while traffic flows, and comes back by itself; nothing that was configured is lost.
+
+import assert from 'node:assert/strict';
+import { after, before, test } from 'node:test';
+import { AUTHORIZATION_POLICIES, PODS } from '#k8s/objects.ts';
+import { now, startsWith, waitForRecord } from './evidence/evidence.ts';
+import { isAlive, type Mesh, startMesh, until } from './harness.ts';
+
+let started: Mesh | undefined;
+before(async () => {
+  started = await startMesh();
+});
+after(() => started?.stop());
+
+const theMesh = (): Mesh => {
+  assert.ok(started);
+  return started;
+};
+
+/** A page and an order, over mTLS, that began after now. */
+async function trafficFlows(mesh: Mesh): Promise<void> {
+  const since = now();
+  for (const [node, workload] of [
+    ['n2', 'catalog'],
+    ['n1', 'ledger'],
+  ] as const) {
+    await waitForRecord(
+      mesh,
+      node,
+      since,
+      `a connection to the ${workload}`,
+      (fields) =>
+        startsWith(fields.get('dst.workload'), workload) &&
+        fields.has('src.identity') &&
+        !fields.has('error'),
+    );
+  }
+}
+
+async function killAndReturn(program: string, node?: string): Promise<void> {
+  const mesh = theMesh();
+  const pid = mesh.pidOf(program, node);
+  process.kill(pid, 'SIGKILL');
+  await until(() => !isAlive(pid), `${program} to die`);
+  await until(
+    () => {
+      try {
+        return mesh.pidOf(program, node) !== pid;
+      } catch {
+        return false;
+      }
+    },
+    `${program} to be started again`,
+    60_000,
+  );
+}
+
+test('ztunnel killed: back by itself, traffic flows again', async () => {
+  await killAndReturn('ztunnel', 'n2');
+  await trafficFlows(theMesh());
+});
+
+test('the control plane killed: traffic goes on meanwhile, and configuration is obeyed after it is back', async () => {
+  const mesh = theMesh();
+  const pid = mesh.pidOf('control');
+  process.kill(pid, 'SIGKILL');
+  await trafficFlows(mesh);
+  await until(
+    () => {
+      try {
+        return mesh.pidOf('control') !== pid;
+      } catch {
+        return false;
+      }
+    },
+    'the control plane to be started again',
+    60_000,
+  );
+  const since = now();
+  await mesh.apply(`
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: { name: after-restart, namespace: shop }
+spec:
+  selector: { matchLabels: { app: catalog } }
+  action: DENY
+  rules: [{}]
+`);
+  const refused = await waitForRecord(
+    mesh,
+    'n2',
+    since,
+    'a refused page',
+    (fields) =>
+      startsWith(fields.get('dst.workload'), 'catalog') &&
+      /shop\/after-restart/.test(fields.get('error') ?? ''),
+  );
+  assert.ok(refused);
+  await mesh.client.delete(AUTHORIZATION_POLICIES, 'after-restart', { namespace: 'shop' });
+  await trafficFlows(mesh);
+});
+
+test('the CNI agent killed: traffic goes on, and the agent is back', async () => {
+  await killAndReturn('cni', 'n1');
+  await trafficFlows(theMesh());
+});
+
+test('the API server and kubelets killed: pods live on, nothing is lost', async () => {
+  const mesh = theMesh();
+  await mesh.kubectl(
+    'create',
+    'configmap',
+    'kept',
+    '-n',
+    'default',
+    '--from-literal=key=value',
+    '--dry-run=client',
+    '-o',
+    'name',
+  );
+  await mesh.apply(
+    '{apiVersion: v1, kind: ConfigMap, metadata: {name: kept, namespace: default}, data: {key: value}}',
+  );
+  const web = mesh.pidOf('shop-web');
+  await killAndReturn('local');
+  await until(
+    () =>
+      mesh.kubectl('get', 'configmap', 'kept', '-n', 'default', '-o', 'jsonpath={.data.key}').then(
+        (text) => text === 'value',
+        () => false,
+      ),
+    'the API to answer',
+  );
+  assert.equal(mesh.pidOf('shop-web'), web, 'the pod was not restarted');
+  await trafficFlows(mesh);
+});
+
+test('a service of the shop killed: restarted in its pod, traffic flows again', async () => {
+  const mesh = theMesh();
+  await killAndReturn('shop-catalog');
+  await until(async () => {
+    const { items } = await mesh.client.list(PODS, { namespace: 'shop', labelSelector: 'app=catalog' });
+    return items[0]?.status?.containerStatuses?.[0]?.restartCount === 1;
+  }, 'the restart to be counted');
+  await trafficFlows(mesh);
+});
