@@ -1,0 +1,10 @@
+// What is the same for every workload and service of one cluster (control-plane.md §2.3).
+
+export interface MeshFacts {
+  readonly clusterId: string;
+  /** Usually empty: one flat network. */
+  readonly network: string;
+  readonly trustDomain: string;
+  /** `cluster.local` in host names, which is not the trust domain. */
+  readonly domainSuffix: string;
+}

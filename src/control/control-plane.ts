@@ -1,0 +1,248 @@
+// The control plane as one object: watches the API, computes the mesh, serves it over xDS, signs certificates.
+//
+//   informers ─► ambient index, policy index ─► resource sets ─► xDS server ─► node proxies
+//        └────► pod view ─► certificate service ────────────────────┘ (same port)
+//        └────► root distributor ─► ConfigMaps
+//
+// All state is in the API server: a restart rebuilds everything, and node proxies go on with what they have meanwhile.
+
+import { Backoff } from '#base/backoff.ts';
+import { type Clock, sleep, systemClock } from '#base/clock.ts';
+import { MeshError, reasonOf } from '#base/errors.ts';
+import { Scope } from '#base/scope.ts';
+import type { KubeClient } from '#k8s/client.ts';
+import type { StartInformer } from '#k8s/informer.ts';
+import type { Logger } from '#telemetry/log.ts';
+import { PLAIN_TEXT_TYPE } from '#telemetry/metrics.ts';
+import { startXdsServer, type XdsServer } from '#xds/server.ts';
+import { createCertificateService } from './ca/certificate-service.ts';
+import { freshPodView } from './ca/pod-view.ts';
+import { type RootDistributor, startRootDistributor } from './ca/root-distributor.ts';
+import { loadOrCreateRoot, type Root, type RootStoreOptions, refreshRoot } from './ca/root-store.ts';
+import { registerCertificateService } from './ca/rpc.ts';
+import { issueServing, keepServing } from './ca/serving.ts';
+import { cachedReviewer, createTokenReviewer } from './ca/token-review.ts';
+import type { ControlPlaneOptions } from './config.ts';
+import { debugPages } from './debug.ts';
+import { listenHttp, type Page, textPage } from './http.ts';
+import { allSynced, notSynced, startInformers } from './informers.ts';
+import { createMesh } from './mesh.ts';
+import { createMetrics } from './metrics.ts';
+import { xdsAuthenticator } from './xds-auth.ts';
+
+export interface ControlPlaneDeps {
+  readonly client: KubeClient;
+  readonly startInformer: StartInformer;
+  readonly log: Logger;
+  readonly clock?: Clock;
+}
+
+export interface ControlPlane {
+  /** Resolves when everything has synced and the xDS port is open; rejects when that cannot come about. */
+  readonly ready: Promise<void>;
+  readonly ports: { readonly xds: number; readonly http: number; readonly monitoring: number };
+  /** Ends every stream, so that clients reconnect elsewhere, and everything else. */
+  close(): Promise<void>;
+}
+
+/** How long a positive token review of an xDS stream is believed (a certificate request always asks afresh). */
+const REVIEW_CACHE = { maxAgeMs: 60_000, maxEntries: 4096 } as const;
+
+/** Readiness and metrics answer at once; the xDS port opens when the state is complete. */
+export async function createControlPlane(
+  deps: ControlPlaneDeps,
+  options: ControlPlaneOptions,
+): Promise<ControlPlane> {
+  const { client, log, clock = systemClock } = deps;
+  const scope = new Scope('control plane');
+  const review = createTokenReviewer({ client }, { audiences: options.tokenAudiences });
+  const informers = startInformers(
+    deps.startInformer,
+    { client, log: log.scoped('kubernetes') },
+    scope.child('informers'),
+  );
+  const mesh = createMesh(informers, options, scope);
+  let server: XdsServer | undefined;
+  let failure: string | undefined;
+  const metrics = createMetrics({
+    clients: () => server?.clients().length ?? 0,
+    addresses: () => mesh.addresses.size,
+    policies: () => mesh.policies.size,
+  });
+
+  const readiness = (): Page => {
+    if (server !== undefined) return textPage(200, 'ready\n');
+    const missing = notSynced(informers);
+    const why =
+      failure ?? (missing.length > 0 ? `waiting for ${missing.join(', ')}` : 'waiting for the xDS server');
+    return textPage(503, `not ready: ${why}\n`);
+  };
+  const exposition = (): Page => ({
+    status: 200,
+    contentType: PLAIN_TEXT_TYPE,
+    body: metrics.registry.expose(),
+  });
+  const httpDeps = {
+    scope,
+    log: log.scoped('http'),
+    review,
+    systemNamespace: options.systemNamespace,
+    debugPages: debugPages({ ...mesh, informers, clients: () => server?.clients() ?? [], options }),
+  };
+  const ports = { xds: 0, http: 0, monitoring: 0 };
+
+  async function start(): Promise<void> {
+    const root = await keepRoot();
+    failure = undefined;
+    startRootDistribution(root);
+    await allSynced(informers);
+    mesh.index.flush();
+    const started = await startXds(root);
+    if (scope.closed) return started.close();
+    server = started;
+    ports.xds = started.port;
+    log.info('ready', { port: started.port, addresses: mesh.addresses.size, policies: mesh.policies.size });
+  }
+
+  async function keepRoot(): Promise<{ current: () => Root; onChange: (run: () => void) => void }> {
+    const rootDeps = { client, clock, log: log.scoped('ca') };
+    const rootOptions: RootStoreOptions = {
+      namespace: options.systemNamespace,
+      trustDomain: options.trustDomain,
+      validDays: options.rootValidDays,
+      renewBelowShare: options.rootRenewBelowShare,
+    };
+    let current = await untilAnswered(() => loadOrCreateRoot(rootDeps, rootOptions));
+    const listeners: (() => void)[] = [];
+    const check = (): void => {
+      refreshRoot(current, rootDeps, rootOptions)
+        .then(
+          (next) => {
+            const changed =
+              next.authority.certPem !== current.authority.certPem || next.rootsPem !== current.rootsPem;
+            current = next;
+            if (changed) for (const run of listeners) run();
+          },
+          (error: unknown) => rootDeps.log.warn('the root could not be checked', { error: reasonOf(error) }),
+        )
+        .finally(() => {
+          if (!scope.closed) scope.timeout(options.rootCheckMs, check);
+        })
+        .catch((error: unknown) =>
+          rootDeps.log.error('distributing a new root failed', { error: reasonOf(error) }),
+        );
+    };
+    scope.timeout(options.rootCheckMs, check);
+    return { current: () => current, onChange: (run) => void listeners.push(run) };
+  }
+
+  /** The API server may start later than we do. A refusal or a damaged Secret is final. */
+  async function untilAnswered<T>(ask: () => Promise<T>): Promise<T> {
+    const backoff = new Backoff({ initialMs: 100, maxMs: 5000, jitter: 0.2 });
+    for (;;) {
+      try {
+        return await ask();
+      } catch (error) {
+        if (scope.closed || !mayPass(error)) throw error;
+        failure = reasonOf(error);
+        log.warn('waiting for the API server', { error: failure });
+      }
+      await sleep(backoff.next());
+    }
+  }
+
+  function startRootDistribution(root: Awaited<ReturnType<typeof keepRoot>>): void {
+    const distributor: RootDistributor = startRootDistributor({
+      client,
+      namespaces: informers.namespaces,
+      configMaps: informers.rootConfigMaps,
+      rootsPem: () => root.current().rootsPem,
+      log: log.scoped('ca'),
+      scope: scope.child('root distribution'),
+    });
+    root.onChange(() => distributor.refresh());
+  }
+
+  async function startXds(root: Awaited<ReturnType<typeof keepRoot>>): Promise<XdsServer> {
+    const sign = createCertificateService(
+      {
+        root: root.current,
+        review,
+        pods: mesh.podView,
+        freshPods: (namespaces) => freshPodView(client, namespaces),
+        clock,
+        log,
+        onSigned: () => metrics.signed.add({}),
+        onRefused: (reason) => metrics.refused.add({ reason }),
+      },
+      {
+        trustDomain: options.trustDomain,
+        clusterId: options.clusterId,
+        trustedAccounts: options.trustedNodeAccounts,
+        defaultTtlSeconds: options.defaultWorkloadTtlSeconds,
+        maxTtlSeconds: options.maxWorkloadTtlSeconds,
+      },
+    );
+    const issue = () => issueServing(root.current().authority, options);
+    const xds = await startXdsServer(
+      {
+        sources: [mesh.addresses, mesh.policies],
+        authenticate: xdsAuthenticator(cachedReviewer(review, clock, REVIEW_CACHE), options),
+        log: log.scoped('xds'),
+        register: (router) => registerCertificateService(router, sign),
+        observe: {
+          push: () => metrics.pushes.add({}),
+          sent: (type, resources) => metrics.sent.add({ type }, resources),
+          rejected: (type) => metrics.rejects.add({ type }),
+        },
+      },
+      {
+        listen: { host: options.listen.host, port: options.listen.xdsPort },
+        tls: await issue(),
+        debounce: { quietMs: options.debounceAfterMs, maxMs: options.debounceMaxMs },
+        identityCheck: options.xdsIdentityCheck,
+      },
+    );
+    const install = (certificate: Awaited<ReturnType<typeof issue>>): void => xds.setCertificate(certificate);
+    keepServing({ scope: scope.child('serving certificate'), log, issue }, install);
+    root.onChange(() => {
+      issue().then(install, (error: unknown) =>
+        log.error('no serving certificate from the new root', { error: reasonOf(error) }),
+      );
+    });
+    return xds;
+  }
+
+  try {
+    const { host, httpPort, monitoringPort } = options.listen;
+    ports.http = await listenHttp({ ...httpDeps, pages: { '/ready': readiness } }, host, httpPort);
+    ports.monitoring = await listenHttp(
+      { ...httpDeps, pages: { '/metrics': exposition, '/ready': readiness } },
+      host,
+      monitoringPort,
+    );
+  } catch (error) {
+    scope.close();
+    throw error;
+  }
+  const ready = start();
+  ready.catch((error: unknown) => {
+    failure = reasonOf(error);
+  });
+  return {
+    ready,
+    ports,
+    close: async () => {
+      scope.close();
+      await server?.close();
+    },
+  };
+}
+
+function mayPass(error: unknown): boolean {
+  if (!(error instanceof MeshError)) return false;
+  const status = Number(error.details.status ?? 0);
+  return (
+    error.code === 'API_UNREACHABLE' || (error.code === 'API_STATUS' && (status >= 500 || status === 429))
+  );
+}

@@ -1,0 +1,62 @@
+// Everything the control plane watches, in one place: started together, closed together, synced together
+// (control-plane.md §1.1).
+
+import type { Scope } from '#base/scope.ts';
+import type { Informer, InformerDeps, StartInformer } from '#k8s/informer.ts';
+import {
+  AUTHORIZATION_POLICIES,
+  type AuthorizationPolicy,
+  CONFIG_MAPS,
+  type ConfigMap,
+  ENDPOINT_SLICES,
+  type EndpointSlice,
+  NAMESPACES,
+  type Namespace,
+  NODES,
+  type Node,
+  PEER_AUTHENTICATIONS,
+  type PeerAuthentication,
+  PODS,
+  type Pod,
+  SERVICES,
+  type Service,
+} from '#k8s/objects.ts';
+import { ROOT_CONFIG_MAP } from './ca/root-distributor.ts';
+
+export interface Informers {
+  readonly namespaces: Informer<Namespace>;
+  readonly nodes: Informer<Node>;
+  readonly pods: Informer<Pod>;
+  readonly services: Informer<Service>;
+  readonly slices: Informer<EndpointSlice>;
+  readonly authorizationPolicies: Informer<AuthorizationPolicy>;
+  readonly peerAuthentications: Informer<PeerAuthentication>;
+  /** Only the distributed roots. */
+  readonly rootConfigMaps: Informer<ConfigMap>;
+}
+
+export function startInformers(start: StartInformer, deps: InformerDeps, scope: Scope): Informers {
+  const informers: Informers = {
+    namespaces: start(deps, NAMESPACES),
+    nodes: start(deps, NODES),
+    pods: start(deps, PODS),
+    services: start(deps, SERVICES),
+    slices: start(deps, ENDPOINT_SLICES),
+    authorizationPolicies: start(deps, AUTHORIZATION_POLICIES),
+    peerAuthentications: start(deps, PEER_AUTHENTICATIONS),
+    rootConfigMaps: start(deps, CONFIG_MAPS, { fieldSelector: `metadata.name=${ROOT_CONFIG_MAP}` }),
+  };
+  for (const informer of Object.values(informers)) scope.onClose(() => informer.close());
+  return informers;
+}
+
+export async function allSynced(informers: Informers): Promise<void> {
+  await Promise.all(Object.values(informers).map((informer: Informer<never>) => informer.synced));
+}
+
+/** Kinds whose first list has not arrived: what readiness waits for. */
+export function notSynced(informers: Informers): string[] {
+  return Object.entries(informers)
+    .filter(([, informer]: [string, Informer<never>]) => !informer.hasSynced)
+    .map(([name]) => name);
+}

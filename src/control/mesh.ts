@@ -1,0 +1,78 @@
+// The mesh as the informers tell it: feeds every watched object to the index that understands it.
+
+import type { Scope } from '#base/scope.ts';
+import type { Informer, InformerHandlers } from '#k8s/informer.ts';
+import type { KubeObject } from '#k8s/objects.ts';
+import { AUTHORIZATION_TYPE_URL } from '#proto/authorization.ts';
+import { ADDRESS_TYPE_URL } from '#proto/workload.ts';
+import { AmbientIndex } from './ambient/ambient-index.ts';
+import { ResourceSet } from './ambient/resource-set.ts';
+import { informedPodView, type PodView } from './ca/pod-view.ts';
+import type { ControlPlaneOptions } from './config.ts';
+import type { Informers } from './informers.ts';
+import { PolicyIndex } from './policies/policy-index.ts';
+
+export interface Mesh {
+  readonly addresses: ResourceSet;
+  readonly policies: ResourceSet;
+  readonly index: AmbientIndex;
+  readonly policyIndex: PolicyIndex;
+  readonly podView: PodView;
+}
+
+/** Changes of one turn of the event loop are announced together. */
+export function createMesh(informers: Informers, options: ControlPlaneOptions, scope: Scope): Mesh {
+  const addresses = new ResourceSet(ADDRESS_TYPE_URL);
+  const policies = new ResourceSet(AUTHORIZATION_TYPE_URL);
+  const schedule = (run: () => void): void => {
+    setImmediate(() => {
+      if (!scope.closed) run();
+    });
+  };
+  const policyIndex = new PolicyIndex(
+    { policies, onSelectionChange: (namespace, touches) => index.policiesChanged(namespace, touches) },
+    { rootNamespace: options.rootNamespace, revision: options.revision, dryRun: options.dryRunPolicies },
+  );
+  const index: AmbientIndex = new AmbientIndex({ addresses, policies: policyIndex, schedule }, options);
+  follow(informers.namespaces, {
+    upsert: (object) => index.upsertNamespace(object),
+    remove: (object) => index.removeNamespace(object),
+  });
+  follow(informers.nodes, {
+    upsert: (object) => index.upsertNode(object),
+    remove: (object) => index.removeNode(object),
+  });
+  follow(informers.services, {
+    upsert: (object) => index.upsertService(object),
+    remove: (object) => index.removeService(object),
+  });
+  follow(informers.slices, {
+    upsert: (object) => index.upsertSlice(object),
+    remove: (object) => index.removeSlice(object),
+  });
+  follow(informers.authorizationPolicies, {
+    upsert: (object) => policyIndex.upsertAuthorization(object),
+    remove: (object) => policyIndex.removeAuthorization(object),
+  });
+  follow(informers.peerAuthentications, {
+    upsert: (object) => policyIndex.upsertPeerAuthentication(object),
+    remove: (object) => policyIndex.removePeerAuthentication(object),
+  });
+  const podView = informedPodView(informers.pods);
+  follow(informers.pods, {
+    upsert: (object) => index.upsertPod(object),
+    remove: (object) => index.removePod(object),
+  });
+  return { addresses, policies, policyIndex, index, podView };
+}
+
+function follow<T extends KubeObject>(
+  informer: Informer<T>,
+  handlers: { upsert(object: T): void; remove(object: T): void },
+): void {
+  const adapted: InformerHandlers<T> = {
+    upsert: (object) => handlers.upsert(object),
+    remove: (object) => handlers.remove(object),
+  };
+  informer.addHandlers(adapted);
+}

@@ -1,0 +1,66 @@
+// Values of a policy as people write them → conditions of the L4 model (control-plane.md §3.4).
+
+import type { PolicyMatch, ServiceAccountMatch, StringMatch } from '#model/policy.ts';
+import { type Cidr, parseCidr } from '#net/cidr.ts';
+
+/** No populated field: never matches anything. */
+export const EMPTY_MATCH: PolicyMatch = Object.freeze({
+  namespaces: [],
+  notNamespaces: [],
+  serviceAccounts: [],
+  notServiceAccounts: [],
+  principals: [],
+  notPrincipals: [],
+  sourceIps: [],
+  notSourceIps: [],
+  destinationIps: [],
+  notDestinationIps: [],
+  destinationPorts: [],
+  notDestinationPorts: [],
+});
+
+export function matchOf(fields: Partial<PolicyMatch>): PolicyMatch {
+  return { ...EMPTY_MATCH, ...fields };
+}
+
+export function stringMatch(text: string): StringMatch {
+  if (text === '*') return { kind: 'presence' };
+  if (text.startsWith('*')) return { kind: 'suffix', text: text.slice(1) };
+  if (text.endsWith('*')) return { kind: 'prefix', text: text.slice(0, -1) };
+  return { kind: 'exact', text };
+}
+
+/** `namespace/account`, or `account` in the policy's own namespace. */
+export function serviceAccountMatch(text: string, policyNamespace: string): ServiceAccountMatch {
+  const slash = text.indexOf('/');
+  if (slash < 0) return { namespace: policyNamespace, serviceAccount: text };
+  return { namespace: text.slice(0, slash), serviceAccount: text.slice(slash + 1) };
+}
+
+/** What could be read, and what could not: dropping a value may widen a policy, so the caller must know. */
+export interface Readable<T> {
+  readonly values: readonly T[];
+  readonly unreadable: readonly string[];
+}
+
+export function readCidrs(texts: readonly string[]): Readable<Cidr> {
+  return readAll(texts, parseCidr);
+}
+
+export function readPorts(texts: readonly string[]): Readable<number> {
+  return readAll(texts, (text) => {
+    const port = /^\d{1,5}$/.test(text) ? Number(text) : Number.NaN;
+    return port <= 65_535 ? port : undefined;
+  });
+}
+
+function readAll<T>(texts: readonly string[], read: (text: string) => T | undefined): Readable<T> {
+  const values: T[] = [];
+  const unreadable: string[] = [];
+  for (const text of texts) {
+    const value = read(text);
+    if (value === undefined) unreadable.push(text);
+    else values.push(value);
+  }
+  return { values, unreadable };
+}

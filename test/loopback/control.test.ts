@@ -1,0 +1,381 @@
+// The control plane as its clients meet it: real TLS, real gRPC, real reflectors; only the API server is a fake.
+
+import assert from 'node:assert/strict';
+import { X509Certificate } from 'node:crypto';
+import { afterEach, beforeEach, describe, test } from 'node:test';
+import { MeshError } from '#base/errors.ts';
+import { Scope } from '#base/scope.ts';
+import { readOptions } from '#control/config.ts';
+import { type ControlPlane, createControlPlane } from '#control/control-plane.ts';
+import { createCaClient } from '#grpc/ca-client.ts';
+import { createGrpcChannel, type GrpcChannel } from '#grpc/client.ts';
+import {
+  AUTHORIZATION_POLICIES,
+  CONFIG_MAPS,
+  NAMESPACES,
+  NODES,
+  PODS,
+  type Pod,
+  SECRETS,
+  SERVICES,
+} from '#k8s/objects.ts';
+import { startInformer } from '#k8s/reflector.ts';
+import type { SpiffeId } from '#model/identity.ts';
+import { AUTHORIZATION_TYPE_URL, decodeAuthorization } from '#proto/authorization.ts';
+import {
+  DELTA_DISCOVERY_PATH,
+  type DeltaResource,
+  decodeDeltaResponse,
+  deltaRequest,
+  encodeDeltaRequest,
+} from '#proto/discovery.ts';
+import { ADDRESS_TYPE_URL, decodeAddress } from '#proto/workload.ts';
+import { createLogger, silentLogger } from '#telemetry/log.ts';
+import { requestFor } from '#tls/csr.ts';
+import { FakeApi } from './control-fake-api.ts';
+
+const NODE_ID = 'ztunnel~172.31.0.11~ztunnel-n1.istio-system~istio-system.svc.cluster.local';
+const WEB = 'spiffe://cluster.local/ns/shop/sa/web' as SpiffeId;
+const DB = 'spiffe://cluster.local/ns/shop/sa/db' as SpiffeId;
+
+function pod(name: string, namespace: string, serviceAccount: string, node: string, ip: string): Pod {
+  return {
+    apiVersion: 'v1',
+    kind: 'Pod',
+    metadata: { name, namespace, uid: `uid-${name}`, labels: { app: name } },
+    spec: {
+      containers: [{ name: 'c', image: 'local/x' }],
+      nodeName: node,
+      serviceAccountName: serviceAccount,
+    },
+    status: { phase: 'Running', podIP: ip, conditions: [{ type: 'Ready', status: 'True' }] },
+  };
+}
+
+function seed(api: FakeApi): void {
+  for (const name of ['istio-system', 'shop', 'kube-system', 'kube-public'])
+    api.put(NAMESPACES, { apiVersion: 'v1', kind: 'Namespace', metadata: { name } });
+  for (const name of ['n1', 'n2'])
+    api.put(NODES, {
+      apiVersion: 'v1',
+      kind: 'Node',
+      metadata: { name, labels: { 'topology.kubernetes.io/zone': `z-${name}` } },
+    });
+  api.put(PODS, pod('ztunnel-n1', 'istio-system', 'ztunnel', 'n1', '172.31.0.11'));
+  api.put(PODS, pod('web', 'shop', 'web', 'n1', '10.244.1.2'));
+  api.put(PODS, pod('db', 'shop', 'db', 'n2', '10.244.2.2'));
+  api.put(SERVICES, {
+    apiVersion: 'v1',
+    kind: 'Service',
+    metadata: { name: 'web', namespace: 'shop' },
+    spec: { clusterIP: '10.96.0.20', selector: { app: 'web' }, ports: [{ port: 80, targetPort: 8080 }] },
+  });
+  const bound = { name: 'ztunnel-n1', uid: 'uid-ztunnel-n1' };
+  api.tokens.set('good', { namespace: 'istio-system', serviceAccount: 'ztunnel', pod: bound });
+}
+
+let api: FakeApi;
+let scope: Scope;
+let control: ControlPlane;
+let lines: string[];
+
+async function start(): Promise<void> {
+  lines = [];
+  const log = createLogger('control', { format: 'plain', level: 'info', write: (line) => lines.push(line) });
+  const defaults = readOptions({ PILOT_DEBOUNCE_AFTER: '5ms' });
+  control = await createControlPlane(
+    { client: api.client, startInformer, log },
+    { ...defaults, listen: { host: '127.0.0.1', xdsPort: 0, httpPort: 0, monitoringPort: 0 } },
+  );
+}
+
+beforeEach(async () => {
+  api = new FakeApi();
+  seed(api);
+  scope = new Scope('test');
+  await start();
+});
+
+afterEach(async () => {
+  scope.close();
+  await control.close();
+});
+
+const rootPem = (): string =>
+  Buffer.from(
+    api.get(SECRETS, 'istio-ca-secret', 'istio-system')?.data?.['root-cert.pem'] ?? '',
+    'base64',
+  ).toString();
+
+function channel(token: string | undefined, clusterId = 'Kubernetes'): GrpcChannel {
+  return createGrpcChannel(
+    { log: silentLogger, scope },
+    {
+      host: '127.0.0.1',
+      port: control.ports.xds,
+      serverName: 'istiod.istio-system.svc',
+      rootPem,
+      metadata: { clusterid: clusterId },
+      ...(token === undefined ? {} : { token: () => token }),
+    },
+  );
+}
+
+/** Polls; the limit only ends a test that would hang. */
+async function until<T>(what: string, look: () => T | undefined | false): Promise<T> {
+  for (let tries = 0; tries < 2000; tries++) {
+    const found = look();
+    if (found !== undefined && found !== false) return found;
+    await new Promise((resolve) => setTimeout(resolve, 5));
+  }
+  throw new Error(`${what} did not come about`);
+}
+
+interface Watched {
+  readonly held: Map<string, DeltaResource>;
+  responses: number;
+  end: { code: number; message: string } | undefined;
+}
+
+/** A raw delta client of one type that acknowledges everything. */
+function subscribe(typeUrl: string, token = 'good', nodeId = NODE_ID): Watched {
+  const watched: Watched = { held: new Map(), responses: 0, end: undefined };
+  const stream = channel(token).stream(DELTA_DISCOVERY_PATH);
+  stream.onMessage((bytes) => {
+    const response = decodeDeltaResponse(bytes);
+    for (const resource of response.resources) watched.held.set(resource.name, resource);
+    for (const name of response.removed) watched.held.delete(name);
+    watched.responses++;
+    stream.send(encodeDeltaRequest(deltaRequest(typeUrl, { responseNonce: response.nonce })));
+  });
+  stream.onEnd(({ code, message }) => {
+    watched.end = { code, message };
+  });
+  stream.send(encodeDeltaRequest(deltaRequest(typeUrl, { node: { id: nodeId, metadata: {} } })));
+  return watched;
+}
+
+function workloadOf({ held }: Watched, uid: string) {
+  const resource = held.get(uid);
+  const address = resource === undefined ? undefined : decodeAddress(resource.value);
+  return address?.kind === 'workload' ? address.workload : undefined;
+}
+
+async function page(port: number, path: string): Promise<{ status: number; body: string }> {
+  const response = await fetch(`http://127.0.0.1:${port}${path}`);
+  return { status: response.status, body: await response.text() };
+}
+
+const WEB_UID = 'Kubernetes//Pod/shop/web';
+
+describe('xDS', () => {
+  test('a client sees workloads, services and policies, and every change of them', async () => {
+    await control.ready;
+    const addresses = subscribe(ADDRESS_TYPE_URL);
+    const policies = subscribe(AUTHORIZATION_TYPE_URL);
+    await until('the first response', () => addresses.responses > 0 && policies.responses > 0);
+    assert.deepEqual([...addresses.held.keys()].sort(), [
+      'Kubernetes//Pod/istio-system/ztunnel-n1',
+      'Kubernetes//Pod/shop/db',
+      WEB_UID,
+      'shop/web.shop.svc.cluster.local',
+    ]);
+    assert.partialDeepStrictEqual(workloadOf(addresses, WEB_UID), {
+      protocol: 'TCP',
+      node: 'n1',
+      locality: { zone: 'z-n1' },
+      services: new Map([['shop/web.shop.svc.cluster.local', new Map([[80, 8080]])]]),
+    });
+
+    // The CNI agent's annotation enrols.
+    const web = pod('web', 'shop', 'web', 'n1', '10.244.1.2');
+    web.metadata.annotations = { 'ambient.istio.io/redirection': 'enabled' };
+    api.put(PODS, web);
+    await until('HBONE', () => workloadOf(addresses, WEB_UID)?.protocol === 'HBONE');
+
+    api.put(AUTHORIZATION_POLICIES, {
+      apiVersion: 'security.istio.io/v1',
+      kind: 'AuthorizationPolicy',
+      metadata: { name: 'no-db', namespace: 'shop' },
+      spec: {
+        selector: { matchLabels: { app: 'web' } },
+        action: 'DENY',
+        rules: [{ from: [{ source: { serviceAccounts: ['db'] } }] }],
+      },
+    });
+    const policy = await until('the policy', () => policies.held.get('shop/no-db'));
+    assert.partialDeepStrictEqual(decodeAuthorization(policy.value), {
+      action: 'Deny',
+      scope: 'WorkloadSelector',
+    });
+    await until('its name on the workload', () =>
+      workloadOf(addresses, WEB_UID)?.authorizationPolicies.includes('shop/no-db'),
+    );
+
+    // A label decides about membership and selection.
+    web.metadata.labels = { app: 'other' };
+    api.put(PODS, web);
+    await until('the label', () => workloadOf(addresses, WEB_UID)?.services.size === 0);
+    assert.deepEqual(workloadOf(addresses, WEB_UID)?.authorizationPolicies, []);
+
+    api.remove(PODS, 'web', 'shop');
+    await until('the removal', () => !addresses.held.has(WEB_UID));
+    const { body } = await page(control.ports.http, '/debug/syncz');
+    const clients = JSON.parse(body) as { node: string }[];
+    assert.deepEqual(
+      clients.map(({ node }) => node),
+      [NODE_ID, NODE_ID],
+    );
+  });
+
+  test('a stranger is refused, and one who claims another namespace', async () => {
+    await control.ready;
+    api.tokens.set('shop', {
+      namespace: 'shop',
+      serviceAccount: 'web',
+      pod: { name: 'web', uid: 'uid-web' },
+    });
+    const garbage = subscribe(ADDRESS_TYPE_URL, 'garbage');
+    const liar = subscribe(ADDRESS_TYPE_URL, 'shop');
+    const [first, second] = await Promise.all([
+      until('the refusal of garbage', () => garbage.end),
+      until('the refusal of the liar', () => liar.end),
+    ]);
+    assert.equal(first.code, 16);
+    assert.match(first.message, /invalid bearer token/);
+    assert.equal(second.code, 7);
+    assert.equal(garbage.held.size + liar.held.size, 0);
+  });
+
+  test('reviews of the same token are shared for a moment', async () => {
+    await control.ready;
+    const exp = Math.floor(Date.now() / 1000) + 3600;
+    const token = `h.${Buffer.from(JSON.stringify({ exp })).toString('base64url')}.s`;
+    api.tokens.set(token, { namespace: 'istio-system', serviceAccount: 'ztunnel' });
+    const first = subscribe(ADDRESS_TYPE_URL, token);
+    await until('the first', () => first.responses > 0);
+    const second = subscribe(ADDRESS_TYPE_URL, token);
+    await until('the second', () => second.responses > 0);
+    assert.equal(api.reviews, 1);
+  });
+});
+
+describe('certificates', () => {
+  test('a node proxy gets a certificate in the name of a workload on its node', async () => {
+    await control.ready;
+    const { csrPem } = await requestFor(WEB);
+    const chain = await createCaClient(channel('good')).sign(WEB, csrPem, 3600);
+    assert.equal(chain.length, 2);
+    assert.equal(chain.at(-1), rootPem());
+    const leaf = new X509Certificate(chain[0] ?? '');
+    assert.equal(leaf.subjectAltName, `URI:${WEB}`);
+    assert.ok(leaf.verify(new X509Certificate(rootPem()).publicKey));
+    const validMs = leaf.validToDate.getTime() - leaf.validFromDate.getTime();
+    assert.ok(Math.abs(validMs - (3600 + 120) * 1000) <= 2000, `${validMs} ms`);
+    assert.ok(lines.some((line) => line.includes('certificate signed') && line.includes(WEB)));
+  });
+
+  test('not for a workload of another node, and the log says why', async () => {
+    await control.ready;
+    const { csrPem } = await requestFor(DB);
+    await assert.rejects(createCaClient(channel('good')).sign(DB, csrPem, 3600), (error: MeshError) => {
+      assert.match(error.message, /no pod of shop\/db runs on the caller's node n1/);
+      return true;
+    });
+    assert.ok(lines.some((line) => line.includes('certificate refused') && line.includes('not-on-node')));
+  });
+
+  test('a name in the request itself counts for nothing', async () => {
+    await control.ready;
+    const { csrPem } = await requestFor(DB);
+    const chain = await createCaClient(channel('good')).sign(WEB, csrPem, 3600);
+    assert.equal(new X509Certificate(chain[0] ?? '').subjectAltName, `URI:${WEB}`);
+  });
+
+  test('a pod that the informer has not seen yet is found by asking', async () => {
+    await control.ready;
+    // Put without telling watchers: the fake's list sees it, the informer does not.
+    const late = pod('late', 'shop', 'late', 'n1', '10.244.1.9');
+    const list = api.client.list;
+    Object.assign(api.client, {
+      list: async (...args: Parameters<typeof list>) => {
+        const answer = await list(...args);
+        return args[0].plural === 'pods' ? { ...answer, items: [...answer.items, late] } : answer;
+      },
+    });
+    const identity = 'spiffe://cluster.local/ns/shop/sa/late' as SpiffeId;
+    const { csrPem } = await requestFor(identity);
+    const chain = await createCaClient(channel('good')).sign(identity, csrPem, 3600);
+    assert.equal(new X509Certificate(chain[0] ?? '').subjectAltName, `URI:${identity}`);
+  });
+});
+
+describe('the root', () => {
+  const root = (namespace: string) => api.get(CONFIG_MAPS, 'istio-ca-root-cert', namespace);
+
+  test('stands in every namespace but three, and comes back when deleted or changed', async () => {
+    await control.ready;
+    for (const name of ['istio-system', 'shop', 'kube-system'])
+      await until(`the root in ${name}`, () => root(name)?.data?.['root-cert.pem'] === rootPem());
+    assert.equal(root('kube-public'), undefined);
+    assert.equal(root('shop')?.metadata.labels?.['istio.io/config'], 'true');
+
+    api.remove(CONFIG_MAPS, 'istio-ca-root-cert', 'shop');
+    await until('the root again', () => root('shop'));
+    const drifted = structuredClone(root('shop')!);
+    drifted.data = { 'root-cert.pem': 'something else' };
+    api.put(CONFIG_MAPS, drifted);
+    await until('the correction', () => root('shop')?.data?.['root-cert.pem'] === rootPem());
+    api.put(NAMESPACES, { apiVersion: 'v1', kind: 'Namespace', metadata: { name: 'new' } });
+    await until('the root in a new namespace', () => root('new'));
+  });
+
+  test('a restart keeps it, and nothing is pushed twice under another version', async () => {
+    await control.ready;
+    const before = subscribe(ADDRESS_TYPE_URL);
+    await until('the state', () => before.held.size === 4);
+    const pem = rootPem();
+    await control.close();
+    await start();
+    await control.ready;
+    assert.equal(rootPem(), pem);
+    const after = subscribe(ADDRESS_TYPE_URL);
+    await until('the state again', () => after.held.size === 4);
+    const versions = ({ held }: Watched) =>
+      [...held.values()].map(({ name, version }) => `${name} ${version}`).sort();
+    assert.deepEqual(versions(after), versions(before));
+  });
+});
+
+describe('readiness', () => {
+  test('not ready while the API server is away, ready afterwards, and the reason is told', async () => {
+    await control.ready;
+    assert.deepEqual(await page(control.ports.http, '/ready'), { status: 200, body: 'ready\n' });
+    await control.close();
+    api.unreachable = true;
+    await start();
+    const { status, body } = await page(control.ports.http, '/ready');
+    assert.equal(status, 503);
+    assert.match(body, /not ready: /);
+    api.unreachable = false;
+    await control.ready;
+    assert.equal((await page(control.ports.http, '/ready')).status, 200);
+    const metrics = await page(control.ports.monitoring, '/metrics');
+    assert.match(metrics.body, /^culvert_control_addresses 4$/m);
+  });
+
+  test('a damaged root stops the control plane instead of replacing it', async () => {
+    await control.ready;
+    await control.close();
+    const secret = structuredClone(api.get(SECRETS, 'istio-ca-secret', 'istio-system')!);
+    secret.data = { ...secret.data, 'ca-key.pem': Buffer.from('nonsense').toString('base64') };
+    api.put(SECRETS, secret);
+    await start();
+    await assert.rejects(control.ready, (error: unknown) => {
+      assert.ok(error instanceof MeshError && error.code === 'CERTIFICATE_INVALID');
+      assert.match(error.message, /istio-system\/istio-ca-secret holds no usable root/);
+      return true;
+    });
+    assert.match((await page(control.ports.http, '/ready')).body, /no usable root/);
+  });
+});
