@@ -1,0 +1,242 @@
+// Where does a captured outbound connection go? The pure decision of ztunnel.md §6.2: through a tunnel, plainly, past the
+// mesh, or nowhere, with the reason. Dialling and certificates belong to ztunnel/outbound.ts.
+
+import type { Random } from '#base/clock.ts';
+import { formatSocketAddress, type OriginalDst, type Port, type UpstreamAddr } from '#net/host-port.ts';
+import type { IpAddress } from '#net/ip.ts';
+import { formatSpiffeId, parseSpiffeId, type SpiffeId } from './identity.ts';
+import { weighted } from './load-balance.ts';
+import type { Service } from './service.ts';
+import type { ServiceEntry } from './service-index.ts';
+import type { StoreView } from './store.ts';
+import { findGateway, findUpstream, pickIp, type Upstream, type UpstreamQuery } from './upstream.ts';
+import type { GatewayRef, Workload } from './workload.ts';
+
+/** Where every mesh member takes HBONE. */
+export const HBONE_PORT = 15_008 as Port;
+
+export interface RouteRequest {
+  readonly view: StoreView;
+  /** The network this proxy is configured with; empty by default. */
+  readonly network: string;
+  /** The pod whose connection it is. */
+  readonly source: Workload;
+  /** The TCP peer as seen by the proxy; only tells a waypoint's own traffic from others'. */
+  readonly downstreamIp: IpAddress;
+  readonly originalDst: OriginalDst;
+  readonly random: Random;
+}
+
+export type RefuseReason =
+  | 'no-healthy-upstream'
+  | 'waypoint-unavailable'
+  | 'no-address'
+  | 'hostname-unsupported'
+  | 'remote-network-unsupported';
+
+export type Route =
+  | {
+      readonly kind: 'hbone';
+      readonly via: 'workload' | 'service-waypoint' | 'workload-waypoint';
+      readonly dial: UpstreamAddr;
+      /** The `:authority` of the CONNECT request. */
+      readonly authority: string;
+      /** The peer must present one of these. */
+      readonly expected: readonly SpiffeId[];
+      /** Who is dialled: the destination itself or the waypoint. */
+      readonly destination: Workload;
+      /** Whom the application meant, when it addressed a service. */
+      readonly service: Service | undefined;
+    }
+  | {
+      readonly kind: 'tcp';
+      readonly dial: UpstreamAddr;
+      readonly destination: Workload;
+      readonly service: Service | undefined;
+    }
+  | {
+      readonly kind: 'passthrough';
+      readonly reason: 'unknown-destination' | 'passthrough-service';
+      readonly dial: UpstreamAddr;
+      readonly service: Service | undefined;
+    }
+  | {
+      readonly kind: 'refuse';
+      readonly reason: RefuseReason;
+      readonly explain: string;
+      readonly service: Service | undefined;
+      readonly destination: Workload | undefined;
+    };
+
+export function route(request: RouteRequest): Route {
+  const { view, network, source, originalDst } = request;
+  // A workload's address is never service-addressed, even if a VIP equals it.
+  const addressed =
+    view.workloadByIp(network, originalDst.ip) === undefined
+      ? view.serviceByVip(network, originalDst.ip, source.namespace)
+      : undefined;
+  const service = addressed?.service;
+
+  const serviceWaypoint = service === undefined ? undefined : waypointOf(service, request.random);
+  if (serviceWaypoint !== undefined)
+    return throughWaypoint(request, serviceWaypoint, 'service-waypoint', service, undefined);
+
+  const found = findUpstream(request, source.network, originalDst.ip, originalDst.port);
+  if (found.kind !== 'found') return withoutUpstream(originalDst, addressed, found);
+  const { upstream } = found;
+  const target = upstream.entry?.service ?? service;
+
+  if (upstream.workload.network !== source.network) return remote(upstream.workload, target);
+  const ownWaypoint = upstream.workload.waypoint;
+  if (service === undefined && ownWaypoint !== undefined && !isFromWaypoint(request, ownWaypoint))
+    return throughWaypoint(request, ownWaypoint, 'workload-waypoint', target, upstream.workload);
+  return direct(upstream, originalDst, target);
+}
+
+/** Per connection by weight; when no weighted one is usable, the plain one. */
+function waypointOf(service: Service, random: Random): GatewayRef | undefined {
+  if (service.weightedWaypoints.length === 0) return service.waypoint;
+  const chosen = weighted(service.weightedWaypoints, ({ weight }) => weight, random);
+  return chosen?.destination ?? service.waypoint;
+}
+
+function throughWaypoint(
+  request: RouteRequest,
+  reference: GatewayRef,
+  via: 'service-waypoint' | 'workload-waypoint',
+  service: Service | undefined,
+  behind: Workload | undefined,
+): Route {
+  const { originalDst, source } = request;
+  const result = findGateway(request, reference);
+  if (result.kind === 'dangling') {
+    const explain = `unknown waypoint: ${result.explain}`;
+    return { kind: 'refuse', reason: 'waypoint-unavailable', explain, service, destination: behind };
+  }
+  const { upstream, addressTarget } = result;
+  if (upstream.workload.network !== source.network) return remote(upstream.workload, service);
+  const dial = addressOf(upstream, addressTarget ?? originalDst.ip, upstream.port, service);
+  if ('kind' in dial) return dial;
+  return {
+    kind: 'hbone',
+    via,
+    dial,
+    authority: formatSocketAddress(originalDst),
+    expected: identitiesOf(upstream),
+    destination: upstream.workload,
+    service,
+  };
+}
+
+function direct(upstream: Upstream, originalDst: OriginalDst, service: Service | undefined): Route {
+  const target = addressOf(upstream, originalDst.ip, upstream.port, service);
+  if ('kind' in target) return target;
+  const { workload } = upstream;
+  // Decided by the destination alone; there is no way back from a tunnel to plaintext.
+  if (workload.protocol === 'TCP') return { kind: 'tcp', dial: target, destination: workload, service };
+  return {
+    kind: 'hbone',
+    via: 'workload',
+    dial: { ip: target.ip, port: HBONE_PORT },
+    authority: formatSocketAddress(target),
+    expected: identitiesOf(upstream),
+    destination: workload,
+    service,
+  };
+}
+
+function withoutUpstream(
+  originalDst: OriginalDst,
+  addressed: ServiceEntry | undefined,
+  found: Exclude<ReturnType<typeof findUpstream>, { kind: 'found' }>,
+): Route {
+  const dial: UpstreamAddr = { ip: originalDst.ip, port: originalDst.port };
+  if (found.kind === 'passthrough') {
+    const { service } = found.entry;
+    return { kind: 'passthrough', reason: 'passthrough-service', dial, service };
+  }
+  if (found.kind === 'unknown' && addressed === undefined)
+    return { kind: 'passthrough', reason: 'unknown-destination', dial, service: undefined };
+  // Also when a workload owns the address besides: the field would then dial it plainly, mesh member or not.
+  const entry = found.kind === 'empty' ? found.entry : addressed!;
+  const why = found.kind === 'empty' ? found.explain : `the service is unknown in the source's network`;
+  return {
+    kind: 'refuse',
+    reason: 'no-healthy-upstream',
+    explain: `no healthy upstream: ${formatSocketAddress(originalDst)} (${entry.key}): ${why}`,
+    service: entry.service,
+    destination: undefined,
+  };
+}
+
+function remote(workload: Workload, service: Service | undefined): Route {
+  return {
+    kind: 'refuse',
+    reason: 'remote-network-unsupported',
+    explain: `${workload.uid} is on network ${JSON.stringify(workload.network)}: tunnels between networks are not supported yet`,
+    service,
+    destination: workload,
+  };
+}
+
+function addressOf(
+  { workload, entry }: Upstream,
+  target: IpAddress,
+  port: number,
+  service: Service | undefined,
+): UpstreamAddr | Extract<Route, { kind: 'refuse' }> {
+  const ip = pickIp(workload, target, entry?.service.ipFamilies);
+  if (ip !== undefined) return { ip, port: port as Port };
+  const refusal = { kind: 'refuse', service, destination: workload } as const;
+  if (workload.hostname === '' || workload.ips.length > 0) {
+    const explain =
+      workload.ips.length > 0
+        ? `${workload.uid} has no address of a family that ${entry?.key ?? 'its service'} allows`
+        : `${workload.uid} has neither an address nor a host name`;
+    return { ...refusal, reason: 'no-address', explain };
+  }
+  const explain = `${workload.uid} is known by host name only (${workload.hostname}): not supported yet`;
+  return { ...refusal, reason: 'hostname-unsupported', explain };
+}
+
+/** The service's subject names that are SPIFFE ids, then the workload's own identity. */
+function identitiesOf({ workload, entry }: Upstream): readonly SpiffeId[] {
+  const own = formatSpiffeId(workload);
+  const names = entry?.service.subjectAltNames ?? [];
+  if (names.length === 0) return [own];
+  return [...names.filter((name): name is SpiffeId => parseSpiffeId(name) !== undefined), own];
+}
+
+/**
+ * Is the connection the waypoint's own, on its way to the workload behind it? Then it must not go back to the waypoint
+ * (ztunnel.md §6.7). Both the identity and the address must be the waypoint's.
+ */
+export function isFromWaypoint(
+  request: UpstreamQuery & { readonly downstreamIp: IpAddress },
+  reference: GatewayRef,
+): boolean {
+  const { source, downstreamIp } = request;
+  const matches = (workload: Workload): boolean =>
+    workload.serviceAccount === source.serviceAccount &&
+    workload.namespace === source.namespace &&
+    workload.trustDomain === source.trustDomain &&
+    workload.ips.includes(downstreamIp);
+  return gatewayWorkloads(request, reference).some(matches);
+}
+
+/** Every workload a reference may lead to. */
+function gatewayWorkloads({ view, source }: UpstreamQuery, { destination }: GatewayRef): readonly Workload[] {
+  let entry: ServiceEntry | undefined;
+  let workload: Workload | undefined;
+  if (destination.kind === 'address') {
+    const { network, ip } = destination.address;
+    entry = view.serviceByVip(network, ip, source.namespace);
+    if (entry === undefined) workload = view.workloadByIp(network, ip);
+  } else {
+    const { namespace, hostname } = destination;
+    entry = view.service(`${namespace}/${hostname}` as ServiceEntry['key']);
+    if (entry === undefined) workload = view.workloadByHostname(namespace, hostname);
+  }
+  if (entry !== undefined) return [...entry.endpoints.values()];
+  return workload === undefined ? [] : [workload];
+}

@@ -1,0 +1,328 @@
+// Round trips of every conversion, and the rules of ztunnel.md §3.6 one by one with bytes written by hand.
+
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import fc from 'fast-check';
+import { MeshError } from '#base/errors.ts';
+import type { Address } from '#model/address.ts';
+import type { Policy, PolicyMatch, StringMatch } from '#model/policy.ts';
+import type { Service } from '#model/service.ts';
+import type { GatewayRef, ServiceKey, Workload, WorkloadUid } from '#model/workload.ts';
+import { type Cidr, cidrOf } from '#net/cidr.ts';
+import { type IpAddress, ipFromBytes } from '#net/ip.ts';
+import { decodeAuthorization, encodeAuthorization } from './authorization.ts';
+import {
+  type DeltaRequest,
+  decodeDeltaRequest,
+  decodeDeltaResponse,
+  encodeDeltaRequest,
+  encodeDeltaResponse,
+} from './discovery.ts';
+import { decodeAddress, encodeAddress } from './workload.ts';
+
+const text = fc.string({ unit: 'grapheme', maxLength: 12 });
+const word = fc.string({ minLength: 1, maxLength: 12 });
+const port = fc.integer({ min: 0, max: 65_535 });
+const ip: fc.Arbitrary<IpAddress> = fc
+  .oneof(fc.uint8Array({ minLength: 4, maxLength: 4 }), fc.uint8Array({ minLength: 16, maxLength: 16 }))
+  .map(ipFromBytes);
+const cidr: fc.Arbitrary<Cidr> = fc
+  .tuple(ip, fc.nat(128))
+  .map(([address, length]) => cidrOf(address, address.includes(':') ? length : length % 33)!);
+const narrowCidr = cidr.filter((range) => range.prefixLength < 32);
+const networkAddress = fc.record({ network: text, ip });
+const gateway: fc.Arbitrary<GatewayRef> = fc.record({
+  destination: fc.oneof(
+    fc.record({ kind: fc.constant('address' as const), address: networkAddress }),
+    fc.record({ kind: fc.constant('hostname' as const), namespace: text, hostname: text }),
+  ),
+  hbonePort: port,
+});
+const ports = fc.array(fc.tuple(port, port), { maxLength: 4 }).map((entries) => new Map(entries));
+const maybe = <T>(value: fc.Arbitrary<T>): fc.Arbitrary<T | undefined> =>
+  fc.option(value, { nil: undefined });
+
+const workload: fc.Arbitrary<Workload> = fc.record({
+  uid: word.map((uid) => uid as WorkloadUid),
+  name: text,
+  namespace: text,
+  ips: fc.array(ip, { maxLength: 3 }),
+  network: text,
+  protocol: fc.constantFrom('TCP', 'HBONE'),
+  networkMode: fc.constantFrom('Standard', 'HostNetwork'),
+  trustDomain: word,
+  serviceAccount: word,
+  waypoint: maybe(gateway),
+  networkGateway: maybe(gateway),
+  node: text,
+  hostname: text,
+  workloadName: text,
+  workloadType: fc.constantFrom('deployment', 'cronjob', 'pod', 'job'),
+  canonicalName: text,
+  canonicalRevision: text,
+  clusterId: word,
+  nativeTunnel: fc.boolean(),
+  applicationTunnel: maybe(
+    fc.record({
+      protocol: fc.constantFrom('NONE', 'PROXY'),
+      port: maybe(fc.integer({ min: 1, max: 65_535 })),
+    }),
+  ),
+  authorizationPolicies: fc.array(text, { maxLength: 3 }),
+  status: fc.constantFrom('Healthy', 'Unhealthy'),
+  locality: fc.record({ region: text, zone: text, subzone: text }),
+  capacity: fc.nat(),
+  services: fc
+    .array(fc.tuple(text, text, ports), { maxLength: 3 })
+    .map((entries) => new Map(entries.map(([ns, host, map]) => [`${ns}/${host}` as ServiceKey, map]))),
+});
+
+const service: fc.Arbitrary<Service> = fc.record({
+  name: text,
+  namespace: text,
+  hostname: text,
+  vips: fc.array(networkAddress, { maxLength: 3 }),
+  cidrVips: fc.array(fc.record({ network: text, cidr: narrowCidr }), { maxLength: 2 }),
+  ports,
+  subjectAltNames: fc.array(text, { maxLength: 2 }),
+  waypoint: maybe(gateway),
+  weightedWaypoints: fc.array(fc.record({ destination: gateway, weight: fc.nat() }), { maxLength: 2 }),
+  loadBalancer: maybe(
+    fc.record({
+      routingPreferences: fc.array(
+        fc.constantFrom('Region', 'Zone', 'Subzone', 'Node', 'Cluster', 'Network'),
+        {
+          maxLength: 4,
+        },
+      ),
+      mode: fc.constantFrom('Standard', 'Strict', 'Failover', 'Passthrough'),
+      healthPolicy: fc.constantFrom('OnlyHealthy', 'AllowAll'),
+    }),
+  ),
+  ipFamilies: maybe(fc.constantFrom('Dual', 'IPv4', 'IPv6')),
+  canonical: fc.boolean(),
+  visibility: fc.constantFrom('Public', 'Namespace'),
+});
+
+const stringMatch: fc.Arbitrary<StringMatch> = fc.oneof(
+  fc.record({ kind: fc.constantFrom('exact', 'prefix', 'suffix'), text }),
+  fc.constant({ kind: 'presence' as const }),
+);
+const few = <T>(value: fc.Arbitrary<T>): fc.Arbitrary<T[]> => fc.array(value, { maxLength: 2 });
+const account = fc.record({ namespace: text, serviceAccount: text });
+const match: fc.Arbitrary<PolicyMatch> = fc.record({
+  namespaces: few(stringMatch),
+  notNamespaces: few(stringMatch),
+  serviceAccounts: few(account),
+  notServiceAccounts: few(account),
+  principals: few(stringMatch),
+  notPrincipals: few(stringMatch),
+  sourceIps: few(cidr),
+  notSourceIps: few(cidr),
+  destinationIps: few(cidr),
+  notDestinationIps: few(cidr),
+  destinationPorts: few(port),
+  notDestinationPorts: few(port),
+});
+const policy: fc.Arbitrary<Policy> = fc.record({
+  name: text,
+  namespace: text,
+  scope: fc.constantFrom('Global', 'Namespace', 'WorkloadSelector'),
+  action: fc.constantFrom('Allow', 'Deny'),
+  rules: few(fc.record({ clauses: few(few(match)) })),
+  dryRun: fc.boolean(),
+});
+
+const plain = (value: unknown): unknown => JSON.parse(JSON.stringify(value, mapsAsEntries));
+function mapsAsEntries(_key: string, value: unknown): unknown {
+  return value instanceof Map ? [...value].sort() : value;
+}
+
+test('a workload survives the wire', () => {
+  fc.assert(
+    fc.property(workload, (value) => {
+      const decoded = decodeAddress(encodeAddress({ kind: 'workload', workload: value }));
+      assert.deepEqual(plain(decoded), plain({ kind: 'workload', workload: value }));
+    }),
+  );
+});
+
+test('a service survives the wire', () => {
+  fc.assert(
+    fc.property(service, (value) => {
+      const decoded = decodeAddress(encodeAddress({ kind: 'service', service: value }));
+      assert.deepEqual(plain(decoded), plain({ kind: 'service', service: value }));
+    }),
+  );
+});
+
+test('a policy survives the wire', () => {
+  fc.assert(
+    fc.property(policy, (value) => {
+      assert.deepEqual(plain(decodeAuthorization(encodeAuthorization(value))), plain(value));
+    }),
+  );
+});
+
+test('the order of a workload’s services does not change its bytes', () => {
+  fc.assert(
+    fc.property(workload, (value) => {
+      const reversed: Workload = { ...value, services: new Map([...value.services].reverse()) };
+      const bytes = (of: Workload): string =>
+        Buffer.from(encodeAddress({ kind: 'workload', workload: of })).toString('hex');
+      assert.equal(bytes(reversed), bytes(value));
+    }),
+  );
+});
+
+test('any bytes decode or are refused with a reason', () => {
+  fc.assert(
+    fc.property(fc.uint8Array({ maxLength: 64 }), (bytes) => {
+      for (const decode of [decodeAddress, decodeAuthorization, decodeDeltaRequest, decodeDeltaResponse]) {
+        try {
+          decode(bytes);
+        } catch (error) {
+          assert.ok(error instanceof MeshError && error.message.length > 0);
+        }
+      }
+    }),
+  );
+});
+
+test('requests and responses survive the wire', () => {
+  const request: fc.Arbitrary<DeltaRequest> = fc.record({
+    node: maybe(
+      fc.record({ id: text, metadata: fc.constant({ NODE_NAME: 'n1', deep: { a: [1, true, null] } }) }),
+    ),
+    typeUrl: text,
+    subscribe: few(text),
+    unsubscribe: few(text),
+    initialResourceVersions: fc.array(fc.tuple(word, text), { maxLength: 4 }).map((all) => new Map(all)),
+    responseNonce: text,
+    error: maybe(fc.record({ code: fc.integer({ min: -5, max: 20 }), message: text })),
+  });
+  fc.assert(
+    fc.property(request, (value) => {
+      assert.deepEqual(plain(decodeDeltaRequest(encodeDeltaRequest(value))), plain(value));
+    }),
+  );
+  const response = {
+    systemVersionInfo: 'v7',
+    typeUrl: 'type.googleapis.com/istio.workload.Address',
+    nonce: 'n',
+    resources: [{ name: 'a', version: '1', typeUrl: 't', value: Uint8Array.of(1, 2) }],
+    removed: ['b'],
+  };
+  const decoded = decodeDeltaResponse(encodeDeltaResponse(response));
+  assert.deepEqual(
+    { ...decoded, resources: decoded.resources.map((r) => ({ ...r, value: [...r.value] })) },
+    { ...response, resources: [{ name: 'a', version: '1', typeUrl: 't', value: [1, 2] }] },
+  );
+});
+
+// Hand-written messages: a field is (number << 3 | wire type), then a length for wire type 2.
+const field = (number: number, ...payload: number[]): number[] => [
+  ...varint((number << 3) | 2),
+  ...varint(payload.length),
+  ...payload,
+];
+const scalar = (number: number, value: number): number[] => [...varint(number << 3), ...varint(value)];
+const utf8 = (value: string): number[] => [...Buffer.from(value)];
+function varint(value: number): number[] {
+  return value < 0x80 ? [value] : [(value & 0x7f) | 0x80, ...varint(value >>> 7)];
+}
+const workloadBytes = (...body: number[]): Uint8Array => Uint8Array.from(field(1, ...body));
+const serviceBytes = (...body: number[]): Uint8Array => Uint8Array.from(field(2, ...body));
+const decodedWorkload = (...body: number[]): Workload => {
+  const address: Address = decodeAddress(workloadBytes(...body));
+  assert.equal(address.kind, 'workload');
+  return (address as Extract<Address, { kind: 'workload' }>).workload;
+};
+
+test('what a workload leaves out takes the field’s defaults', () => {
+  const workload = decodedWorkload(...field(20, ...utf8('u')));
+  assert.equal(workload.uid, 'u');
+  assert.equal(workload.trustDomain, 'cluster.local');
+  assert.equal(workload.serviceAccount, 'default');
+  assert.equal(workload.clusterId, 'Kubernetes');
+  assert.equal(workload.capacity, 1);
+  assert.equal(workload.workloadType, 'deployment');
+  assert.equal(workload.protocol, 'TCP');
+  assert.equal(workload.applicationTunnel, undefined);
+});
+
+test('lenient fields of a workload', () => {
+  assert.equal(decodedWorkload(...scalar(12, 9)).workloadType, 'deployment');
+  assert.equal(decodedWorkload(...scalar(12, 1)).workloadType, 'cronjob');
+  assert.equal(decodedWorkload(...field(27)).capacity, 0);
+  // Application tunnel with port 0: no port of its own. Port 65,616 is 80 in 16 bits.
+  assert.deepEqual(decodedWorkload(...field(23, ...scalar(1, 1))).applicationTunnel, {
+    protocol: 'PROXY',
+    port: undefined,
+  });
+  assert.deepEqual(decodedWorkload(...field(23, ...scalar(2, 65_616))).applicationTunnel, {
+    protocol: 'NONE',
+    port: 80,
+  });
+});
+
+const refused: readonly [string, Uint8Array, RegExp][] = [
+  ['an empty address', new Uint8Array(), /neither a workload nor a service/],
+  ['an address of five bytes', workloadBytes(...field(3, 1, 2, 3, 4, 5)), /5 bytes/],
+  ['legacy mTLS', workloadBytes(...scalar(5, 2)), /tunnel protocol 2/],
+  ['an unknown tunnel protocol', workloadBytes(...scalar(5, 7)), /tunnel protocol 7/],
+  ['an unknown network mode', workloadBytes(...scalar(25, 4)), /network mode 4/],
+  ['an unknown status', workloadBytes(...scalar(17, 3)), /status 3/],
+  ['an unknown tunnel', workloadBytes(...field(23, ...scalar(1, 5))), /application tunnel protocol 5/],
+  [
+    'a service key without a slash',
+    workloadBytes(...field(22, ...field(1, ...utf8('plain')), ...field(2))),
+    /plain/,
+  ],
+  ['a waypoint without destination', workloadBytes(...field(8, ...scalar(3, 15_008))), /waypoint has no/],
+  ['a gateway without destination', workloadBytes(...field(19)), /network gateway has no/],
+  ['a prefix too long', serviceBytes(...field(4, ...field(2, 10, 0, 0, 0), ...scalar(3, 33))), /33/],
+  ['an unspecified scope', serviceBytes(...field(8, ...field(1, 0))), /scope 0/],
+  ['an unknown mode', serviceBytes(...field(8, ...scalar(2, 8))), /mode 8/],
+  ['an unknown health policy', serviceBytes(...field(8, ...scalar(3, 2))), /health policy 2/],
+  ['unknown IP families', serviceBytes(...scalar(9, 4)), /families 4/],
+  [
+    'a weighted waypoint without destination',
+    serviceBytes(...field(13, ...scalar(2, 1))),
+    /weighted waypoint/,
+  ],
+];
+for (const [what, bytes, reason] of refused) {
+  test(`${what} is refused`, () => {
+    assert.throws(
+      () => decodeAddress(bytes),
+      (error) =>
+        error instanceof MeshError && error.code === 'XDS_RESOURCE_REJECTED' && reason.test(error.message),
+    );
+  });
+}
+
+test('a service address with a prefix length is a range unless the prefix is the full width', () => {
+  const address = (length: number): number[] => [...field(4, ...field(2, 10, 1, 2, 3), ...scalar(3, length))];
+  const decoded = decodeAddress(serviceBytes(...address(32), ...address(16)));
+  assert.equal(decoded.kind, 'service');
+  const { service } = decoded as Extract<Address, { kind: 'service' }>;
+  assert.deepEqual(service.vips, [{ network: '', ip: '10.1.2.3' }]);
+  assert.deepEqual(service.cidrVips, [{ network: '', cidr: { address: '10.1.0.0', prefixLength: 16 } }]);
+  assert.equal(service.visibility, 'Public');
+});
+
+test('unreadable conditions of a policy are dropped and reported, unknown scope and action refuse it', () => {
+  // One rule, one clause, one match: a namespace match without a kind and a source range of three bytes.
+  const match = [...field(1), ...field(5, ...field(1, 1, 2, 3)), ...field(9, ...varint(65_616))];
+  const bytes = Uint8Array.from(field(5, ...field(1, ...field(2, ...match))));
+  const dropped: string[] = [];
+  const policy = decodeAuthorization(bytes, (what) => dropped.push(what));
+  const [only] = policy.rules[0]!.clauses[0]!;
+  assert.deepEqual(only!.namespaces, []);
+  assert.deepEqual(only!.sourceIps, []);
+  assert.deepEqual(only!.destinationPorts, [80]);
+  assert.equal(dropped.length, 2);
+  assert.throws(() => decodeAuthorization(Uint8Array.from(scalar(3, 3))), /scope 3/);
+  assert.throws(() => decodeAuthorization(Uint8Array.from(scalar(4, 2))), /action 2/);
+});

@@ -1,0 +1,129 @@
+// One line per connection with ztunnel's fields in ztunnel's order (ztunnel.md §11.2), then our own two: `reason`, a
+// stable code, and `policy`, the policy that refused.
+
+import type { ErrorCode } from '#base/error-codes.ts';
+import type { SpiffeId } from '#model/identity.ts';
+import type { Workload } from '#model/workload.ts';
+import { formatSocketAddress, type SocketAddress } from '#net/host-port.ts';
+import { bare, type LogFields, type Logger } from './log.ts';
+
+export interface AccessEnd {
+  readonly address: SocketAddress;
+  readonly workload: Pick<Workload, 'name' | 'canonicalName' | 'namespace' | 'clusterId'> | undefined;
+  /** Proven by mutual TLS. */
+  readonly identity: SpiffeId | undefined;
+}
+
+export interface AccessRecord {
+  readonly direction: 'outbound' | 'inbound';
+  readonly source: AccessEnd;
+  /** Outbound: the address dialled. Inbound: the pod's port 15008, or the original destination of plaintext. */
+  readonly destination: AccessEnd;
+  /** `:authority` of the tunnel. */
+  readonly hboneAuthority: string | undefined;
+  /** Host name of the service that was meant. */
+  readonly service: string | undefined;
+}
+
+export interface AccessFailure {
+  /** The sentence of the `error` field. */
+  readonly error: string;
+  readonly reason?: ErrorCode;
+  /** `namespace/name` */
+  readonly policy?: string;
+}
+
+export interface AccessOutcome {
+  readonly clientToServerBytes: number;
+  readonly serverToClientBytes: number;
+  readonly durationMs: number;
+  readonly failure?: AccessFailure;
+}
+
+export interface EarlyRefusal extends AccessFailure {
+  readonly direction: 'outbound' | 'inbound';
+  readonly source: SocketAddress | undefined;
+  readonly destination: SocketAddress | undefined;
+}
+
+export interface AccessLog {
+  /** At debug: once everything about the connection is known, before policy and connecting. */
+  opened(record: AccessRecord): void;
+  /** Exactly once for every opened connection; an error when it failed. */
+  complete(record: AccessRecord, outcome: AccessOutcome): void;
+  /** A connection refused before anything was known about it. */
+  failed(refusal: EarlyRefusal): void;
+}
+
+/** `log` in any scope; the lines stand under `access`. */
+export function createAccessLog(log: Logger): AccessLog {
+  const access = log.scoped('access');
+  return {
+    opened: (record) => {
+      if (access.enabled('debug')) access.debug('connection opened', recordFields(record));
+    },
+    complete: (record, outcome) => {
+      const { failure } = outcome;
+      const fields = {
+        ...recordFields(record),
+        ...outcomeFields(record, outcome),
+        ...failureFields(failure),
+      };
+      if (failure === undefined) access.info('connection complete', fields);
+      else access.error('connection complete', fields);
+    },
+    failed: (refusal) => {
+      access.warn('connection failed', {
+        'src.addr': address(refusal.source),
+        'dst.addr': address(refusal.destination),
+        direction: refusal.direction,
+        ...failureFields(refusal),
+      });
+    },
+  };
+}
+
+function recordFields({ source, destination, hboneAuthority, service, direction }: AccessRecord): LogFields {
+  return {
+    'src.addr': address(source.address),
+    'src.workload': workloadName(source),
+    'src.namespace': known(source.workload?.namespace),
+    'src.identity': source.identity,
+    'src.cluster': known(source.workload?.clusterId),
+    'dst.addr': address(destination.address),
+    'dst.hbone_addr': hboneAuthority === undefined ? undefined : bare(hboneAuthority),
+    'dst.service': service,
+    'dst.workload': workloadName(destination),
+    'dst.namespace': known(destination.workload?.namespace),
+    'dst.identity': destination.identity,
+    'dst.cluster': known(destination.workload?.clusterId),
+    direction,
+  };
+}
+
+/** The field's `sent` is what left the pod: requests outbound, answers inbound. */
+function outcomeFields({ direction }: AccessRecord, outcome: AccessOutcome): LogFields {
+  const { clientToServerBytes, serverToClientBytes, durationMs } = outcome;
+  const outbound = direction === 'outbound';
+  return {
+    bytes_sent: outbound ? clientToServerBytes : serverToClientBytes,
+    bytes_recv: outbound ? serverToClientBytes : clientToServerBytes,
+    duration: `${Math.floor(durationMs)}ms`,
+  };
+}
+
+function failureFields(failure: AccessFailure | undefined): LogFields {
+  return { error: failure?.error, reason: failure?.reason, policy: failure?.policy };
+}
+
+function address(of: SocketAddress | undefined) {
+  return of === undefined ? undefined : bare(formatSocketAddress(of));
+}
+
+function workloadName({ workload }: AccessEnd): string | undefined {
+  return known(workload?.name) ?? known(workload?.canonicalName);
+}
+
+function known(text: string | undefined): string | undefined {
+  return text === undefined || text === '' ? undefined : text;
+}

@@ -1,0 +1,121 @@
+// A metrics registry that writes OpenMetrics text as ztunnel's does (ztunnel.md §11.1). Label sets are interned: one
+// string for all connections that share them, and a cell whose increment is an addition.
+
+/** In the order in which they are to appear. */
+export type Labels = Readonly<Record<string, string>>;
+
+/** One series. Keep it for the life of a connection instead of looking it up per event. */
+export interface Cell {
+  value: number;
+}
+
+export interface Family {
+  /** The series of a label set; made at first use. */
+  cell(labels?: Labels): Cell;
+  /** `cell(labels).value += amount`. */
+  add(labels: Labels, amount?: number): void;
+  /** Forgets a series. */
+  remove(labels: Labels): void;
+}
+
+export interface Registry {
+  /** `name` without `_total`. The help text is a sentence. */
+  counter(name: string, help: string): Family;
+  gauge(name: string, help: string): Family;
+  /** A gauge whose values are asked for at each scrape; undefined leaves the series out. */
+  computed(name: string, help: string, read: () => number | undefined): void;
+  /** The exposition, ending with `# EOF`. Families without series are left out. */
+  expose(): string;
+}
+
+export const OPEN_METRICS_TYPE = 'application/openmetrics-text;charset=utf-8;version=1.0.0';
+export const PLAIN_TEXT_TYPE = 'text/plain; charset=utf-8';
+
+/** The body is the same for both. */
+export function metricsContentType(accept: string | undefined): string {
+  return accept?.includes('application/openmetrics-text') === true ? OPEN_METRICS_TYPE : PLAIN_TEXT_TYPE;
+}
+
+export function createRegistry(): Registry {
+  const families = new Map<string, FamilyState>();
+  const add = (family: FamilyState): FamilyState => {
+    if (families.has(family.name)) throw new Error(`metric ${family.name} is registered twice`);
+    families.set(family.name, family);
+    return family;
+  };
+  return {
+    counter: (name, help) => add(new FamilyState(name, help, 'counter')),
+    gauge: (name, help) => add(new FamilyState(name, help, 'gauge')),
+    computed: (name, help, read) => {
+      add(new FamilyState(name, help, 'gauge', read));
+    },
+    expose: () => {
+      const parts: string[] = [];
+      for (const family of families.values()) family.write(parts);
+      parts.push('# EOF\n');
+      return parts.join('');
+    },
+  };
+}
+
+class FamilyState implements Family {
+  readonly name: string;
+  readonly #help: string;
+  readonly #type: 'counter' | 'gauge';
+  readonly #read: (() => number | undefined) | undefined;
+  /** Label text between the braces → series. */
+  readonly #cells = new Map<string, Cell>();
+
+  constructor(name: string, help: string, type: 'counter' | 'gauge', read?: () => number | undefined) {
+    this.name = name;
+    this.#help = help;
+    this.#type = type;
+    this.#read = read;
+  }
+
+  cell(labels: Labels = {}): Cell {
+    const key = labelText(labels);
+    let cell = this.#cells.get(key);
+    if (cell === undefined) {
+      cell = { value: 0 };
+      this.#cells.set(key, cell);
+    }
+    return cell;
+  }
+
+  add(labels: Labels, amount = 1): void {
+    this.cell(labels).value += amount;
+  }
+
+  remove(labels: Labels): void {
+    this.#cells.delete(labelText(labels));
+  }
+
+  write(parts: string[]): void {
+    const computed = this.#read?.();
+    if (computed !== undefined) this.cell().value = computed;
+    else if (this.#read !== undefined) this.#cells.clear();
+    if (this.#cells.size === 0) return;
+    const { name } = this;
+    const suffix = this.#type === 'counter' ? '_total' : '';
+    parts.push(`# HELP ${name} ${escapeHelp(this.#help)}\n# TYPE ${name} ${this.#type}\n`);
+    for (const [labels, { value }] of this.#cells)
+      parts.push(`${name}${suffix}${labels === '' ? '' : `{${labels}}`} ${value}\n`);
+  }
+}
+
+function labelText(labels: Labels): string {
+  let text = '';
+  for (const name in labels) text += `${text === '' ? '' : ','}${name}="${escapeLabel(labels[name]!)}"`;
+  return text;
+}
+
+function escapeLabel(value: string): string {
+  return /[\\"\n]/.test(value)
+    ? value.replaceAll('\\', '\\\\').replaceAll('"', '\\"').replaceAll('\n', '\\n')
+    : value;
+}
+
+function escapeHelp(text: string): string {
+  return text.replaceAll('\\', '\\\\').replaceAll('\n', '\\n').replaceAll('"', '\\"');
+}

@@ -1,0 +1,179 @@
+// The client against a scripted stream: requests, answers and delays of ztunnel.md §3.2–3.5.
+
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { Scope } from '#base/scope.ts';
+import { policyOf, workloadOf } from '#model/samples.ts';
+import { createStore } from '#model/store.ts';
+import type { WorkloadUid } from '#model/workload.ts';
+import { AUTHORIZATION_TYPE_URL, encodeAuthorization } from '#proto/authorization.ts';
+import { type DeltaRequest, decodeDeltaRequest, encodeDeltaResponse } from '#proto/discovery.ts';
+import { ADDRESS_TYPE_URL, encodeAddress } from '#proto/workload.ts';
+import { silentLogger } from '#telemetry/log.ts';
+import { startXdsClient, ztunnelNode } from './client.ts';
+import { nextDelay } from './reconnect.ts';
+import type { StreamEnd, StreamHandlers } from './transport.ts';
+
+function harness() {
+  const scope = new Scope('test');
+  const store = createStore({ localNode: 'n1' });
+  const streams: { handlers: StreamHandlers; sent: DeltaRequest[]; closed: boolean }[] = [];
+  const terminations: string[] = [];
+  const client = startXdsClient(
+    {
+      scope,
+      store,
+      log: silentLogger,
+      observe: { terminated: (reason) => terminations.push(reason), message: () => {} },
+      open: (handlers) => {
+        const stream = { handlers, sent: [] as DeltaRequest[], closed: false };
+        streams.push(stream);
+        return {
+          send: (bytes) => stream.sent.push(decodeDeltaRequest(bytes)),
+          close: () => {
+            stream.closed = true;
+          },
+        };
+      },
+    },
+    {
+      node: ztunnelNode({
+        instanceIp: '10.0.0.1',
+        podName: 'zt',
+        podNamespace: 'istio-system',
+        nodeName: 'n1',
+      }),
+    },
+  );
+  const respond = (
+    stream: number,
+    typeUrl: string,
+    nonce: string,
+    resources: Record<string, Uint8Array> = {},
+    removed: string[] = [],
+  ): void =>
+    streams[stream]!.handlers.message(
+      encodeDeltaResponse({
+        systemVersionInfo: '',
+        typeUrl,
+        nonce,
+        removed,
+        resources: Object.entries(resources).map(([name, value]) => ({
+          name,
+          version: `${name}@1`,
+          typeUrl,
+          value,
+        })),
+      }),
+    );
+  return { scope, store, streams, client, respond, terminations };
+}
+
+const reconnected = async (streams: readonly unknown[], count: number): Promise<void> => {
+  const deadline = performance.now() + 5000;
+  while (streams.length < count) {
+    assert.ok(performance.now() < deadline, 'no reconnect');
+    await new Promise((resolve) => setTimeout(resolve, 2));
+  }
+};
+
+test('one wildcard request per type at once, addresses first, each with the node', () => {
+  const { scope, streams } = harness();
+  const sent = streams[0]!.sent;
+  assert.deepEqual(
+    sent.map(({ typeUrl }) => typeUrl),
+    [ADDRESS_TYPE_URL, AUTHORIZATION_TYPE_URL],
+  );
+  for (const request of sent) {
+    assert.equal(request.node?.id, 'ztunnel~10.0.0.1~zt.istio-system~istio-system.svc.cluster.local');
+    assert.deepEqual(request.node.metadata, {
+      NAME: 'zt',
+      NAMESPACE: 'istio-system',
+      INSTANCE_IPS: '10.0.0.1',
+      NODE_NAME: 'n1',
+    });
+    assert.deepEqual([request.subscribe, request.unsubscribe], [[], []]);
+    assert.equal(request.initialResourceVersions.size, 0);
+  }
+  scope.close();
+  assert.equal(streams[0]!.closed, true);
+});
+
+test('ready after an accepted response of every type; a refused one does not count', async () => {
+  const { scope, streams, client, respond } = harness();
+  respond(0, AUTHORIZATION_TYPE_URL, 'p1');
+  respond(0, ADDRESS_TYPE_URL, 'a1', { bad: Uint8Array.of(0xff) });
+  assert.equal(client.ready, false);
+  const [ack, nack] = streams[0]!.sent.slice(2);
+  assert.deepEqual([ack?.responseNonce, ack?.error, ack?.node], ['p1', undefined, undefined]);
+  assert.equal(nack?.responseNonce, 'a1');
+  assert.match(nack?.error?.message ?? '', /^bad: /);
+  assert.equal(client.status().types[0]?.rejected, nack?.error?.message);
+  respond(0, ADDRESS_TYPE_URL, 'a2');
+  await client.whenReady();
+  assert.equal(client.ready, true);
+  assert.equal(client.status().types[0]?.rejected, undefined);
+  scope.close();
+});
+
+test('an unknown type is accepted and ignored', () => {
+  const { scope, streams, respond } = harness();
+  respond(0, 'type.googleapis.com/other', 'x', { a: Uint8Array.of(1) });
+  const answer = streams[0]!.sent.at(-1);
+  assert.deepEqual(
+    [answer?.typeUrl, answer?.responseNonce, answer?.error],
+    ['type.googleapis.com/other', 'x', undefined],
+  );
+  scope.close();
+});
+
+test('a reconnect tells what is held, without what was refused or removed', async () => {
+  const { scope, store, streams, respond, terminations } = harness();
+  const workload = (name: string): Uint8Array =>
+    encodeAddress({ kind: 'workload', workload: workloadOf({ uid: name as WorkloadUid }) });
+  respond(0, ADDRESS_TYPE_URL, '1', { a: workload('a'), b: workload('b'), bad: Uint8Array.of(0xff) });
+  respond(0, ADDRESS_TYPE_URL, '2', {}, ['b']);
+  respond(0, AUTHORIZATION_TYPE_URL, '3', {
+    'x/p': encodeAuthorization(policyOf({ namespace: 'x', name: 'p' })),
+  });
+  streams[0]!.handlers.end({ kind: 'clean' });
+  await reconnected(streams, 2);
+  const [addresses, policies] = streams[1]!.sent;
+  assert.deepEqual([...addresses!.initialResourceVersions], [['a', 'a@1']]);
+  assert.deepEqual([...policies!.initialResourceVersions], [['x/p', 'x/p@1']]);
+  assert.ok(store.workload('a' as WorkloadUid) !== undefined);
+  assert.deepEqual(terminations, ['Complete']);
+  // The old stream has no say any more.
+  respond(0, ADDRESS_TYPE_URL, '4', {}, ['a']);
+  assert.ok(store.workload('a' as WorkloadUid) !== undefined);
+  scope.close();
+});
+
+test('a message that is no response ends the stream, and a new one follows', async () => {
+  const { scope, streams, terminations } = harness();
+  streams[0]!.handlers.message(Uint8Array.of(0xff, 0xff));
+  assert.equal(streams[0]!.closed, true);
+  await reconnected(streams, 2);
+  assert.deepEqual(terminations, ['Error']);
+  scope.close();
+});
+
+// end, back-off before → sleep, back-off after
+const status = (code: number, message = ''): StreamEnd => ({ kind: 'status', code, message });
+const DELAYS: readonly [string, StreamEnd, number, number, number][] = [
+  ['first failure to connect', { kind: 'unreachable', message: '' }, 10, 20, 20],
+  ['second failure to connect', { kind: 'unreachable', message: '' }, 20, 40, 40],
+  ['no more than 15 s', { kind: 'unreachable', message: '' }, 12_000, 15_000, 15_000],
+  ['Unauthenticated', status(16), 10, 20, 20],
+  ['PermissionDenied', status(7), 40, 80, 80],
+  ['Unknown', status(2), 80, 10, 10],
+  ['Cancelled', status(1), 80, 10, 10],
+  ['DeadlineExceeded', status(4), 80, 10, 10],
+  ['Unavailable', status(14, 'no healthy endpoints'), 80, 160, 160],
+  ['Unavailable: closing', status(14, 'transport is closing'), 80, 10, 10],
+  ['Unavailable: goaway', status(14, 'closing: received prior goaway: code NO_ERROR'), 80, 10, 10],
+  ['clean end', { kind: 'clean' }, 80, 10, 10],
+];
+for (const [what, end, before, sleepMs, backoffMs] of DELAYS)
+  test(`${what} after a back-off of ${before} ms waits ${sleepMs} ms`, () =>
+    assert.deepEqual(nextDelay(end, before), { sleepMs, backoffMs }));

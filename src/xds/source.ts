@@ -1,0 +1,29 @@
+// What the xDS server serves: one source per type, and who asks for it.
+
+import type { SpiffeId } from '#model/identity.ts';
+
+export interface XdsResource {
+  readonly name: string;
+  /** Changes exactly when the bytes do. A client that holds this version is not sent it again; '' means always. */
+  readonly version: string;
+  /** The value inside the Any, encoded once for all clients. */
+  readonly bytes: Uint8Array;
+}
+
+export interface ResourceSource {
+  readonly typeUrl: string;
+  list(): Iterable<XdsResource>;
+  get(name: string): XdsResource | undefined;
+  /** The resources an on-demand subscriber means by a key (aliases); `get` alone when absent. */
+  resolve?(key: string): Iterable<XdsResource>;
+  /** Names that were added, changed or removed. Returns how to stop. */
+  onChange(handler: (names: ReadonlySet<string>) => void): () => void;
+}
+
+/** Who opened a stream, as the authentication hook found. */
+export interface Caller {
+  readonly identity: SpiffeId;
+  readonly namespace: string;
+  readonly serviceAccount: string;
+  readonly pod?: { readonly name: string; readonly uid: string };
+}

@@ -1,0 +1,190 @@
+// Which requests are answered and with what: control-plane.md §4.2–4.5, row by row.
+
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import fc from 'fast-check';
+import { type DeltaRequest, deltaRequest } from '#proto/discovery.ts';
+import type { ResourceSource, XdsResource } from './source.ts';
+import { Subscription } from './subscription.ts';
+
+const TYPE = 'type.googleapis.com/test';
+
+function sourceOf(
+  versions: Readonly<Record<string, string>>,
+): ResourceSource & { versions: Record<string, string> } {
+  const held: Record<string, string> = { ...versions };
+  const get = (name: string): XdsResource | undefined => {
+    const version = held[name];
+    return version === undefined ? undefined : { name, version, bytes: Uint8Array.of(1) };
+  };
+  return {
+    typeUrl: TYPE,
+    versions: held,
+    list: () => Object.keys(held).map((name) => get(name)!),
+    get,
+    onChange: () => () => {},
+  };
+}
+
+const request = (fields: Partial<DeltaRequest> = {}): DeltaRequest => deltaRequest(TYPE, fields);
+const held = (versions: Readonly<Record<string, string>>): Partial<DeltaRequest> => ({
+  initialResourceVersions: new Map(Object.entries(versions)),
+});
+
+/** Names sent and removed by the next response, or undefined when there is none. */
+function next(subscription: Subscription, nonce = 'n'): [sent: string[], removed: string[]] | undefined {
+  const delta = subscription.take();
+  if (delta === undefined) return undefined;
+  subscription.sent(nonce);
+  return [delta.resources.map(({ name }) => name).sort(), [...delta.removed].sort()];
+}
+
+test('nothing is sent before the first request', () => {
+  const subscription = new Subscription(sourceOf({ a: '1' }));
+  subscription.onChange(new Set(['a']));
+  assert.equal(next(subscription), undefined);
+});
+
+test('the first request is answered, even with nothing', () => {
+  const subscription = new Subscription(sourceOf({}));
+  assert.equal(subscription.onRequest(request()), 'respond');
+  assert.deepEqual(next(subscription), [[], []]);
+  assert.equal(next(subscription), undefined);
+});
+
+test('a wildcard gets all, then what changed', () => {
+  const source = sourceOf({ a: '1', b: '1' });
+  const subscription = new Subscription(source);
+  subscription.onRequest(request());
+  assert.deepEqual(next(subscription, 'n1'), [['a', 'b'], []]);
+  assert.equal(subscription.onRequest(request({ responseNonce: 'n1' })), 'ack');
+  assert.equal(next(subscription), undefined);
+  source.versions.c = '1';
+  delete source.versions.a;
+  subscription.onChange(new Set(['c']));
+  subscription.onChange(new Set(['a', 'c']));
+  assert.deepEqual(next(subscription), [['c'], ['a']]);
+});
+
+test('initial versions: the same version is skipped, another sent, a vanished name removed', () => {
+  const subscription = new Subscription(sourceOf({ same: '1', other: '2', fresh: '1', unversioned: '' }));
+  subscription.onRequest(request(held({ same: '1', other: '1', ghost: '9', unversioned: '' })));
+  assert.deepEqual(next(subscription), [['fresh', 'other', 'unversioned'], ['ghost']]);
+  assert.equal(subscription.info().wildcard, true);
+});
+
+test('a change before the first answer is in it, not sent twice', () => {
+  const subscription = new Subscription(sourceOf({ a: '1' }));
+  subscription.onRequest(request());
+  subscription.onChange(new Set(['a']));
+  assert.deepEqual(next(subscription), [['a'], []]);
+  assert.equal(next(subscription), undefined);
+});
+
+test('stale, spontaneous and refused requests', () => {
+  const subscription = new Subscription(sourceOf({ a: '1' }));
+  subscription.onRequest(request());
+  next(subscription, 'n1');
+  assert.equal(subscription.onRequest(request({ responseNonce: 'n0' })), 'stale');
+  assert.equal(subscription.onRequest(request()), 'nothing');
+  const error = { code: 0, message: 'a: bad' };
+  assert.equal(subscription.onRequest(request({ responseNonce: 'n1', error })), 'nack');
+  assert.deepEqual(subscription.info().rejected, { nonce: 'n1', message: 'a: bad' });
+  assert.equal(subscription.info().ackedNonce, '');
+  assert.equal(next(subscription), undefined);
+  assert.equal(subscription.onRequest(request({ responseNonce: 'n1' })), 'ack');
+  assert.equal(subscription.info().rejected, undefined);
+});
+
+test('names asked for by a wildcard subscriber mean everything again, without skipping', () => {
+  const subscription = new Subscription(sourceOf({ a: '1', b: '1' }));
+  subscription.onRequest(request(held({ a: '1', b: '1' })));
+  assert.deepEqual(next(subscription), [[], []]);
+  assert.equal(subscription.onRequest(request({ subscribe: ['a', 'none'] })), 'respond');
+  assert.deepEqual(next(subscription), [['a', 'b'], ['none']]);
+});
+
+test('a star both subscribed and unsubscribed is a subscription to nothing', () => {
+  const subscription = new Subscription(sourceOf({ a: '1' }));
+  subscription.onRequest(request({ subscribe: ['*'], unsubscribe: ['*'] }));
+  assert.deepEqual(next(subscription), [[], []]);
+  assert.equal(subscription.info().wildcard, false);
+  subscription.onChange(new Set(['a']));
+  assert.equal(next(subscription), undefined);
+});
+
+test('a star among names is a wildcard', () => {
+  const subscription = new Subscription(sourceOf({ a: '1', b: '1' }));
+  subscription.onRequest(request({ subscribe: ['*', 'gone'] }));
+  assert.deepEqual(next(subscription), [['a', 'b'], ['gone']]);
+});
+
+test('on demand: what is asked for, what is not there, and changes of those only', () => {
+  const source = sourceOf({ a: '1', b: '1' });
+  const subscription = new Subscription(source);
+  subscription.onRequest(request({ subscribe: ['a', 'none'] }));
+  assert.deepEqual(next(subscription, 'n1'), [['a'], ['none']]);
+  subscription.onChange(new Set(['a', 'b']));
+  assert.deepEqual(next(subscription, 'n2'), [['a'], []]);
+  assert.equal(subscription.onRequest(request({ responseNonce: 'n2', subscribe: ['b'] })), 'respond');
+  assert.deepEqual(next(subscription), [['b'], []]);
+  assert.equal(subscription.onRequest(request({ unsubscribe: ['a'] })), 'respond');
+  assert.deepEqual(next(subscription), [[], []]);
+  subscription.onChange(new Set(['a']));
+  assert.equal(next(subscription), undefined);
+  source.versions.none = '1';
+  subscription.onChange(new Set(['none']));
+  assert.deepEqual(next(subscription), [['none'], []]);
+});
+
+test('on demand by alias: the resources it means, followed by name', () => {
+  const source = sourceOf({ 'shop/cart': '1' });
+  const aliased: ResourceSource = {
+    ...source,
+    resolve: (key) => (key === '/10.0.0.1' ? [source.get('shop/cart')!] : []),
+  };
+  const subscription = new Subscription(aliased);
+  subscription.onRequest(request({ subscribe: ['/10.0.0.1', '/10.0.0.2'] }));
+  assert.deepEqual(next(subscription), [['shop/cart'], ['/10.0.0.2']]);
+  subscription.onChange(new Set(['shop/cart']));
+  assert.deepEqual(next(subscription), [['shop/cart'], []]);
+});
+
+test('a client that applies whatever it is sent, whenever it can take it, ends with the source’s state', () => {
+  const name = fc.constantFrom('a', 'b', 'c', 'd');
+  const step = fc.oneof(
+    fc.record({ kind: fc.constant('put' as const), name }),
+    fc.record({ kind: fc.constant('delete' as const), name }),
+    fc.constant({ kind: 'take' as const }),
+    fc.constant({ kind: 'reconnect' as const }),
+  );
+  fc.assert(
+    fc.property(fc.array(step, { maxLength: 30 }), (steps) => {
+      const source = sourceOf({});
+      const client = new Map<string, string>();
+      let subscription = new Subscription(source);
+      subscription.onRequest(request());
+      let version = 0;
+      const take = (): void => {
+        const delta = subscription.take();
+        if (delta === undefined) return;
+        for (const gone of delta.removed) client.delete(gone);
+        for (const resource of delta.resources) client.set(resource.name, resource.version);
+      };
+      for (const at of steps) {
+        if (at.kind === 'take') take();
+        else if (at.kind === 'reconnect') {
+          subscription = new Subscription(source);
+          subscription.onRequest(request({ initialResourceVersions: new Map(client) }));
+        } else {
+          if (at.kind === 'put') source.versions[at.name] = `v${++version}`;
+          else delete source.versions[at.name];
+          subscription.onChange(new Set([at.name]));
+        }
+      }
+      take();
+      assert.deepEqual(Object.fromEntries(client), source.versions);
+      assert.equal(subscription.pending, 0);
+    }),
+  );
+});
