@@ -1,0 +1,151 @@
+// The ztunnel program: reads its environment, connects the data plane to the kernel, the control plane and the CNI agent,
+// and drains on a signal. Everything else is src/ztunnel.
+
+import { systemClock } from '#base/clock.ts';
+import { MeshError, reasonOf } from '#base/errors.ts';
+import { Scope } from '#base/scope.ts';
+import { createCaClient } from '#grpc/ca-client.ts';
+import { createGrpcChannel, type GrpcChannelOptions } from '#grpc/client.ts';
+import { closeFd, netnsId } from '#linux/netns.ts';
+import { connectSeqpacket } from '#linux/seqpacket.ts';
+import { warmThreadPool } from '#linux/thread-pool.ts';
+import { createLogger, type LogOptions } from '#telemetry/log.ts';
+import type { CertificateAuthorityClient } from '#tls/secret.ts';
+import { xdsOverGrpc } from '#xds/grpc-transport.ts';
+import type { PodNetns } from '#ztunnel/capture/capture.ts';
+import { createInPodCapture } from '#ztunnel/capture/in-pod.ts';
+import { type Endpoint, type Environment, parseConfig, type ZtunnelConfig } from '#ztunnel/config.ts';
+import { rootSource, tokenSource } from '#ztunnel/credentials.ts';
+import { createDataPlane } from '#ztunnel/owner.ts';
+import { buildInfo, VERSION } from '#ztunnel/version.ts';
+
+process.title = 'ztunnel';
+
+/** Writes to a pipe or file are synchronous: a full pipe holds the data path back instead of losing lines. */
+const write = (line: string): void => {
+  process.stdout.write(line);
+};
+// Whoever read the log may go away before us; connections matter more than lines that nobody reads.
+process.stdout.on('error', () => {});
+
+async function main(env: Environment): Promise<void> {
+  const config = parseConfig(env);
+  const logControl: { -readonly [Key in keyof LogOptions]: LogOptions[Key] } = {
+    format: config.logFormat,
+    level: config.logLevel,
+    write,
+  };
+  const log = createLogger('app', logControl);
+  await warmThreadPool();
+  const scope = new Scope('process');
+  const captureScope = scope.child('capture');
+  const grpc = { log: log.scoped('xds'), scope };
+  const { xds } = config;
+  let stop: (reason: string) => void = () => {};
+  const dataPlane = await createDataPlane(
+    {
+      log,
+      logControl,
+      clock: systemClock,
+      random: Math.random,
+      openCapture: createInPodCapture({ log: log.scoped('inpod'), scope: captureScope }, config),
+      ca: authority(config, { log: log.scoped('identity'), scope }),
+      ...(xds === undefined
+        ? {}
+        : { openXds: xdsOverGrpc(createGrpcChannel(grpc, channelOptions(config, xds, 'xds'))) }),
+      zds: { connect: connectSeqpacket, netns: podNetns, discard: closeFd },
+      shutdown: () => stop('the admin port'),
+      onFatal: (error) => {
+        log.error('ending: the pods of this node cannot be known any more', { error: error.message });
+        process.exitCode = 1;
+        stop('a fatal error');
+      },
+    },
+    config,
+  );
+  log.info('ztunnel is up', { node: config.nodeName, pid: process.pid, version: VERSION });
+
+  let isStopping = false;
+  stop = (reason) => {
+    if (isStopping) return;
+    isStopping = true;
+    log.info('shutting down', { reason, deadline: `${config.drainMs}ms` });
+    dataPlane.drain().then(
+      (result) => {
+        if (result.kind === 'deadline')
+          log.warn('drain deadline reached; remaining connections were closed', { connections: result.cut });
+        scope.close();
+        process.exit();
+      },
+      (error) => {
+        log.error('draining failed', { error: reasonOf(error) });
+        process.exit(1);
+      },
+    );
+  };
+  process.on('SIGTERM', () => stop('SIGTERM'));
+  process.on('SIGINT', () => {
+    if (isStopping) process.exit(0);
+    stop('SIGINT');
+  });
+}
+
+function channelOptions(config: ZtunnelConfig, endpoint: Endpoint, kind: 'xds' | 'ca'): GrpcChannelOptions {
+  const token = tokenSource(config.authToken);
+  const alternative = kind === 'xds' ? config.altXdsHostname : config.altCaHostname;
+  return {
+    host: endpoint.host,
+    port: endpoint.port,
+    serverName: endpoint.host,
+    rootPem: rootSource(kind === 'xds' ? config.xdsRootCa : config.caRootCa),
+    metadata: { clusterid: config.clusterId },
+    ...(token === undefined ? {} : { token }),
+    ...(alternative === undefined ? {} : { alternativeServerName: alternative }),
+  };
+}
+
+function authority(
+  config: ZtunnelConfig,
+  deps: Parameters<typeof createGrpcChannel>[0],
+): CertificateAuthorityClient {
+  if (config.ca === undefined)
+    throw new MeshError(
+      'CONFIG_INVALID',
+      'CA_ADDRESS is empty: expected the address of the certificate authority',
+    );
+  return createCaClient(createGrpcChannel(deps, channelOptions(config, config.ca, 'ca')));
+}
+
+function podNetns(fd: number): PodNetns {
+  const { dev, ino } = netnsId(fd);
+  return { id: `${dev}:${ino}`, fd, close: () => closeFd(fd) };
+}
+
+const HELP = `usage: ztunnel [proxy]   run the proxy (settings are environment variables)
+       ztunnel version   print the version
+       ztunnel help      print this
+`;
+
+/** As the field's program: `proxy` is the default, and its further arguments are ignored (ztunnel.md §1.1). */
+function run(command: string | undefined): void {
+  switch (command) {
+    case undefined:
+    case 'proxy':
+      main(process.env).catch((error) => {
+        process.stderr.write(`ztunnel: ${reasonOf(error)}\n`);
+        process.exit(1);
+      });
+      break;
+    case 'version':
+      process.stdout.write(`${buildInfo(process.env.ISTIO_META_ISTIO_VERSION ?? 'unknown')}\n`);
+      break;
+    case 'help':
+      process.stdout.write(HELP);
+      break;
+    default:
+      process.stderr.write(`ztunnel: unknown command ${JSON.stringify(command)}\n${HELP}`);
+      process.exitCode = 1;
+  }
+}
+
+run(process.argv[2]);

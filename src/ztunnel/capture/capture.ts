@@ -1,0 +1,50 @@
+// What every way of capturing a pod's connections yields, so that the paths behind it never know how it was done.
+
+import type net from 'node:net';
+import type { OriginalDst, SocketAddress } from '#net/host-port.ts';
+import type { IpAddress } from '#net/ip.ts';
+import type { SocketInit } from '../tcp.ts';
+
+export const OUTBOUND_PORT = 15_001;
+export const INBOUND_PLAINTEXT_PORT = 15_006;
+export const INBOUND_HBONE_PORT = 15_008;
+
+export type Direction = 'outbound' | 'inbound-plaintext' | 'inbound-hbone';
+
+export interface CapturedConnection extends CapturedAddresses {
+  readonly direction: Direction;
+  /** Accepted and paused: nothing has been read. Owned by the receiver from now on. */
+  readonly socket: net.Socket;
+}
+
+export interface CapturedAddresses {
+  readonly peer: SocketAddress;
+  /** Where the application wanted to go; for HBONE the address the tunnel was opened to. */
+  readonly originalDst: OriginalDst;
+}
+
+/** One pod's side of a capture: its listeners, and sockets that leave from its network. */
+export interface PodCapture {
+  /**
+   * Starts connecting from the pod's network, marked so that the pod's rules leave it alone. With `source` the
+   * connection comes from that address if the kernel lets it (the application then sees the real client).
+   */
+  connect(destination: SocketAddress, init: Partial<SocketInit>, source?: IpAddress): net.Socket;
+  /** Closes the listening sockets at once; accepted connections are untouched. */
+  closeListeners(): void;
+}
+
+/** The namespace of a pod as handed over by the CNI agent. */
+export interface PodNetns {
+  /** Equal for equal namespaces (device and inode). */
+  readonly id: string;
+  readonly fd: number;
+  /** Gives the descriptor back. */
+  close(): void;
+}
+
+/** Binds a pod's listeners before it returns. @throws MeshError when one cannot be bound; nothing is left open then. */
+export type OpenCapture = (
+  netns: PodNetns,
+  onConnection: (connection: CapturedConnection) => void,
+) => PodCapture;

@@ -1,0 +1,164 @@
+// In-pod capture, the default: listeners made inside each pod's network namespace, where the CNI agent's rules redirect
+// the pod's connections to. The sockets keep that namespace; the code that serves them runs in ztunnel's own.
+
+import net from 'node:net';
+import { MeshError, reasonOf } from '#base/errors.ts';
+import type { Scope } from '#base/scope.ts';
+import { closeFd } from '#linux/netns.ts';
+import { fdOf, originalDst } from '#linux/original-dst.ts';
+import { listenTcp, tcpSocket } from '#linux/socket.ts';
+import { parsePort, type SocketAddress } from '#net/host-port.ts';
+import { familyOf, type IpAddress, parseIp } from '#net/ip.ts';
+import type { Logger } from '#telemetry/log.ts';
+import type { SocketInit } from '../tcp.ts';
+import {
+  type CapturedConnection,
+  type Direction,
+  INBOUND_HBONE_PORT,
+  INBOUND_PLAINTEXT_PORT,
+  type OpenCapture,
+  OUTBOUND_PORT,
+  type PodCapture,
+  type PodNetns,
+} from './capture.ts';
+
+export interface InPodOptions {
+  readonly packetMark: number;
+  readonly ipv6: boolean;
+  readonly reusePort: boolean;
+  readonly originalSource: 'required' | 'best-effort' | 'never';
+  /** Undefined: no TCP keepalive. */
+  readonly keepaliveMs: number | undefined;
+}
+
+const BACKLOG = 128;
+/** Inbound first: a pod that is reachable before it can send misses nothing. */
+const LISTENERS: readonly { readonly direction: Direction; readonly port: number }[] = [
+  { direction: 'inbound-hbone', port: INBOUND_HBONE_PORT },
+  { direction: 'inbound-plaintext', port: INBOUND_PLAINTEXT_PORT },
+  { direction: 'outbound', port: OUTBOUND_PORT },
+];
+
+export function createInPodCapture(
+  deps: { readonly log: Logger; readonly scope: Scope },
+  options: InPodOptions,
+): OpenCapture {
+  return (netns, onConnection) => openInPod(deps, options, netns, onConnection);
+}
+
+function openInPod(
+  deps: { readonly log: Logger; readonly scope: Scope },
+  options: InPodOptions,
+  netns: PodNetns,
+  onConnection: (connection: CapturedConnection) => void,
+): PodCapture {
+  const servers: net.Server[] = [];
+  let isTransparent = options.originalSource !== 'never';
+  const closeListeners = (): void => {
+    for (const server of servers.splice(0)) server.close();
+  };
+  try {
+    for (const { direction, port } of LISTENERS) {
+      const listener = listenTcp({
+        ip: options.ipv6 ? '::' : '0.0.0.0',
+        port,
+        netnsFd: netns.fd,
+        mark: options.packetMark,
+        ...(options.originalSource === 'never' ? {} : { transparent: options.originalSource }),
+        reusePort: options.reusePort,
+        backlog: BACKLOG,
+      });
+      if (!listener.transparent) isTransparent = false;
+      servers.push(serve(deps.log, options, listener.fd, direction, onConnection));
+    }
+  } catch (error) {
+    closeListeners();
+    throw MeshError.from(error, 'SYSCALL_FAILED', 'binding the pod listeners');
+  }
+  return { connect: connectFrom(deps.log, options, netns, () => isTransparent), closeListeners };
+}
+
+/** Adopts a listening descriptor. Bound already, so nothing asynchronous decides about success. */
+function serve(
+  log: Logger,
+  options: InPodOptions,
+  fd: number,
+  direction: Direction,
+  onConnection: (connection: CapturedConnection) => void,
+): net.Server {
+  // h2 pings watch over tunnels; TCP keepalive is for the other two (ztunnel.md §9.5).
+  const keepalive = direction === 'inbound-hbone' ? undefined : options.keepaliveMs;
+  const server = net.createServer({ allowHalfOpen: true, noDelay: true, pauseOnConnect: true }, (socket) => {
+    applyKeepalive(socket, keepalive);
+    const captured = describe(socket, direction);
+    if (captured === undefined) {
+      // The peer is gone already; the kernel no longer knows its address.
+      log.debug('connection dropped before its addresses were read', { direction });
+      socket.destroy();
+      return;
+    }
+    onConnection(captured);
+  });
+  server.on('error', (error) => log.error('accept failed', { direction, error: reasonOf(error) }));
+  server.listen({ fd });
+  return server;
+}
+
+function describe(socket: net.Socket, direction: Direction): CapturedConnection | undefined {
+  const peer = addressOf(socket.remoteAddress, socket.remotePort);
+  const local = addressOf(socket.localAddress, socket.localPort);
+  if (peer === undefined || local === undefined) return undefined;
+  // A tunnel is meant for us; the others were redirected (or, under TPROXY, carry their destination as local address).
+  const destination = direction === 'inbound-hbone' ? local : (originalDst(fdOf(socket)) ?? local);
+  return { direction, socket, peer, originalDst: destination };
+}
+
+function addressOf(text: string | undefined, port: number | undefined): SocketAddress | undefined {
+  const ip = text === undefined ? undefined : parseIp(text);
+  const valid = port === undefined ? undefined : parsePort(port);
+  return ip === undefined || valid === undefined ? undefined : { ip, port: valid };
+}
+
+/** The field's three figures: first probe after `time`, then every `time`, nine of them. */
+function applyKeepalive(socket: net.Socket, keepaliveMs: number | undefined): void {
+  if (keepaliveMs !== undefined)
+    socket.setKeepAlive({ enable: true, initialDelay: keepaliveMs, interval: keepaliveMs, count: 9 });
+}
+
+function connectFrom(
+  log: Logger,
+  options: InPodOptions,
+  netns: PodNetns,
+  mayKeepSource: () => boolean,
+): PodCapture['connect'] {
+  const open = (destination: SocketAddress, source: IpAddress | undefined): number =>
+    tcpSocket({
+      family: familyOf(destination.ip),
+      netnsFd: netns.fd,
+      mark: options.packetMark,
+      ...(source === undefined ? {} : { bindSource: { ip: source } }),
+    });
+  return (destination, init: Partial<SocketInit>, source) => {
+    const wanted = source !== undefined && mayKeepSource() ? source : undefined;
+    let fd: number;
+    try {
+      fd = open(destination, wanted);
+    } catch (error) {
+      if (wanted === undefined) throw error;
+      // As the peers do: the application then sees the pod's own address as its client.
+      log.warn('cannot keep the source address', { source: wanted, error: reasonOf(error) });
+      fd = open(destination, undefined);
+    }
+    let socket: net.Socket;
+    try {
+      socket = new net.Socket({ ...init, fd, pauseOnCreate: true } as net.SocketConstructorOpts);
+    } catch (error) {
+      closeFd(fd);
+      throw error;
+    }
+    socket.setNoDelay(true);
+    applyKeepalive(socket, options.keepaliveMs);
+    socket.connect({ host: destination.ip, port: destination.port });
+    return socket;
+  };
+}

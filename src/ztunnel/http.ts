@@ -1,0 +1,105 @@
+// The small HTTP servers of ztunnel (admin, metrics, readiness): routing, methods and limits. What they say is elsewhere.
+
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import { errnoOf, MeshError, reasonOf } from '#base/errors.ts';
+import type { Scope } from '#base/scope.ts';
+import type { Logger } from '#telemetry/log.ts';
+
+export interface HttpAnswer {
+  readonly status?: number;
+  readonly contentType?: string;
+  readonly body: string;
+}
+
+export interface HttpRequest {
+  readonly method: string;
+  readonly path: string;
+  readonly query: URLSearchParams;
+  readonly accept: string;
+}
+
+export type HttpRoutes = Readonly<Record<string, (request: HttpRequest) => HttpAnswer>>;
+
+export interface HttpListen {
+  readonly name: string;
+  /** Undefined: every address, of both families where the kernel has them. */
+  readonly host: string | undefined;
+  readonly port: number;
+}
+
+/** Serves until the scope closes. Resolves with the bound port. @throws MeshError PORT_IN_USE */
+export function serveHttp(
+  deps: { readonly log: Logger; readonly scope: Scope },
+  listen: HttpListen,
+  routes: HttpRoutes,
+): Promise<number> {
+  const server = createServer(
+    { headersTimeout: 2_000, maxHeaderSize: 8_192, keepAliveTimeout: 60_000 },
+    (request, response) => answer(deps.log, routes, request, response),
+  );
+  deps.scope.onClose(() => {
+    server.close();
+    server.closeIdleConnections();
+  });
+  return bound(server, listen);
+}
+
+function bound(server: Server, listen: HttpListen): Promise<number> {
+  return new Promise((resolve, reject) => {
+    server.once('error', (error) => {
+      const where = `${listen.host ?? '*'}:${listen.port}`;
+      const isTaken = errnoOf(error) === 'EADDRINUSE';
+      reject(
+        isTaken
+          ? new MeshError(
+              'PORT_IN_USE',
+              `the ${listen.name} port ${where} is taken by another process; stop it first`,
+            )
+          : new MeshError(
+              'CONFIG_INVALID',
+              `the ${listen.name} port ${where} cannot be bound: ${reasonOf(error)}`,
+              {
+                cause: error,
+              },
+            ),
+      );
+    });
+    server.listen({ port: listen.port, ...(listen.host === undefined ? {} : { host: listen.host }) }, () => {
+      const address = server.address();
+      resolve(typeof address === 'object' && address !== null ? address.port : listen.port);
+    });
+  });
+}
+
+function answer(log: Logger, routes: HttpRoutes, request: IncomingMessage, response: ServerResponse): void {
+  const url = URL.parse(request.url ?? '/', 'http://ztunnel');
+  const route = url === null ? undefined : routes[url.pathname];
+  let reply: HttpAnswer;
+  if (url === null || route === undefined) {
+    reply = { status: 404, body: 'Not Found\n' };
+  } else {
+    try {
+      reply = route({
+        method: request.method ?? 'GET',
+        path: url.pathname,
+        query: url.searchParams,
+        accept: request.headers.accept ?? '',
+      });
+    } catch (error) {
+      log.error('request failed', { path: url.pathname, error: reasonOf(error) });
+      reply = { status: 500, body: `${reasonOf(error)}\n` };
+    }
+  }
+  // A body that nobody reads must not hold the connection.
+  request.resume();
+  response.writeHead(reply.status ?? 200, {
+    'content-type': reply.contentType ?? 'text/plain; charset=utf-8',
+    'content-length': Buffer.byteLength(reply.body),
+  });
+  response.end(request.method === 'HEAD' ? '' : reply.body);
+}
+
+/** 405 with help for a path that changes something and was asked otherwise. */
+export function onlyPost(request: HttpRequest, help: string): HttpAnswer | undefined {
+  return request.method === 'POST' ? undefined : { status: 405, body: help };
+}

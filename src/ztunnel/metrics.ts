@@ -1,0 +1,114 @@
+// Every metric family of ztunnel, with the field's names and help (ztunnel.md §11.1), and their exposition.
+// What is counted when is the callers' matter.
+
+import { readdirSync, readFileSync } from 'node:fs';
+import { createRegistry, metricsContentType } from '#telemetry/metrics.ts';
+import type { XdsClientDeps } from '#xds/client.ts';
+import type { HttpAnswer, HttpRequest } from './http.ts';
+import type { TrafficFamilies } from './record.ts';
+
+export interface ZtunnelMetrics {
+  readonly traffic: TrafficFamilies;
+  readonly xds: NonNullable<XdsClientDeps['observe']>;
+  readonly socket: (reporter: 'source' | 'destination', change: 1 | -1) => void;
+  readonly proxy: (change: 'started' | 'stopped') => void;
+  readonly pending: (count: number) => void;
+  readonly exposition: (request: HttpRequest) => HttpAnswer;
+}
+
+export function createZtunnelMetrics(options: { readonly istioVersion: string }): ZtunnelMetrics {
+  const registry = createRegistry();
+  registry
+    .gauge('istio_build', 'Istio component build info.')
+    .add({ component: 'ztunnel', tag: options.istioVersion });
+  const traffic: TrafficFamilies = {
+    opened: registry.counter(
+      'istio_tcp_connections_opened',
+      'The total number of TCP connections opened (unstable).',
+    ),
+    closed: registry.counter(
+      'istio_tcp_connections_closed',
+      'The total number of TCP connections closed (unstable).',
+    ),
+    received: registry.counter(
+      'istio_tcp_received_bytes',
+      'The size of total bytes received during request in case of a TCP connection (unstable).',
+    ),
+    sent: registry.counter(
+      'istio_tcp_sent_bytes',
+      'The size of total bytes sent during response in case of a TCP connection (unstable).',
+    ),
+    failed: registry.counter(
+      'istio_tcp_connections_failed',
+      'The total number of TCP connections that failed to establish or were cut (unstable).',
+    ),
+  };
+  const sockets = registry.gauge(
+    'istio_tcp_sockets_open',
+    'The current number of open TCP sockets (unstable).',
+  );
+  const terminations = registry.counter(
+    'istio_xds_connection_terminations',
+    'The total number of terminated xDS connections (unstable).',
+  );
+  const messages = registry.counter('istio_xds_message', 'Total number of xDS messages (unstable).');
+  const messageBytes = registry.counter(
+    'istio_xds_message_bytes',
+    'Total number of bytes of xDS messages (unstable).',
+  );
+  const active = registry
+    .gauge('workload_manager_active_proxy_count', 'The total number current workloads with active proxies.')
+    .cell();
+  const pending = registry
+    .gauge('workload_manager_pending_proxy_count', 'The total number current workloads with pending proxies.')
+    .cell();
+  const started = registry
+    .counter('workload_manager_proxies_started', 'The total number of proxies that were started.')
+    .cell();
+  const stopped = registry
+    .counter('workload_manager_proxies_stopped', 'The total number of proxies that were stopped.')
+    .cell();
+  registry.computed('process_open_fds', 'Number of open file descriptors.', openFds);
+  registry.computed('process_max_fds', 'Maximum number of open file descriptors.', maxFds);
+  return {
+    traffic,
+    xds: {
+      terminated: (reason) => terminations.add({ reason }),
+      message: (url, bytes) => {
+        messages.add({ url });
+        messageBytes.add({ url }, bytes);
+      },
+    },
+    socket: (reporter, change) => sockets.add({ reporter }, change),
+    proxy: (change) => {
+      active.value += change === 'started' ? 1 : -1;
+      (change === 'started' ? started : stopped).value += 1;
+    },
+    pending: (count) => {
+      pending.value = count;
+    },
+    exposition: ({ accept }) => ({
+      contentType: metricsContentType(accept),
+      body: registry.expose(),
+    }),
+  };
+}
+
+/** Undefined where there is no /proc. */
+function openFds(): number | undefined {
+  try {
+    // The directory itself is open while it is read.
+    return readdirSync('/proc/self/fd').length - 1;
+  } catch {
+    return undefined;
+  }
+}
+
+function maxFds(): number | undefined {
+  try {
+    const found = /^Max open files\s+(\d+)/m.exec(readFileSync('/proc/self/limits', 'utf8'));
+    return found === null ? undefined : Number(found[1]);
+  } catch {
+    return undefined;
+  }
+}

@@ -1,0 +1,264 @@
+// The data plane: creates and owns everything that serves a node's pods, in the order of ztunnel.md §1.3. Everything is
+// reached from what this function makes, so several data planes can live in one process, each in any thread.
+
+import { readFileSync } from 'node:fs';
+import type { Clock, Random } from '#base/clock.ts';
+import { errnoOf, type MeshError } from '#base/errors.ts';
+import { Scope } from '#base/scope.ts';
+import { createStore, type Store } from '#model/store.ts';
+import type { Workload } from '#model/workload.ts';
+import type { Logger } from '#telemetry/log.ts';
+import type { CertificateAuthorityClient, SecretManager } from '#tls/secret.ts';
+import { createSecretManager } from '#tls/secrets.ts';
+import { startXdsClient, type XdsClient, ztunnelNode } from '#xds/client.ts';
+import type { OpenXdsStream } from '#xds/transport.ts';
+import { adminRoutes, type LogControl } from './admin.ts';
+import type { OpenCapture, PodNetns } from './capture/capture.ts';
+import type { ZtunnelConfig } from './config.ts';
+import { Connections } from './connections.ts';
+import { type DrainResult, drain } from './drain.ts';
+import { serveHttp } from './http.ts';
+import { createJudge } from './judge.ts';
+import { createZtunnelMetrics } from './metrics.ts';
+import { createPodService } from './pod-service.ts';
+import { type Pod, Pods } from './pods.ts';
+import { followLocalIdentities } from './prefetch.ts';
+import { createReadiness, type Readiness, readinessAnswer } from './readiness.ts';
+import { createTelemetry } from './record.ts';
+import { TcpIo } from './tcp.ts';
+import { type PacketConnection, startZdsClient, type ZdsClient } from './zds.ts';
+
+const STATE_TASK = 'state manager';
+const PROXY_TASK = 'proxy';
+
+export interface DataPlaneDeps {
+  readonly log: Logger;
+  readonly logControl: LogControl;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly openCapture: OpenCapture;
+  readonly ca: CertificateAuthorityClient;
+  /** Absent: no control plane; the state is what `store.apply` is given. */
+  readonly openXds?: OpenXdsStream;
+  /** Absent: no CNI agent; pods are added through `pods`. */
+  readonly zds?: {
+    readonly connect: (path: string) => Promise<PacketConnection>;
+    readonly netns: (fd: number) => PodNetns;
+    readonly discard: (fd: number) => void;
+  };
+  /** Asked for over the admin port. */
+  readonly shutdown: () => void;
+  /** The node's pods can no longer be known: the process is to end with status 1. */
+  readonly onFatal: (error: MeshError) => void;
+}
+
+export interface DataPlane {
+  readonly store: Store;
+  readonly secrets: SecretManager;
+  readonly connections: Connections;
+  readonly pods: Pods;
+  readonly readiness: Readiness;
+  /** Bound ports, for those configured as 0. */
+  readonly ports: { readonly admin: number; readonly stats: number; readonly readiness: number };
+  /** Listeners close at once; live connections get the configured time; then everything is closed. */
+  drain(): Promise<DrainResult>;
+  /** Closes everything at once. */
+  close(): void;
+}
+
+/** Resolves when the servers are bound; pods are served once the state is there. @throws MeshError PORT_IN_USE */
+export async function createDataPlane(deps: DataPlaneDeps, config: ZtunnelConfig): Promise<DataPlane> {
+  const scope = new Scope('data plane');
+  try {
+    return await build(deps, config, scope);
+  } catch (error) {
+    scope.close();
+    throw error;
+  }
+}
+
+async function build(deps: DataPlaneDeps, config: ZtunnelConfig, scope: Scope): Promise<DataPlane> {
+  const { log, clock, random } = deps;
+  // The probes must be answered while everything else starts, and until everything else has ended.
+  const serverScope = scope.child('servers');
+  const readiness = createReadiness([STATE_TASK, PROXY_TASK]);
+  const serve = serverOf(log, serverScope);
+  const readinessPort = await serve('readiness', undefined, config.readinessPort, {
+    '/healthz/ready': ({ method }) =>
+      method === 'GET' ? readinessAnswer(readiness) : { status: 405, body: 'only GET is allowed\n' },
+  });
+
+  const metrics = createZtunnelMetrics({ istioVersion: config.istioVersion });
+  const secrets = createSecretManager(
+    { ca: deps.ca, clock, log: log.scoped('identity'), random, scope },
+    { ttlSeconds: config.secretTtlSeconds },
+  );
+  scope.onClose(() => secrets.close());
+  const store = createStore({ localNode: config.nodeName });
+  scope.onClose(followLocalIdentities(store, secrets, config.nodeName));
+
+  // Policy and pods need each other: the judge looks pods up when it is called, never before.
+  const podWorkload = (uid: string): Workload | undefined => {
+    const info = pods.get(uid)?.info;
+    return info === undefined
+      ? undefined
+      : store.localWorkload(info.name, info.namespace, info.serviceAccount);
+  };
+  const connections = new Connections(
+    createJudge({ store, log: log.scoped('rbac') }, podWorkload),
+    () => store.configVersion,
+  );
+  const telemetry = createTelemetry({ log, clock, traffic: metrics.traffic });
+  const io = new TcpIo();
+  const proxyLog = log.scoped('proxy');
+  const serviceDeps = {
+    store,
+    secrets,
+    io,
+    connections,
+    telemetry,
+    log: proxyLog,
+    random,
+    clock,
+    onSocket: metrics.socket,
+  };
+  const pods: Pods = new Pods({
+    openCapture: deps.openCapture,
+    serve: (pod: Pod) => createPodService(serviceDeps, config, pod),
+    connections,
+    scope,
+    log: log.scoped('inpod'),
+    onCount: metrics.proxy,
+  });
+  followChanges(scope, store, pods, connections, config.nodeName);
+  readiness.complete(PROXY_TASK);
+
+  const startZds = (): ZdsClient | undefined =>
+    deps.zds &&
+    startZdsClient(
+      {
+        ...deps.zds,
+        pods,
+        readiness,
+        log: log.scoped('inpod'),
+        scope,
+        random,
+        onFatal: deps.onFatal,
+        onPending: metrics.pending,
+      },
+      { path: config.zdsPath },
+    );
+  let zds: ZdsClient | undefined;
+  const xds = startXds(deps, config, scope, store, metrics);
+  const onState = (): void => {
+    if (scope.closed) return;
+    readiness.complete(STATE_TASK);
+    zds = startZds();
+  };
+  if (xds === undefined) onState();
+  else xds.whenReady().then(onState, deps.onFatal);
+
+  const admin = adminRoutes({
+    store,
+    secrets,
+    connections,
+    pods,
+    pending: () => zds?.pending() ?? new Map(),
+    config,
+    logControl: deps.logControl,
+    shutdown: deps.shutdown,
+  });
+  const adminPort = await serve('admin', '127.0.0.1', config.adminPort, admin);
+  if (config.ipv6 && hasLoopbackV6()) await serve('admin', '::1', adminPort, admin);
+  const exposition = metrics.exposition;
+  const statsPort = await serve('metrics', undefined, config.statsPort, {
+    '/metrics': exposition,
+    '/stats/prometheus': exposition,
+  });
+
+  return {
+    store,
+    secrets,
+    connections,
+    pods,
+    readiness,
+    ports: { admin: adminPort, stats: statsPort, readiness: readinessPort },
+    drain: async () => {
+      readiness.block('draining');
+      const result = await drain(
+        {
+          startDrain: () => {
+            zds?.stop();
+            pods.startDrain();
+          },
+          get liveCount() {
+            return connections.size;
+          },
+          onIdle: (run) => connections.onIdle(run),
+          cut: () => connections.closeAll(),
+        },
+        config.drainMs,
+        scope,
+      );
+      scope.close();
+      return result;
+    },
+    close: () => {
+      connections.closeAll();
+      scope.close();
+    },
+  };
+}
+
+/** Unreadable counts as yes, as in the field (ztunnel.md §1.9), except where the kernel has no IPv6 at all. */
+function hasLoopbackV6(): boolean {
+  try {
+    return readFileSync('/proc/sys/net/ipv6/conf/lo/disable_ipv6', 'utf8').trim() !== '1';
+  } catch (error) {
+    return errnoOf(error) !== 'ENOENT';
+  }
+}
+
+function serverOf(log: Logger, scope: Scope) {
+  return (
+    name: string,
+    host: string | undefined,
+    port: number,
+    routes: Parameters<typeof serveHttp>[2],
+  ): Promise<number> => serveHttp({ log: log.scoped(name), scope }, { name, host, port }, routes);
+}
+
+/** A change of policy concerns every connection; a change of a workload those of its pod. */
+function followChanges(
+  scope: Scope,
+  store: Store,
+  pods: Pods,
+  connections: Connections,
+  nodeName: string,
+): void {
+  scope.onClose(store.onPolicyChange(() => void connections.rejudge()));
+  scope.onClose(
+    store.onWorkloadChange((changes) => {
+      for (const { after } of changes) {
+        if (after === undefined || after.node !== nodeName) continue;
+        for (const [uid, { info }] of pods.entries())
+          if (info.name === after.name && info.namespace === after.namespace) connections.rejudge(uid);
+      }
+    }),
+  );
+}
+
+function startXds(
+  { openXds, log }: DataPlaneDeps,
+  config: ZtunnelConfig,
+  scope: Scope,
+  store: Store,
+  metrics: ReturnType<typeof createZtunnelMetrics>,
+): XdsClient | undefined {
+  if (openXds === undefined) return undefined;
+  const node = ztunnelNode(config);
+  return startXdsClient(
+    { open: openXds, store, log: log.scoped('xds'), scope, observe: metrics.xds },
+    { node },
+  );
+}

@@ -1,0 +1,162 @@
+// Everything that serves one pod: its certificate, its pool of tunnels, its HBONE server, and the way each captured
+// connection takes. All of it ends with the pod's scope.
+
+import type { Socket } from 'node:net';
+import type { Clock, Random } from '#base/clock.ts';
+import { MeshError, reasonOf } from '#base/errors.ts';
+import type { HbonePool, HboneServer } from '#hbone/hbone.ts';
+import { createHbonePool } from '#hbone/pool.ts';
+import { createHboneServer } from '#hbone/server.ts';
+import type { Store } from '#model/store.ts';
+import type { Port } from '#net/host-port.ts';
+import type { IpAddress } from '#net/ip.ts';
+import type { Logger } from '#telemetry/log.ts';
+import type { SecretManager, WorkloadSecret } from '#tls/secret.ts';
+import { INBOUND_HBONE_PORT, INBOUND_PLAINTEXT_PORT, OUTBOUND_PORT } from './capture/capture.ts';
+import type { ZtunnelConfig } from './config.ts';
+import type { Connections } from './connections.ts';
+import { dialTunnel } from './dial.ts';
+import { type InboundDeps, type InboundOptions, serveInbound } from './inbound.ts';
+import { serveInboundPlain } from './inbound-plain.ts';
+import { createLocalWorkload, type LocalWorkload } from './local-workload.ts';
+import { identityOf, type OutboundDeps, serveOutbound } from './outbound.ts';
+import type { Pod, PodService } from './pods.ts';
+import type { Telemetry } from './record.ts';
+import { adoptAccepted, type TcpIo } from './tcp.ts';
+
+/** Ports of the proxy itself: reaching them through the proxy would be a loop (ztunnel.md §2). */
+export const ILLEGAL_PORTS: ReadonlySet<number> = new Set([
+  OUTBOUND_PORT,
+  INBOUND_PLAINTEXT_PORT,
+  INBOUND_HBONE_PORT,
+]);
+
+export interface PodServiceDeps {
+  readonly store: Store;
+  readonly secrets: SecretManager;
+  readonly io: TcpIo;
+  readonly connections: Connections;
+  readonly telemetry: Telemetry;
+  readonly log: Logger;
+  readonly random: Random;
+  readonly clock: Clock;
+  /** Open accepted sockets, for the gauge. */
+  readonly onSocket: (reporter: 'source' | 'destination', change: 1 | -1) => void;
+}
+
+export function createPodService(deps: PodServiceDeps, config: ZtunnelConfig, pod: Pod): PodService {
+  const local = createLocalWorkload({ store: deps.store, scope: pod.scope }, pod.info);
+  const pool = createPool(deps, config, pod);
+  const outboundDeps: OutboundDeps = { ...deps, pod, local, pool };
+  const outboundOptions = { network: config.network, illegalPorts: ILLEGAL_PORTS };
+  const inboundDeps: InboundDeps = { ...deps, pod, local };
+  const inboundOptions: InboundOptions = {
+    ...outboundOptions,
+    responseBaggage: config.responseBaggage,
+  };
+  const tunnels = new TunnelServers((connectionIp) =>
+    createServer(deps, inboundDeps, inboundOptions, connectionIp),
+  );
+  const crashed = (error: unknown): void =>
+    deps.log.error('a connection ended by an unexpected failure', { error: reasonOf(error) });
+  return {
+    onConnection: (connection) => {
+      const { direction, socket, originalDst } = connection;
+      if (direction === 'inbound-hbone') {
+        count(deps, socket, 'destination');
+        return tunnels.at(originalDst.ip).accept(socket);
+      }
+      const opener = adoptAccepted(deps.io, socket);
+      const isOutbound = direction === 'outbound';
+      count(deps, opener.socket, isOutbound ? 'source' : 'destination');
+      const served = isOutbound
+        ? serveOutbound(outboundDeps, outboundOptions, opener, connection)
+        : serveInboundPlain(inboundDeps, inboundOptions, opener, connection);
+      served.catch(crashed);
+    },
+    startDrain: () => tunnels.drain(),
+  };
+}
+
+function count({ onSocket }: PodServiceDeps, socket: Socket, reporter: 'source' | 'destination'): void {
+  onSocket(reporter, 1);
+  socket.once('close', () => onSocket(reporter, -1));
+}
+
+function createPool(deps: PodServiceDeps, config: ZtunnelConfig, pod: Pod): HbonePool {
+  const pool = createHbonePool(
+    {
+      dial: (destination) => dialTunnel(pod.capture, destination),
+      secret: (identity) => deps.secrets.get(identity),
+      log: deps.log,
+      scope: pod.scope,
+      clock: deps.clock,
+    },
+    {
+      maxStreams: config.poolMaxStreams,
+      idleMs: config.poolUnusedMs,
+    },
+  );
+  pod.scope.onClose(() => pool.close());
+  return pool;
+}
+
+/**
+ * One server per address of the pod, nearly always one: the address a tunnel came to is the target of its requests,
+ * and a request does not carry it.
+ */
+class TunnelServers {
+  readonly #create: (connectionIp: IpAddress) => HboneServer;
+  readonly #byIp = new Map<IpAddress, HboneServer>();
+
+  constructor(create: (connectionIp: IpAddress) => HboneServer) {
+    this.#create = create;
+  }
+
+  at(connectionIp: IpAddress): HboneServer {
+    const known = this.#byIp.get(connectionIp);
+    if (known !== undefined) return known;
+    const server = this.#create(connectionIp);
+    this.#byIp.set(connectionIp, server);
+    return server;
+  }
+
+  drain(): void {
+    for (const server of this.#byIp.values()) server.drain();
+  }
+}
+
+function createServer(
+  deps: PodServiceDeps,
+  inbound: InboundDeps,
+  options: InboundOptions,
+  connectionIp: IpAddress,
+): HboneServer {
+  const { pod, local } = inbound;
+  const server = createHboneServer(
+    {
+      secret: () => ownSecret(deps.secrets, pod, local),
+      onRequest: (request) => {
+        serveInbound(inbound, options, request, connectionIp).catch((error) =>
+          deps.log.error('a request ended by an unexpected failure', { error: reasonOf(error) }),
+        );
+      },
+      onRefusedPeer: (reason, address) =>
+        deps.telemetry.refused({
+          direction: 'inbound',
+          src: address,
+          dst: { ip: connectionIp, port: INBOUND_HBONE_PORT as Port },
+          error: new MeshError('TLS_HANDSHAKE_FAILED', reason),
+        }),
+      log: deps.log,
+      scope: pod.scope,
+    },
+    {},
+  );
+  pod.scope.onClose(() => server.close());
+  return server;
+}
+
+async function ownSecret(secrets: SecretManager, pod: Pod, local: LocalWorkload): Promise<WorkloadSecret> {
+  return secrets.get(identityOf(pod, await local.get()));
+}

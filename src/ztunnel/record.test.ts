@@ -1,0 +1,129 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import type { ErrorCode } from '#base/error-codes.ts';
+import { MeshError } from '#base/errors.ts';
+import type { SpiffeId } from '#model/identity.ts';
+import type { Port } from '#net/host-port.ts';
+import { ip } from '#net/ip.ts';
+import { createLogger } from '#telemetry/log.ts';
+import type { Labels } from '#telemetry/metrics.ts';
+import { type ConnectionFacts, createTelemetry, flagOf, type Telemetry } from './record.ts';
+
+const facts: ConnectionFacts = {
+  direction: 'inbound',
+  src: { ip: ip('10.20.1.7'), port: 41822 as Port },
+  dst: { ip: ip('10.20.3.9'), port: 15008 as Port },
+  hboneAuthority: '10.20.3.9:8080',
+  source: undefined,
+  sourceBaggage: {
+    workloadName: 'cart',
+    workloadType: 'deployment',
+    serviceName: 'cart-svc',
+    namespace: 'shop',
+  },
+  sourceIdentity: 'spiffe://cluster.local/ns/shop/sa/cart' as SpiffeId,
+  destination: undefined,
+  destinationIdentity: undefined,
+  service: undefined,
+  isSecured: true,
+};
+
+function telemetry(): { lines: string[]; counted: [string, Labels][]; telemetry: Telemetry } {
+  const lines: string[] = [];
+  const counted: [string, Labels][] = [];
+  let nowMs = 0;
+  const family = (name: string) => ({
+    cell: () => ({ value: 0 }),
+    add: (labels: Labels) => void counted.push([name, labels]),
+    remove: () => {},
+  });
+  return {
+    lines,
+    counted,
+    telemetry: createTelemetry({
+      log: createLogger('app', {
+        format: 'plain',
+        level: 'info',
+        write: (line) => lines.push(line),
+        now: () => new Date('2026-09-01T08:15:30.004Z'),
+      }),
+      clock: {
+        now: () => 0,
+        monotonicMs: () => {
+          nowMs += 7.9;
+          return nowMs;
+        },
+      },
+      traffic: {
+        opened: family('opened'),
+        closed: family('closed'),
+        failed: family('failed'),
+        received: family('received'),
+        sent: family('sent'),
+      },
+    }),
+  };
+}
+
+test('an unknown source is described by its baggage; the line is the field’s with ours behind it', () => {
+  const { lines, counted, telemetry: say } = telemetry();
+  const record = say.opened(facts);
+  const error = new MeshError('POLICY_CHANGED', 'connection closed due to policy change', {
+    details: { policy: 'shop/no-cart' },
+  });
+  record.close({ forwardBytes: 112, backwardBytes: 2048, error });
+  record.close({ forwardBytes: 0, backwardBytes: 0, error: undefined });
+  assert.deepEqual(lines, [
+    '2026-09-01T08:15:30.004000Z\terror\taccess\tconnection complete\tsrc.addr=10.20.1.7:41822 src.workload="cart-svc" src.namespace="shop" src.identity="spiffe://cluster.local/ns/shop/sa/cart" dst.addr=10.20.3.9:15008 dst.hbone_addr=10.20.3.9:8080 direction="inbound" bytes_sent=2048 bytes_recv=112 duration="7ms" error="connection closed due to policy change" reason="POLICY_CHANGED" policy="shop/no-cart"\n',
+  ]);
+  assert.deepEqual(
+    counted.map(([name, labels]) => [name, labels.response_flags]),
+    [
+      ['opened', '-'],
+      ['closed', 'DENY'],
+      ['failed', 'DENY'],
+    ],
+  );
+  const labels = counted[0]![1];
+  assert.deepEqual(
+    [labels.source_workload, labels.source_canonical_service, labels.source_app, labels.source_principal],
+    ['cart', 'cart-svc', 'cart', 'spiffe://cluster.local/ns/shop/sa/cart'],
+  );
+});
+
+test('an early refusal has addresses, direction and reason, and counts nothing', () => {
+  const { lines, counted, telemetry: say } = telemetry();
+  say.refused({
+    direction: 'outbound',
+    src: facts.src,
+    dst: facts.dst,
+    error: new MeshError('NO_ROUTE', 'no healthy upstream: 10.20.3.9:80'),
+  });
+  assert.deepEqual(lines, [
+    '2026-09-01T08:15:30.004000Z\twarn\taccess\tconnection failed\tsrc.addr=10.20.1.7:41822 dst.addr=10.20.3.9:15008 direction="outbound" error="no healthy upstream: 10.20.3.9:80" reason="NO_ROUTE"\n',
+  ]);
+  assert.deepEqual(counted, []);
+});
+
+const flags: readonly [ErrorCode, Record<string, boolean>, string][] = [
+  ['POLICY_DENIED', {}, 'DENY'],
+  ['POLICY_CHANGED', {}, 'DENY'],
+  ['CONNECT_FAILED', {}, 'CONNECT'],
+  ['CONNECT_TIMEOUT', {}, 'CONNECT'],
+  ['CONNECT_TIMEOUT', { tunnel: true }, 'NETWORK_POLICY'],
+  ['IDENTITY_UNAVAILABLE', {}, 'IDENTITY_ERROR'],
+  ['TLS_HANDSHAKE_FAILED', {}, 'CONNECT'],
+  ['PEER_IDENTITY_MISMATCH', {}, 'CONNECT'],
+  ['CERTIFICATE_INVALID', {}, 'TLS_FAILURE'],
+  ['HBONE_PROTOCOL', {}, 'H2_HANDSHAKE_FAILURE'],
+  ['HBONE_REFUSED', {}, 'CONNECT'],
+  ['DRAINED', {}, 'CONNECT'],
+];
+for (const [code, details, flag] of flags)
+  test(`${code} ${JSON.stringify(details)} counts as ${flag}`, () =>
+    assert.equal(flagOf(new MeshError(code, 'x', { details })), flag));
+
+test('no error is no flag; a broken stream is CONNECT', () => {
+  assert.equal(flagOf(undefined), '-');
+  assert.equal(flagOf('the session was lost'), 'CONNECT');
+});

@@ -1,0 +1,181 @@
+// What is said of a connection, from one set of facts: the access-log line (telemetry/access-log.ts) and the traffic
+// metrics (ztunnel.md §11.1, §11.2). Every refused or ended connection leaves exactly one line.
+
+import type { Clock } from '#base/clock.ts';
+import { MeshError } from '#base/errors.ts';
+import type { SpiffeId } from '#model/identity.ts';
+import type { Service } from '#model/service.ts';
+import type { Workload } from '#model/workload.ts';
+import type { SocketAddress } from '#net/host-port.ts';
+import { type AccessFailure, type AccessRecord, createAccessLog } from '#telemetry/access-log.ts';
+import {
+  type ConnectionEnd,
+  type ConnectionLabelFacts,
+  connectionLabels,
+  type ResponseFlag,
+} from '#telemetry/connection-labels.ts';
+import type { Logger } from '#telemetry/log.ts';
+import type { Cell, Family } from '#telemetry/metrics.ts';
+import type { CopyCounters, CopyResult } from './copy.ts';
+import type { Baggage } from './headers.ts';
+
+export interface ConnectionFacts {
+  readonly direction: 'inbound' | 'outbound';
+  readonly src: SocketAddress;
+  /** What is dialled outbound; pod:15008 for inbound tunnels; the original destination for inbound plaintext. */
+  readonly dst: SocketAddress;
+  /** The `:authority`, for tunnels. */
+  readonly hboneAuthority: string | undefined;
+  readonly source: Workload | undefined;
+  /** What the peer said of itself; counts only where `source` is unknown. */
+  readonly sourceBaggage?: Baggage;
+  /** Proven by mTLS only. */
+  readonly sourceIdentity: SpiffeId | undefined;
+  readonly destination: Workload | undefined;
+  readonly destinationIdentity: SpiffeId | undefined;
+  readonly service: Service | undefined;
+  readonly isSecured: boolean;
+}
+
+export interface Refusal {
+  readonly direction: 'inbound' | 'outbound';
+  readonly src: SocketAddress;
+  readonly dst: SocketAddress;
+  readonly error: MeshError;
+}
+
+/** The families that count connections; `metrics.ts` registers them. */
+export interface TrafficFamilies {
+  readonly opened: Family;
+  readonly closed: Family;
+  readonly failed: Family;
+  readonly received: Family;
+  readonly sent: Family;
+}
+
+export interface ConnectionRecord extends CopyCounters {
+  /** Writes the line and counts the end. Exactly once. */
+  close(result: CopyResult): void;
+}
+
+export interface Telemetry {
+  opened(facts: ConnectionFacts): ConnectionRecord;
+  /** Refused before there was anything to count. */
+  refused(refusal: Refusal): void;
+}
+
+export function createTelemetry(deps: {
+  readonly log: Logger;
+  readonly clock: Clock;
+  readonly traffic: TrafficFamilies;
+}): Telemetry {
+  const { clock, traffic } = deps;
+  const access = createAccessLog(deps.log);
+  return {
+    refused: ({ direction, src, dst, error }) =>
+      access.failed({ direction, source: src, destination: dst, ...failureOf(error) }),
+    opened: (facts) => {
+      const startedMs = clock.monotonicMs();
+      const record = accessRecord(facts);
+      const labelFacts = factsForLabels(facts);
+      const labels = connectionLabels(labelFacts);
+      traffic.opened.add(labels);
+      access.opened(record);
+      // *received* are the request's bytes at both reporters: Istio's convention.
+      const forward: Cell = traffic.received.cell(labels);
+      const backward: Cell = traffic.sent.cell(labels);
+      let isClosed = false;
+      return {
+        forward,
+        backward,
+        close: ({ forwardBytes, backwardBytes, error }) => {
+          if (isClosed) return;
+          isClosed = true;
+          const flag = flagOf(error);
+          const final = flag === '-' ? labels : connectionLabels(labelFacts, flag);
+          traffic.closed.add(final);
+          if (flag !== '-') traffic.failed.add(final);
+          access.complete(record, {
+            clientToServerBytes: forwardBytes,
+            serverToClientBytes: backwardBytes,
+            durationMs: clock.monotonicMs() - startedMs,
+            ...(error === undefined ? {} : { failure: failureOf(error) }),
+          });
+        },
+      };
+    },
+  };
+}
+
+type KnownSource = ConnectionEnd & Pick<Workload, 'name'>;
+
+/** The control plane's record wins over what the peer says of itself. */
+function sourceOf({ source, sourceBaggage }: ConnectionFacts): KnownSource | undefined {
+  if (source !== undefined || sourceBaggage === undefined) return source;
+  const { workloadName = '', serviceName = '', namespace = '', clusterId = '' } = sourceBaggage;
+  const { serviceVersion = '', region = '', zone = '' } = sourceBaggage;
+  return {
+    name: '',
+    workloadName,
+    namespace,
+    canonicalName: serviceName,
+    canonicalRevision: serviceVersion,
+    clusterId,
+    locality: { region, zone, subzone: '' },
+    app: workloadName,
+  };
+}
+
+function accessRecord(facts: ConnectionFacts): AccessRecord {
+  return {
+    direction: facts.direction,
+    source: { address: facts.src, workload: sourceOf(facts), identity: facts.sourceIdentity },
+    destination: {
+      address: facts.dst,
+      workload: facts.destination,
+      identity: facts.isSecured ? facts.destinationIdentity : undefined,
+    },
+    hboneAuthority: facts.hboneAuthority,
+    service: facts.service?.hostname,
+  };
+}
+
+function factsForLabels(facts: ConnectionFacts): ConnectionLabelFacts {
+  return {
+    reporter: facts.direction === 'outbound' ? 'source' : 'destination',
+    source: sourceOf(facts),
+    sourceIdentity: facts.sourceIdentity,
+    destination: facts.destination,
+    destinationIdentity: facts.destinationIdentity,
+    service: facts.service,
+    mutualTls: facts.isSecured,
+  };
+}
+
+function failureOf(error: MeshError | string): AccessFailure {
+  if (typeof error === 'string') return { error };
+  const { policy } = error.details;
+  return {
+    error: error.message,
+    reason: error.code,
+    ...(policy === undefined ? {} : { policy: String(policy) }),
+  };
+}
+
+const FLAG_OF_CODE: Readonly<Partial<Record<MeshError['code'], ResponseFlag>>> = {
+  POLICY_DENIED: 'DENY',
+  POLICY_CHANGED: 'DENY',
+  IDENTITY_UNAVAILABLE: 'IDENTITY_ERROR',
+  CERTIFICATE_INVALID: 'TLS_FAILURE',
+  HBONE_PROTOCOL: 'H2_HANDSHAKE_FAILURE',
+  HBONE_PEER_SILENT: 'H2_HANDSHAKE_FAILURE',
+  HBONE_DRAINING: 'H2_HANDSHAKE_FAILURE',
+};
+
+/** `response_flags` of the metrics; handshake failures are CONNECT, as in the field. */
+export function flagOf(error: MeshError | string | undefined): ResponseFlag {
+  if (error === undefined) return '-';
+  if (!(error instanceof MeshError)) return 'CONNECT';
+  if (error.code === 'CONNECT_TIMEOUT' && error.details.tunnel === true) return 'NETWORK_POLICY';
+  return FLAG_OF_CODE[error.code] ?? 'CONNECT';
+}
