@@ -1,0 +1,194 @@
+// The HTTPS connection to one API server: kept-alive requests with a deadline, streams, refusals as MeshError.
+// A kept-alive connection that died under a GET is tried once more; every other retry is the caller's business.
+
+import type { IncomingMessage } from 'node:http';
+import { Agent, request as httpsRequest } from 'node:https';
+import type { Socket } from 'node:net';
+import { createSecureContext } from 'node:tls';
+import { errnoOf, MeshError } from '#base/errors.ts';
+import { statusError } from './status.ts';
+
+export interface ApiEndpoint {
+  /** `https://host:port`, without a path. */
+  readonly server: string;
+  readonly caPem: string;
+  /** Read before every request: projected tokens rotate. */
+  readonly token?: () => string;
+  readonly clientCertPem?: string;
+  readonly clientKeyPem?: string;
+  readonly userAgent?: string;
+}
+
+export interface Call {
+  readonly method: string;
+  readonly path: string;
+  readonly body?: unknown;
+  readonly contentType?: string;
+  readonly accept?: string;
+  readonly signal?: AbortSignal | undefined;
+  /** Streams only: cut when it has not ended after this long, because the connection must be dead. */
+  readonly streamLimitMs?: number;
+}
+
+const TCP_KEEP_ALIVE_MS = 30_000;
+const ANSWER_LIMIT_BYTES = 256 * 1024 * 1024;
+const MAX_FREE_CONNECTIONS = 4;
+
+/** `json` reads the answer whole and in time; `chunks` hands on the body as it comes. */
+export interface Transport {
+  /** The parsed answer; undefined when it is empty. */
+  json<Answer>(call: Call): Promise<Answer>;
+  /** Only the head of the answer must come in time. Leaving the loop early closes the connection. */
+  chunks(call: Call): AsyncGenerator<Buffer>;
+  close(): void;
+}
+
+export function createTransport(endpoint: ApiEndpoint, requestTimeoutMs: number): Transport {
+  const base = serverUrl(endpoint.server);
+  const agent = new Agent({
+    keepAlive: true,
+    maxFreeSockets: MAX_FREE_CONNECTIONS,
+    secureContext: createSecureContext({
+      ca: endpoint.caPem,
+      ...(endpoint.clientCertPem === undefined ? {} : { cert: endpoint.clientCertPem }),
+      ...(endpoint.clientKeyPem === undefined ? {} : { key: endpoint.clientKeyPem }),
+    }),
+  });
+
+  const headersOf = (call: Call, payload: string | undefined): Record<string, string | number> => ({
+    accept: call.accept ?? 'application/json',
+    'user-agent': endpoint.userAgent ?? 'culvert',
+    ...(endpoint.token === undefined ? {} : { authorization: `Bearer ${endpoint.token()}` }),
+    ...(payload === undefined
+      ? {}
+      : {
+          'content-type': call.contentType ?? 'application/json',
+          'content-length': Buffer.byteLength(payload),
+        }),
+  });
+
+  /** Resolves with the answer's head; refusals and dead connections reject. */
+  const open = (call: Call, streaming: boolean, retried = false): Promise<IncomingMessage> => {
+    const payload = call.body === undefined ? undefined : JSON.stringify(call.body);
+    const headers = headersOf(call, payload);
+    return new Promise((resolve, reject) => {
+      const request = httpsRequest({
+        agent,
+        host: base.hostname.replace(/^\[|\]$/g, ''),
+        port: base.port === '' ? 443 : Number(base.port),
+        method: call.method,
+        path: call.path,
+        headers,
+        ...(call.signal === undefined ? {} : { signal: call.signal }),
+      });
+      let response: IncomingMessage | undefined;
+      request.on('response', (head) => {
+        response = head;
+        if (streaming) clearTimeout(timer);
+        resolve(head);
+      });
+      request.on('error', (error) => {
+        // The server closed a kept-alive connection while our request was on its way: nothing was answered yet.
+        const stale = request.reusedSocket && (errnoOf(error) === 'ECONNRESET' || errnoOf(error) === 'EPIPE');
+        if (stale && !retried && call.method === 'GET') resolve(open(call, streaming, true));
+        else reject(unreachable(base, error));
+      });
+      request.on('socket', (socket: Socket) => socket.setKeepAlive(true, TCP_KEEP_ALIVE_MS));
+      const timer = setTimeout(() => {
+        const late = new Error(`no complete answer to ${describe(call)} in ${requestTimeoutMs} ms`);
+        // Whoever reads the body already is to learn the same reason.
+        response?.destroy(late);
+        request.destroy(late);
+      }, requestTimeoutMs);
+      request.on('close', () => clearTimeout(timer));
+      request.end(payload);
+    });
+  };
+
+  const openChecked = async (call: Call, streaming: boolean): Promise<IncomingMessage> => {
+    const response = await open(call, streaming);
+    const status = response.statusCode ?? 0;
+    if (status >= 200 && status < 300) return response;
+    throw statusError(status, parseIfJson(await readText(response, base)), describe(call));
+  };
+
+  const json = async <Answer>(call: Call): Promise<Answer> => {
+    const response = await openChecked(call, false);
+    const text = await readText(response, base);
+    if (text === '') return undefined as Answer;
+    try {
+      return JSON.parse(text) as Answer;
+    } catch (error) {
+      throw new MeshError('API_UNREACHABLE', `the answer of ${base.host} to ${describe(call)} is no JSON`, {
+        cause: error,
+      });
+    }
+  };
+
+  return {
+    json,
+    async *chunks(call) {
+      const response = await openChecked(call, true);
+      const { streamLimitMs } = call;
+      const limit =
+        streamLimitMs === undefined
+          ? undefined
+          : setTimeout(
+              () => response.destroy(new Error(`${describe(call)} did not end in ${streamLimitMs} ms`)),
+              streamLimitMs,
+            );
+      try {
+        yield* chunksOf(response, base);
+      } finally {
+        clearTimeout(limit);
+        response.destroy();
+      }
+    },
+    close: () => agent.destroy(),
+  };
+}
+
+function serverUrl(server: string): URL {
+  const url = URL.canParse(server) ? new URL(server) : undefined;
+  if (url?.protocol !== 'https:')
+    throw new MeshError(
+      'CONFIG_INVALID',
+      `the API server's address ${JSON.stringify(server)} is no https:// URL`,
+    );
+  return url;
+}
+
+const describe = (call: Call): string => `${call.method} ${call.path}`;
+
+const unreachable = (base: URL, error: unknown): MeshError =>
+  MeshError.from(error, 'API_UNREACHABLE', `no answer from the API server ${base.host}`);
+
+async function* chunksOf(response: IncomingMessage, base: URL): AsyncGenerator<Buffer> {
+  try {
+    yield* response as AsyncIterable<Buffer>;
+  } catch (error) {
+    throw unreachable(base, error);
+  }
+}
+
+async function readText(response: IncomingMessage, base: URL): Promise<string> {
+  const chunks: Buffer[] = [];
+  let sizeBytes = 0;
+  for await (const chunk of chunksOf(response, base)) {
+    sizeBytes += chunk.length;
+    if (sizeBytes > ANSWER_LIMIT_BYTES)
+      throw new MeshError('API_UNREACHABLE', `an answer of ${base.host} exceeds ${ANSWER_LIMIT_BYTES} bytes`);
+    chunks.push(chunk);
+  }
+  return Buffer.concat(chunks).toString('utf8');
+}
+
+/** Refusals are JSON `Status` objects, but something in between may answer in plain text. */
+function parseIfJson(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    const line = text.trim().slice(0, 200);
+    return line === '' ? undefined : { message: line };
+  }
+}

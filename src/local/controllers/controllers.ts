@@ -1,0 +1,58 @@
+// The controllers of a Kubernetes cluster, as far as the mesh and ordinary workloads need them. Each stands in its own file
+// and speaks to the API server only.
+
+import { type Clock, type Random, systemClock } from '#base/clock.ts';
+import type { KubeClient } from '#k8s/client.ts';
+import type { Logger } from '#telemetry/log.ts';
+import { type ControllerContext, createInformerSet } from './context.ts';
+import { createDaemonSetController } from './daemon-sets.ts';
+import { createDeploymentController } from './deployments.ts';
+import { createEndpointSliceController } from './endpoint-slices.ts';
+import { createGarbageCollector } from './garbage.ts';
+import { createNamespaceController } from './namespaces.ts';
+import { createReplicaSetController } from './replica-sets.ts';
+import { createScheduler } from './scheduler.ts';
+
+export interface ControllersDeps {
+  readonly client: KubeClient;
+  readonly log: Logger;
+  /** The API server's root certificate, published as ConfigMap kube-root-ca.crt in every namespace. */
+  readonly caPem: string;
+  readonly clock?: Clock;
+  readonly random?: Random;
+}
+
+export interface Controllers {
+  /** Requests under way end by themselves; nothing new is begun. */
+  close(): void;
+}
+
+/** Resolves when every controller knows the whole cluster and works. */
+export async function startControllers(deps: ControllersDeps): Promise<Controllers> {
+  const { client, log } = deps;
+  const informers = createInformerSet({ client, log });
+  const context: ControllerContext = {
+    client,
+    log,
+    informers,
+    clock: deps.clock ?? systemClock,
+    random: deps.random ?? Math.random,
+  };
+  const queues = [
+    createNamespaceController(context, { caPem: deps.caPem }),
+    createDeploymentController(context),
+    createReplicaSetController(context),
+    createDaemonSetController(context),
+    createScheduler(context),
+    createEndpointSliceController(context),
+    createGarbageCollector(context),
+  ];
+  await informers.synced();
+  for (const queue of queues) queue.start();
+  return {
+    close() {
+      for (const queue of queues) queue.close();
+      informers.close();
+    },
+  };
+}

@@ -1,0 +1,123 @@
+// DaemonSets: one pod on every node that fits, replaced node by node when the template changes.
+// Pods are bound here, not by the scheduler: a node that is full or cordoned gets its pod too.
+
+import { objectKey } from '#k8s/informer.ts';
+import { DAEMON_SETS, type DaemonSet, NODES, type Node, PODS } from '#k8s/objects.ts';
+import { matchesLabels } from '#k8s/selectors.ts';
+import { type ControllerContext, settleOn } from './context.ts';
+import { type DaemonPlan, planDaemons } from './daemon-plan.ts';
+import { claimDependents, followDependents } from './ownership.ts';
+import { createPodFor, deletePod, isNodeReady, isPodFinished, toleratesTaints } from './pods.ts';
+import { createWorkQueue, type WorkQueue } from './queue.ts';
+import { type RollingUpdate, resolveCount } from './rollout.ts';
+import { writeStatus } from './status.ts';
+import { templateHash } from './template-hash.ts';
+
+const REVISION_HASH = 'controller-revision-hash';
+/** A pod that failed for good (its node refused it) is replaced no faster than this. */
+const FAILED_POD_DELAY_MS = 5_000;
+/** Taints that say a node is not fit for ordinary pods; daemons run there nevertheless. */
+const TOLERATED_TAINTS: readonly string[] = [
+  'node.kubernetes.io/not-ready',
+  'node.kubernetes.io/unreachable',
+  'node.kubernetes.io/unschedulable',
+  'node.kubernetes.io/disk-pressure',
+  'node.kubernetes.io/memory-pressure',
+  'node.kubernetes.io/pid-pressure',
+];
+
+type DaemonSetSpec = DaemonSet['spec'] & {
+  readonly minReadySeconds?: number;
+  readonly updateStrategy?: { readonly type?: string; readonly rollingUpdate?: RollingUpdate };
+};
+
+export function createDaemonSetController(context: ControllerContext): WorkQueue {
+  const { client, informers, log, clock } = context;
+  const sets = informers.of(DAEMON_SETS);
+  const pods = informers.of(PODS);
+  const nodes = informers.of(NODES);
+  const podsSettled = settleOn(pods);
+  const setsSettled = settleOn(sets);
+
+  const reconcile = async (key: string): Promise<void> => {
+    const set = sets.get(key);
+    if (set === undefined || set.metadata.deletionTimestamp !== undefined) return;
+    const hash = templateHash(set.spec.template);
+    const spec = set.spec as DaemonSetSpec;
+    const claimed = await claimDependents(client, PODS, pods, DAEMON_SETS, set);
+    const fitting = [...nodes.all()].filter((node) => fits(set, node));
+    const plan = planDaemons({
+      // A node that is not ready keeps its pod but is given no new one.
+      nodes: fitting.map((node) => ({ name: node.metadata.name, ready: isNodeReady(node) })),
+      pods: claimed,
+      isUpdated: (pod) => pod.metadata.labels?.[REVISION_HASH] === hash,
+      replaceOutdated: spec.updateStrategy?.type !== 'OnDelete',
+      maxUnavailable: Math.max(
+        1,
+        resolveCount(spec.updateStrategy?.rollingUpdate?.maxUnavailable, fitting.length, 'up', 1),
+      ),
+      minReadySeconds: spec.minReadySeconds ?? 0,
+      nowMs: clock.now(),
+    });
+    const written = await writeStatus(client, DAEMON_SETS, set, {
+      ...plan.status,
+      observedGeneration: set.metadata.generation ?? 0,
+    });
+    if (written !== undefined) await setsSettled.updated(written);
+    if (plan.recheckInMs !== undefined) queue.addAfter(key, plan.recheckInMs);
+    await carryOut(set, hash, plan);
+  };
+
+  const carryOut = async (set: DaemonSet, hash: string, plan: DaemonPlan): Promise<void> => {
+    for (const pod of plan.remove) {
+      const ageMs = clock.now() - (Date.parse(pod.metadata.creationTimestamp ?? '') || 0);
+      if (isPodFinished(pod) && ageMs < FAILED_POD_DELAY_MS) {
+        queue.addAfter(objectKey(set), FAILED_POD_DELAY_MS - ageMs);
+        continue;
+      }
+      await deletePod(client, pod);
+      await podsSettled.deleted(pod);
+    }
+    for (const nodeName of plan.create) {
+      const made = await createPodFor(context, DAEMON_SETS, set, {
+        nodeName,
+        labels: { [REVISION_HASH]: hash },
+      });
+      await podsSettled.created(made);
+    }
+  };
+
+  const queue = createWorkQueue({ log }, { name: 'daemonsets' }, reconcile);
+  sets.addHandlers({ upsert: (set) => queue.add(objectKey(set)), remove: () => {} });
+  followDependents(pods, { resource: DAEMON_SETS, informer: sets }, queue);
+  const enqueueAll = (): void => {
+    for (const set of sets.all()) queue.add(objectKey(set));
+  };
+  nodes.addHandlers({
+    upsert(node, old) {
+      // Heartbeats change nothing here.
+      if (old === undefined || nodeFacts(node) !== nodeFacts(old)) enqueueAll();
+    },
+    remove: enqueueAll,
+  });
+  return queue;
+}
+
+function fits(set: DaemonSet, node: Node): boolean {
+  const { nodeSelector = {}, tolerations } = set.spec.template.spec;
+  return (
+    node.metadata.deletionTimestamp === undefined &&
+    matchesLabels(nodeSelector, node.metadata.labels) &&
+    toleratesTaints(node, tolerations, TOLERATED_TAINTS)
+  );
+}
+
+/** What placement depends on. */
+export const nodeFacts = (node: Node): string =>
+  JSON.stringify([
+    node.metadata.labels,
+    node.metadata.deletionTimestamp,
+    node.spec?.unschedulable,
+    node.spec?.taints,
+    isNodeReady(node),
+  ]);

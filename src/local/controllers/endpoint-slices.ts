@@ -1,0 +1,165 @@
+// EndpointSlices of every Service with a selector: planned by endpoint-plan.ts, written here with as few changes as possible.
+
+import { objectKey } from '#k8s/informer.ts';
+import { ENDPOINT_SLICES, type EndpointSlice, PODS, type Pod, SERVICES, type Service } from '#k8s/objects.ts';
+import { isNotFound } from '#k8s/status.ts';
+import { type ControllerContext, settleOn } from './context.ts';
+import { hasPlannedEndpoints, planSlices, type SlicePlan, selectsPod } from './endpoint-plan.ts';
+import { controllerReference } from './ownership.ts';
+import { childName } from './pods.ts';
+import { createWorkQueue, type WorkQueue } from './queue.ts';
+
+const SERVICE_NAME = 'kubernetes.io/service-name';
+const MANAGED_BY = 'endpointslice.kubernetes.io/managed-by';
+const OUR_NAME = 'endpointslice-controller.k8s.io';
+const HEADLESS = 'service.kubernetes.io/headless';
+
+export function createEndpointSliceController(context: ControllerContext): WorkQueue {
+  const { client, informers, log, random } = context;
+  const services = informers.of(SERVICES);
+  const pods = informers.of(PODS);
+  const slices = informers.of(ENDPOINT_SLICES);
+  const slicesSettled = settleOn(slices);
+
+  const ours = (key: string): EndpointSlice[] =>
+    [...slices.all()].filter(
+      ({ metadata }) =>
+        metadata.labels?.[MANAGED_BY] === OUR_NAME &&
+        metadata.deletionTimestamp === undefined &&
+        `${metadata.namespace}/${metadata.labels[SERVICE_NAME]}` === key,
+    );
+
+  const create = async (service: Service, plan: SlicePlan): Promise<void> => {
+    const { name, namespace = '' } = service.metadata;
+    const made = await client.create(ENDPOINT_SLICES, {
+      apiVersion: 'discovery.k8s.io/v1',
+      kind: ENDPOINT_SLICES.kind,
+      metadata: {
+        name: childName(name, random),
+        generateName: `${name}-`,
+        namespace,
+        labels: labelsFor(service),
+        ownerReferences: [controllerReference(SERVICES, service)],
+      },
+      ...contentOf(plan),
+    });
+    await slicesSettled.created(made);
+  };
+
+  const update = async (service: Service, slice: EndpointSlice, plan: SlicePlan): Promise<void> => {
+    const labels = labelsFor(service);
+    const same =
+      JSON.stringify([sorted(labels), plan.ports, plan.endpoints.map(comparable)]) ===
+      JSON.stringify([
+        sorted(slice.metadata.labels ?? {}),
+        slice.ports ?? [],
+        (slice.endpoints ?? []).map(comparable),
+      ]);
+    if (same) return;
+    const updated = await client.update(ENDPOINT_SLICES, {
+      ...slice,
+      metadata: { ...slice.metadata, labels },
+      ...contentOf(plan),
+    });
+    await slicesSettled.updated(updated);
+  };
+
+  const remove = async (slice: EndpointSlice): Promise<void> => {
+    const { name, namespace = '' } = slice.metadata;
+    try {
+      await client.delete(ENDPOINT_SLICES, name, { namespace });
+    } catch (error) {
+      if (!isNotFound(error)) throw error;
+    }
+    await slicesSettled.deleted(slice);
+  };
+
+  const reconcile = async (key: string): Promise<void> => {
+    const service = services.get(key);
+    const existing = ours(key);
+    const gone = service === undefined || service.metadata.deletionTimestamp !== undefined;
+    if (gone || !hasPlannedEndpoints(service)) {
+      for (const slice of existing) await remove(slice);
+      return;
+    }
+    const { kept, fresh, surplus } = assign(planSlices(service, [...pods.all()]), existing);
+    for (const [slice, plan] of kept) await update(service, slice, plan);
+    for (const plan of fresh) await create(service, plan);
+    for (const slice of surplus) await remove(slice);
+  };
+
+  const queue = createWorkQueue({ log }, { name: 'endpointslices' }, reconcile);
+  const enqueueService = (service: Service): void => queue.add(objectKey(service));
+  services.addHandlers({ upsert: enqueueService, remove: enqueueService });
+  const enqueueServicesOf = (pod: Pod): void => {
+    for (const service of services.all()) if (selectsPod(service, pod)) enqueueService(service);
+  };
+  pods.addHandlers({
+    upsert(pod, old) {
+      // Its labels may have changed: the Services it leaves must know too.
+      if (old !== undefined) enqueueServicesOf(old);
+      enqueueServicesOf(pod);
+    },
+    remove: enqueueServicesOf,
+  });
+  const enqueueServiceOf = ({ metadata }: EndpointSlice): void => {
+    if (metadata.labels?.[MANAGED_BY] === OUR_NAME)
+      queue.add(`${metadata.namespace}/${metadata.labels[SERVICE_NAME]}`);
+  };
+  slices.addHandlers({ upsert: enqueueServiceOf, remove: enqueueServiceOf });
+  return queue;
+}
+
+/** Gives every planned group the slice that has its ports already, else any other of its family. */
+function assign(
+  plans: readonly SlicePlan[],
+  existing: readonly EndpointSlice[],
+): { kept: [EndpointSlice, SlicePlan][]; fresh: SlicePlan[]; surplus: EndpointSlice[] } {
+  const free = new Set(existing);
+  const kept: [EndpointSlice, SlicePlan][] = [];
+  let open = [...plans];
+  const take = (matches: (slice: EndpointSlice, plan: SlicePlan) => boolean): void => {
+    open = open.filter((plan) => {
+      for (const slice of free)
+        if (slice.addressType === plan.addressType && matches(slice, plan)) {
+          free.delete(slice);
+          kept.push([slice, plan]);
+          return false;
+        }
+      return true;
+    });
+  };
+  take((slice, plan) => JSON.stringify(slice.ports ?? []) === JSON.stringify(plan.ports));
+  take(() => true);
+  return { kept, fresh: open, surplus: [...free] };
+}
+
+const contentOf = (plan: SlicePlan): Pick<EndpointSlice, 'addressType' | 'endpoints' | 'ports'> => ({
+  addressType: plan.addressType,
+  endpoints: [...plan.endpoints],
+  ports: [...plan.ports],
+});
+
+function labelsFor(service: Service): Record<string, string> {
+  return {
+    ...service.metadata.labels,
+    ...(service.spec.clusterIP === 'None' ? { [HEADLESS]: '' } : {}),
+    [SERVICE_NAME]: service.metadata.name,
+    [MANAGED_BY]: OUR_NAME,
+  };
+}
+
+const sorted = (labels: Readonly<Record<string, string>>): string[][] =>
+  Object.entries(labels).sort(([a], [b]) => (a < b ? -1 : 1));
+
+/** Field by field: the server may give them back in another order. */
+const comparable = (endpoint: EndpointSlice['endpoints'][number]): unknown[] => {
+  const { addresses, conditions, hostname, nodeName, targetRef } = endpoint;
+  return [
+    addresses,
+    [conditions?.ready, conditions?.serving, conditions?.terminating],
+    hostname,
+    nodeName,
+    [targetRef?.kind, targetRef?.namespace, targetRef?.name, targetRef?.uid],
+  ];
+};

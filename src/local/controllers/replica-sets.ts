@@ -1,0 +1,80 @@
+// ReplicaSets: as many active pods as asked for, and the counts in their status.
+
+import { objectKey } from '#k8s/informer.ts';
+import { PODS, type Pod, REPLICA_SETS, type ReplicaSet } from '#k8s/objects.ts';
+import { type ControllerContext, settleOn } from './context.ts';
+import { claimDependents, followDependents } from './ownership.ts';
+import { availableInMs, createPodFor, deletePod, isPodActive, isPodReady } from './pods.ts';
+import { createWorkQueue, type WorkQueue } from './queue.ts';
+import { writeStatus } from './status.ts';
+
+/** Pods made or deleted in one round; the rest follows in the next. */
+const BURST = 50;
+
+export function createReplicaSetController(context: ControllerContext): WorkQueue {
+  const { client, informers, log, clock } = context;
+  const sets = informers.of(REPLICA_SETS);
+  const pods = informers.of(PODS);
+  const podsSettled = settleOn(pods);
+  const setsSettled = settleOn(sets);
+
+  const createPods = async (set: ReplicaSet, count: number): Promise<void> => {
+    const outcomes = await Promise.allSettled(
+      Array.from({ length: Math.min(count, BURST) }, () => createPodFor(context, REPLICA_SETS, set)),
+    );
+    for (const outcome of outcomes)
+      if (outcome.status === 'fulfilled') await podsSettled.created(outcome.value);
+    const failed = outcomes.find((outcome) => outcome.status === 'rejected');
+    if (failed !== undefined) throw failed.reason;
+  };
+
+  const deletePods = async (surplus: readonly Pod[]): Promise<void> => {
+    await Promise.all(surplus.slice(0, BURST).map((pod) => deletePod(client, pod)));
+    for (const pod of surplus.slice(0, BURST)) await podsSettled.deleted(pod);
+  };
+
+  const reconcile = async (key: string): Promise<void> => {
+    const set = sets.get(key);
+    if (set === undefined || set.metadata.deletionTimestamp !== undefined) return;
+    const claimed = await claimDependents(client, PODS, pods, REPLICA_SETS, set);
+    const active = claimed.filter(isPodActive);
+    const wanted = set.spec.replicas ?? 1;
+    // The status comes first: what stands now is true whether or not the change succeeds.
+    await writeCounts(set, active);
+    if (active.length < wanted) await createPods(set, wanted - active.length);
+    else if (active.length > wanted)
+      await deletePods([...active].sort(byDispensability).slice(0, active.length - wanted));
+  };
+
+  const writeCounts = async (set: ReplicaSet, active: readonly Pod[]): Promise<void> => {
+    const { minReadySeconds = 0 } = set.spec as { minReadySeconds?: number };
+    const waits = active.map((pod) => availableInMs(pod, minReadySeconds, clock.now()));
+    const pending = waits.filter((waitMs) => waitMs !== undefined && waitMs > 0) as number[];
+    if (pending.length > 0) queue.addAfter(objectKey(set), Math.min(...pending));
+    const labels = Object.entries(set.spec.template.metadata?.labels ?? {});
+    const written = await writeStatus(client, REPLICA_SETS, set, {
+      replicas: active.length,
+      fullyLabeledReplicas: active.filter((pod) =>
+        labels.every(([name, value]) => pod.metadata.labels?.[name] === value),
+      ).length,
+      readyReplicas: active.filter(isPodReady).length,
+      availableReplicas: waits.filter((waitMs) => waitMs === 0).length,
+      observedGeneration: set.metadata.generation ?? 0,
+    });
+    if (written !== undefined) await setsSettled.updated(written);
+  };
+
+  const queue = createWorkQueue({ log }, { name: 'replicasets' }, reconcile);
+  sets.addHandlers({ upsert: (set) => queue.add(objectKey(set)), remove: () => {} });
+  followDependents(pods, { resource: REPLICA_SETS, informer: sets }, queue);
+  return queue;
+}
+
+/** Which pod to do without first: not placed, not running, not ready, then the youngest. */
+export function byDispensability(a: Pod, b: Pod): number {
+  const placed = (pod: Pod): number => (pod.spec.nodeName === undefined ? 0 : 1);
+  const running = (pod: Pod): number => (pod.status?.phase === 'Running' ? 1 : 0);
+  const ready = (pod: Pod): number => (isPodReady(pod) ? 1 : 0);
+  const bornMs = (pod: Pod): number => Date.parse(pod.metadata.creationTimestamp ?? '') || 0;
+  return placed(a) - placed(b) || running(a) - running(b) || ready(a) - ready(b) || bornMs(b) - bornMs(a);
+}

@@ -1,0 +1,225 @@
+// Certificates of the node's workloads: fetched when needed, refreshed at half-life, kept while valid whatever the
+// authority does (ztunnel.md §4.4). One entry per identity; one queue ordered by priority, then by due time; a bounded
+// number of requests at once. A new key for every request.
+
+import { Backoff } from '#base/backoff.ts';
+import type { Clock, Random } from '#base/clock.ts';
+import { MeshError, reasonOf } from '#base/errors.ts';
+import type { Scope } from '#base/scope.ts';
+import type { SpiffeId } from '#model/identity.ts';
+import { bare, type Logger } from '#telemetry/log.ts';
+import { requestFor } from './csr.ts';
+import type { CertificateAuthorityClient, SecretManager, SecretState, WorkloadSecret } from './secret.ts';
+import { readWorkloadSecret } from './workload-certificate.ts';
+
+export interface SecretManagerDeps {
+  readonly ca: CertificateAuthorityClient;
+  readonly clock: Clock;
+  readonly log: Logger;
+  readonly random: Random;
+  readonly scope: Scope;
+}
+
+export interface SecretManagerOptions {
+  readonly ttlSeconds?: number;
+  readonly maxConcurrent?: number;
+}
+
+const FIRST_RETRY_MS = 1000;
+const MAX_RETRY_MS = 150_000;
+/** From here on the delay is constant. */
+const LONG_FAILURE_MS = 15 * 60_000;
+/** A certificate that is past its half-life on arrival must not make a loop of requests. */
+const MIN_REFRESH_MS = 1000;
+/** setTimeout overflows at 2^31 ms; long waits are slept in parts. */
+const MAX_TIMER_MS = 86_400_000;
+
+/** Higher goes first: a connection waits; a guess; a scheduled refresh. */
+const REAL_TIME = 2;
+const WARMUP = 1;
+const BACKGROUND = 0;
+
+interface Entry {
+  readonly identity: SpiffeId;
+  readonly first: PromiseWithResolvers<WorkloadSecret>;
+  readonly backoff: Backoff;
+  state: SecretState;
+  priority: number;
+  dueAtMs: number;
+  inFlight: boolean;
+  failingSinceMs: number | undefined;
+}
+
+export function createSecretManager(
+  deps: SecretManagerDeps,
+  options: SecretManagerOptions = {},
+): SecretManager {
+  const { ca, clock, log, random } = deps;
+  const { ttlSeconds = 86_400, maxConcurrent = 8 } = options;
+  const scope = deps.scope.child('secrets');
+  const entries = new Map<SpiffeId, Entry>();
+  let inFlight = 0;
+  let stopTimer = (): void => {};
+
+  const demand = (identity: SpiffeId, priority: number): Entry => {
+    let entry = entries.get(identity);
+    if (entry === undefined) {
+      entry = newEntry(identity, priority, clock.now(), random);
+      entries.set(identity, entry);
+    } else if (entry.state.state === 'Initializing') {
+      entry.priority = Math.max(entry.priority, priority);
+    }
+    pump();
+    return entry;
+  };
+
+  /** Starts what is due, then sleeps until the next is. */
+  const pump = (): void => {
+    if (scope.closed) return;
+    stopTimer();
+    const nowMs = clock.now();
+    while (inFlight < maxConcurrent) {
+      const next = mostUrgent(entries.values(), nowMs);
+      if (next === undefined) break;
+      next.inFlight = true;
+      inFlight += 1;
+      fetchFor(next).catch((error) => log.error('secret manager failed', { error: reasonOf(error) }));
+    }
+    // With every place taken, the end of a request pumps again.
+    if (inFlight >= maxConcurrent) return;
+    const dueAtMs = earliestDue(entries.values());
+    if (dueAtMs === undefined) return;
+    stopTimer = scope.timeout(Math.min(Math.max(dueAtMs - nowMs, 1), MAX_TIMER_MS), pump);
+  };
+
+  const fetchFor = async (entry: Entry): Promise<void> => {
+    try {
+      const { csrPem, privateKey } = await requestFor(entry.identity);
+      const answer = await ca.sign(entry.identity, csrPem, ttlSeconds);
+      const secret = readWorkloadSecret(entry.identity, privateKey, answer, log);
+      // Forgotten meanwhile: the answer is discarded.
+      if (entries.get(entry.identity) === entry) succeed(entry, secret);
+    } catch (error) {
+      if (entries.get(entry.identity) === entry) fail(entry, error);
+    } finally {
+      entry.inFlight = false;
+      inFlight -= 1;
+      pump();
+    }
+  };
+
+  const succeed = (entry: Entry, secret: WorkloadSecret): void => {
+    const { notBefore, notAfter } = secret;
+    const halfLifeMs = (notAfter.getTime() - notBefore.getTime()) / 2;
+    entry.state = { state: 'Available', secret };
+    entry.priority = BACKGROUND;
+    entry.dueAtMs = Math.max(notBefore.getTime() + halfLifeMs, clock.now() + MIN_REFRESH_MS);
+    entry.failingSinceMs = undefined;
+    entry.backoff.reset();
+    entry.first.resolve(secret);
+    log.debug('certificate issued', {
+      identity: bare(entry.identity),
+      not_after: bare(notAfter.toISOString()),
+    });
+  };
+
+  const fail = (entry: Entry, error: unknown): void => {
+    const nowMs = clock.now();
+    entry.failingSinceMs ??= nowMs;
+    const grownMs = entry.backoff.next();
+    const delayMs = nowMs - entry.failingSinceMs >= LONG_FAILURE_MS ? MAX_RETRY_MS : grownMs;
+    entry.dueAtMs = nowMs + delayMs;
+    entry.priority = BACKGROUND;
+    const reason = reasonOf(error);
+    const valid = entry.state.state === 'Available' && entry.state.secret.notAfter.getTime() > nowMs;
+    if (entry.state.state === 'Available' && valid) {
+      entry.dueAtMs = Math.min(entry.dueAtMs, entry.state.secret.notAfter.getTime());
+    } else {
+      entry.state = { state: 'Unavailable', error: reason };
+      entry.first.reject(unavailable(entry.identity, reason, error));
+    }
+    log.warn(valid ? 'certificate refresh failed, the present one is kept' : 'certificate fetch failed', {
+      identity: bare(entry.identity),
+      error: reason,
+      retry_ms: Math.round(delayMs),
+    });
+  };
+
+  scope.onClose(() => {
+    for (const entry of entries.values()) entry.first.reject(unavailable(entry.identity, 'shutting down'));
+    entries.clear();
+  });
+
+  return {
+    async get(identity) {
+      if (scope.closed) throw unavailable(identity, 'shutting down');
+      const entry = demand(identity, REAL_TIME);
+      const { state } = entry;
+      switch (state.state) {
+        case 'Initializing':
+          return entry.first.promise;
+        case 'Unavailable':
+          throw unavailable(identity, state.error);
+        case 'Available':
+          if (state.secret.notAfter.getTime() > clock.now()) return state.secret;
+          throw unavailable(identity, `it expired at ${state.secret.notAfter.toISOString()}`);
+      }
+    },
+    prefetch(identity) {
+      if (!scope.closed) demand(identity, WARMUP);
+    },
+    forget(identity) {
+      const entry = entries.get(identity);
+      if (entry === undefined) return;
+      entries.delete(identity);
+      entry.first.reject(unavailable(identity, 'it is no longer needed'));
+    },
+    entries: () => new Map([...entries].map(([identity, { state }]) => [identity, state])),
+    close: () => scope.close(),
+  };
+}
+
+function newEntry(identity: SpiffeId, priority: number, nowMs: number, random: Random): Entry {
+  const first = Promise.withResolvers<WorkloadSecret>();
+  // A prefetch has nobody waiting; the failure stands in the entry's state and in the log.
+  first.promise.catch(() => {});
+  return {
+    identity,
+    first,
+    backoff: new Backoff({ initialMs: FIRST_RETRY_MS, maxMs: MAX_RETRY_MS, jitter: 0.2, random }),
+    state: { state: 'Initializing' },
+    priority,
+    dueAtMs: nowMs,
+    inFlight: false,
+    failingSinceMs: undefined,
+  };
+}
+
+function mostUrgent(entries: Iterable<Entry>, nowMs: number): Entry | undefined {
+  let best: Entry | undefined;
+  for (const entry of entries) {
+    if (entry.inFlight || entry.dueAtMs > nowMs) continue;
+    if (
+      best === undefined ||
+      entry.priority > best.priority ||
+      (entry.priority === best.priority && entry.dueAtMs < best.dueAtMs)
+    ) {
+      best = entry;
+    }
+  }
+  return best;
+}
+
+function earliestDue(entries: Iterable<Entry>): number | undefined {
+  let earliest: number | undefined;
+  for (const entry of entries) {
+    if (!entry.inFlight && (earliest === undefined || entry.dueAtMs < earliest)) earliest = entry.dueAtMs;
+  }
+  return earliest;
+}
+
+function unavailable(identity: SpiffeId, why: string, cause?: unknown): MeshError {
+  return new MeshError('IDENTITY_UNAVAILABLE', `no certificate for ${identity}: ${why}`, {
+    ...(cause === undefined ? {} : { cause }),
+  });
+}

@@ -1,0 +1,66 @@
+// Turns an authority's answer into a WorkloadSecret, or says why it cannot be used (ztunnel.md §4.2).
+
+import { type KeyObject, X509Certificate } from 'node:crypto';
+import { MeshError, reasonOf } from '#base/errors.ts';
+import type { SpiffeId } from '#model/identity.ts';
+import type { Logger } from '#telemetry/log.ts';
+import { createWorkloadContext } from './options.ts';
+import { uriNames } from './peer.ts';
+import type { WorkloadSecret } from './secret.ts';
+
+/** Throws MeshError `CERTIFICATE_INVALID`. Unusable roots are skipped with a warning. */
+export function readWorkloadSecret(
+  identity: SpiffeId,
+  privateKey: KeyObject,
+  answer: readonly string[],
+  log: Logger,
+): WorkloadSecret {
+  const [leafPem, ...others] = answer;
+  const rootBundle = others.pop();
+  if (leafPem === undefined || rootBundle === undefined) {
+    throw invalid(identity, `the answer has ${answer.length} elements; a leaf and the roots are needed`);
+  }
+  const leaf = readCertificate(identity, leafPem, 'leaf');
+  const [name] = uriNames(leaf.subjectAltName ?? '');
+  if (name !== identity) throw invalid(identity, `it is for ${name ?? 'no SPIFFE identity'}`);
+  if (!leaf.checkPrivateKey(privateKey)) throw invalid(identity, 'it is for another key');
+  const intermediates = others.map((pem) => readCertificate(identity, pem, 'intermediate'));
+  const rootsPem = usableRoots(rootBundle, log);
+  if (rootsPem.length === 0) throw invalid(identity, 'the answer holds no usable root');
+
+  const chainPem = [leaf, ...intermediates].map((certificate) => certificate.toString());
+  const keyPem = privateKey.export({ format: 'pem', type: 'pkcs8' }).toString();
+  return {
+    identity,
+    chainPem,
+    rootsPem,
+    serialNumber: leaf.serialNumber,
+    notBefore: leaf.validFromDate,
+    notAfter: leaf.validToDate,
+    context: createWorkloadContext({ keyPem, chainPem, rootsPem }),
+  };
+}
+
+function readCertificate(identity: SpiffeId, pem: string, what: string): X509Certificate {
+  try {
+    return new X509Certificate(pem);
+  } catch (error) {
+    throw invalid(identity, `the ${what} cannot be read: ${reasonOf(error)}`);
+  }
+}
+
+function usableRoots(bundle: string, log: Logger): string[] {
+  const blocks = bundle.match(/-----BEGIN CERTIFICATE-----[\s\S]*?-----END CERTIFICATE-----/g) ?? [];
+  return blocks.flatMap((pem) => {
+    try {
+      return [new X509Certificate(pem).toString()];
+    } catch (error) {
+      log.warn('a root certificate is skipped', { error: reasonOf(error) });
+      return [];
+    }
+  });
+}
+
+function invalid(identity: SpiffeId, why: string): MeshError {
+  return new MeshError('CERTIFICATE_INVALID', `the certificate issued for ${identity} is of no use: ${why}`);
+}

@@ -1,0 +1,470 @@
+// Every controller together, against the embedded API server over real TLS, with a stand-in for the kubelet.
+
+import assert from 'node:assert/strict';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { type TestContext, test } from 'node:test';
+import { sleep } from '#base/clock.ts';
+import type { KubeClient } from '#k8s/client.ts';
+import {
+  CONFIG_MAPS,
+  type ConfigMap,
+  DAEMON_SETS,
+  type DaemonSet,
+  DEPLOYMENTS,
+  type Deployment,
+  ENDPOINT_SLICES,
+  type KubeObject,
+  NAMESPACES,
+  NODES,
+  type Node,
+  PODS,
+  type Pod,
+  REPLICA_SETS,
+  SERVICE_ACCOUNTS,
+  SERVICES,
+} from '#k8s/objects.ts';
+import { startInformer } from '#k8s/reflector.ts';
+import { createRestClient } from '#k8s/rest-client.ts';
+import { isNotFound } from '#k8s/status.ts';
+import { createApiServer } from '#local/apiserver/server.ts';
+import { startControllers } from '#local/controllers/controllers.ts';
+import { silentLogger } from '#telemetry/log.ts';
+
+const LIMIT_MS = 20_000;
+const POLL_MS = 10;
+/** A template with this image never becomes ready. */
+const BROKEN_IMAGE = 'local/broken';
+
+/** Polls until `probe` returns something other than undefined or false. */
+async function until<T>(what: string, probe: () => Promise<T | undefined | false>): Promise<T> {
+  const limitAt = performance.now() + LIMIT_MS;
+  for (;;) {
+    const found = await probe();
+    if (found !== undefined && found !== false) return found;
+    if (performance.now() > limitAt) throw new Error(`never saw: ${what}`);
+    await sleep(POLL_MS);
+  }
+}
+
+async function openCluster(t: TestContext) {
+  const stateDir = mkdtempSync(join(tmpdir(), 'culvert-controllers-'));
+  t.after(() => rmSync(stateDir, { recursive: true, force: true }));
+  const server = await createApiServer(
+    { log: silentLogger },
+    { stateDir, dnsNames: ['localhost'], ips: ['127.0.0.1'] },
+  );
+  t.after(() => server.close());
+  const { port } = await server.listen({ host: '127.0.0.1', port: 0 });
+  const open = (userAgent: string): KubeClient => {
+    const client = createRestClient({
+      server: `https://127.0.0.1:${port}`,
+      caPem: server.caPem,
+      clientCertPem: server.adminCertPem,
+      clientKeyPem: server.adminKeyPem,
+      userAgent,
+    });
+    t.after(() => client.close());
+    return client;
+  };
+  const client = open('test');
+  // Before the controllers start, so that they know both from the first pod on.
+  for (const name of ['n1', 'n2']) await addNode(client, name);
+  const controllers = await startControllers({
+    client: open('controllers'),
+    log: silentLogger,
+    caPem: server.caPem,
+  });
+  t.after(() => controllers.close());
+  await client.create(NAMESPACES, { apiVersion: 'v1', kind: 'Namespace', metadata: { name: 'shop' } });
+  return { client, caPem: server.caPem };
+}
+
+async function addNode(client: KubeClient, name: string): Promise<void> {
+  const node: Node = {
+    apiVersion: 'v1',
+    kind: 'Node',
+    metadata: { name, labels: { 'kubernetes.io/hostname': name, 'kubernetes.io/os': 'linux' } },
+  };
+  await client.create(NODES, node);
+  const status = { conditions: [{ type: 'Ready', status: 'True' }] };
+  await client.patch(NODES, name, 'merge', { status }, { subresource: 'status' });
+}
+
+/** Runs what is bound to a node, ends what is deleted. `seen` records how many pods were available, and how many there were. */
+function startKubelet(t: TestContext, client: KubeClient) {
+  let address = 1;
+  const pods = startInformer({ client, log: silentLogger }, PODS);
+  const seen = { fewestReady: Number.POSITIVE_INFINITY, mostPods: 0 };
+  const isReady = (pod: Pod): boolean =>
+    pod.metadata.deletionTimestamp === undefined &&
+    (pod.status?.conditions?.some(({ type, status }) => type === 'Ready' && status === 'True') ?? false);
+  const handle = async (pod: Pod): Promise<void> => {
+    const { name, namespace = '' } = pod.metadata;
+    if (pod.metadata.deletionTimestamp !== undefined)
+      return client.delete(PODS, name, { namespace, gracePeriodSeconds: 0 });
+    if (pod.spec.nodeName === undefined || pod.status?.podIP !== undefined) return;
+    const podIP = `10.244.1.${address++}`;
+    const ready = pod.spec.containers[0]?.image === BROKEN_IMAGE ? ('False' as const) : ('True' as const);
+    await client.patch(
+      PODS,
+      name,
+      'merge',
+      {
+        status: {
+          phase: 'Running',
+          podIP,
+          podIPs: [{ ip: podIP }],
+          conditions: [{ type: 'Ready', status: ready }],
+        },
+      },
+      { namespace, subresource: 'status' },
+    );
+  };
+  const work = (pod: Pod): void => {
+    const active = [...pods.all()].filter(({ metadata }) => metadata.deletionTimestamp === undefined);
+    seen.fewestReady = Math.min(seen.fewestReady, active.filter(isReady).length);
+    seen.mostPods = Math.max(seen.mostPods, active.length);
+    void handle(pod).catch((error: unknown) => {
+      if (!isNotFound(error)) throw error;
+    });
+  };
+  pods.addHandlers({ upsert: work, remove: () => {} });
+  t.after(() => pods.close());
+  return seen;
+}
+
+function deployment(name: string, replicas: number, image = 'local/web'): Deployment {
+  return {
+    apiVersion: 'apps/v1',
+    kind: 'Deployment',
+    metadata: { name, namespace: 'shop' },
+    spec: {
+      replicas,
+      selector: { matchLabels: { app: name } },
+      template: {
+        metadata: { labels: { app: name } },
+        spec: { containers: [{ name: 'main', image, ports: [{ name: 'http', containerPort: 8080 }] }] },
+      },
+    },
+  };
+}
+
+const inShop = { namespace: 'shop' };
+const names = (objects: readonly KubeObject[]): string[] =>
+  objects.map(({ metadata }) => metadata.name).sort();
+
+/** What `kubectl rollout status` waits for. */
+const rolledOut = (client: KubeClient, name: string) =>
+  until(`the rollout of ${name}`, async () => {
+    const { metadata, spec, status = {} } = await client.get(DEPLOYMENTS, name, 'shop');
+    const { replicas = 1 } = spec;
+    return (
+      status.observedGeneration === metadata.generation &&
+      status.updatedReplicas === replicas &&
+      status.replicas === replicas &&
+      status.availableReplicas === replicas && { metadata, status }
+    );
+  });
+
+test('namespaces have an account and the root certificate, get them back, and can be deleted with all they hold', async (t) => {
+  const { client, caPem } = await openCluster(t);
+  startKubelet(t, client);
+  const rootCa = (): Promise<ConfigMap | undefined> =>
+    client.get(CONFIG_MAPS, 'kube-root-ca.crt', 'shop').catch(() => undefined);
+  await until('the root certificate', async () => (await rootCa())?.data?.['ca.crt'] === caPem);
+  const account = await until('the default account', () =>
+    client.get(SERVICE_ACCOUNTS, 'default', 'shop').catch(() => undefined),
+  );
+  await client.delete(SERVICE_ACCOUNTS, 'default', inShop);
+  await until('a new default account', async () => {
+    const again = await client.get(SERVICE_ACCOUNTS, 'default', 'shop').catch(() => undefined);
+    return again !== undefined && again.metadata.uid !== account.metadata.uid;
+  });
+
+  await client.create(DEPLOYMENTS, deployment('web', 2));
+  await rolledOut(client, 'web');
+  await client.delete(NAMESPACES, 'shop');
+  await until('the end of the namespace', async () => {
+    const { items } = await client.list(NAMESPACES);
+    return !names(items).includes('shop');
+  });
+  for (const resource of [PODS, REPLICA_SETS, DEPLOYMENTS, CONFIG_MAPS, SERVICE_ACCOUNTS])
+    assert.deepEqual(names((await client.list(resource, inShop)).items), []);
+});
+
+test('a Deployment: pods on both nodes, scaling, a rolling update within its bounds, undo, deletion', async (t) => {
+  const { client } = await openCluster(t);
+  const seen = startKubelet(t, client);
+  await client.create(DEPLOYMENTS, deployment('web', 4));
+  const first = await rolledOut(client, 'web');
+  assert.equal(first.metadata.annotations?.['deployment.kubernetes.io/revision'], '1');
+  const pods = (await client.list(PODS, inShop)).items;
+  assert.deepEqual(pods.map(({ spec }) => spec.nodeName).sort(), ['n1', 'n1', 'n2', 'n2']);
+  const [set] = (await client.list(REPLICA_SETS, inShop)).items;
+  assert.ok(pods.every(({ metadata }) => metadata.name.startsWith(`${set?.metadata.name}-`)));
+
+  seen.fewestReady = Number.POSITIVE_INFINITY;
+  seen.mostPods = 0;
+  const next = { spec: { template: { metadata: { annotations: { release: '2' } } } } };
+  await client.patch(DEPLOYMENTS, 'web', 'merge', next, inShop);
+  const second = await rolledOut(client, 'web');
+  assert.equal(second.metadata.annotations?.['deployment.kubernetes.io/revision'], '2');
+  await until('the end of the old pods', async () => {
+    const { items } = await client.list(PODS, inShop);
+    return items.length === 4 && items.every(({ metadata }) => metadata.annotations?.release === '2');
+  });
+  // 25 % of 4, both ways.
+  assert.ok(seen.fewestReady >= 3, `only ${seen.fewestReady} of 4 were ready during the update`);
+  assert.ok(seen.mostPods <= 5, `${seen.mostPods} pods during the update`);
+  const conditions = second.status.conditions as { type: string; status: string; reason: string }[];
+  assert.deepEqual(
+    conditions.map(({ type, status, reason }) => `${type}=${status} ${reason}`),
+    ['Available=True MinimumReplicasAvailable', 'Progressing=True NewReplicaSetAvailable'],
+  );
+
+  // Back to the first template: its ReplicaSet is used again.
+  await client.patch(
+    DEPLOYMENTS,
+    'web',
+    'merge',
+    { spec: { template: { metadata: { annotations: null } } } },
+    inShop,
+  );
+  const third = await rolledOut(client, 'web');
+  assert.equal(third.metadata.annotations?.['deployment.kubernetes.io/revision'], '3');
+  assert.equal((await client.list(REPLICA_SETS, inShop)).items.length, 2);
+
+  await client.patch(DEPLOYMENTS, 'web', 'merge', { spec: { replicas: 1 } }, inShop);
+  await rolledOut(client, 'web');
+  await client.delete(DEPLOYMENTS, 'web', { ...inShop, propagation: 'Background' });
+  await until('the end of what it owned', async () => {
+    const left = await Promise.all([client.list(REPLICA_SETS, inShop), client.list(PODS, inShop)]);
+    return left.every(({ items }) => items.length === 0);
+  });
+});
+
+test('a Deployment whose new template never becomes ready keeps the old pods; Recreate never runs both', async (t) => {
+  const { client } = await openCluster(t);
+  const seen = startKubelet(t, client);
+  await client.create(DEPLOYMENTS, deployment('web', 2));
+  await rolledOut(client, 'web');
+  seen.fewestReady = Number.POSITIVE_INFINITY;
+  const broken = deployment('web', 2, BROKEN_IMAGE).spec;
+  await client.patch(DEPLOYMENTS, 'web', 'merge', { spec: broken }, inShop);
+  await until('a broken pod beside the good ones', async () => {
+    const { status = {} } = await client.get(DEPLOYMENTS, 'web', 'shop');
+    return status.updatedReplicas === 1 && status.replicas === 3;
+  });
+  const conditions = (await client.get(DEPLOYMENTS, 'web', 'shop')).status?.conditions as {
+    reason: string;
+  }[];
+  assert.equal(conditions[1]?.reason, 'ReplicaSetUpdated');
+  assert.equal(seen.fewestReady, 2);
+
+  const recreate = {
+    spec: {
+      strategy: { type: 'Recreate', rollingUpdate: null },
+      template: deployment('web', 2).spec.template,
+    },
+  };
+  await client.patch(DEPLOYMENTS, 'web', 'merge', recreate, inShop);
+  await rolledOut(client, 'web');
+  await until('three pods become two', async () => (await client.list(PODS, inShop)).items.length === 2);
+  seen.mostPods = 0;
+  const image = { spec: { template: { metadata: { annotations: { release: '2' } } } } };
+  await client.patch(DEPLOYMENTS, 'web', 'merge', image, inShop);
+  await rolledOut(client, 'web');
+  assert.equal(seen.mostPods, 2);
+});
+
+test('a ReplicaSet replaces a deleted pod, adopts a matching one, and leaves others alone', async (t) => {
+  const { client } = await openCluster(t);
+  startKubelet(t, client);
+  const stranger: Pod = {
+    apiVersion: 'v1',
+    kind: 'Pod',
+    metadata: { name: 'stranger', namespace: 'shop', labels: { app: 'web' } },
+    spec: { containers: [{ name: 'main', image: 'local/web' }] },
+  };
+  await until('the default account', () =>
+    client.get(SERVICE_ACCOUNTS, 'default', 'shop').catch(() => undefined),
+  );
+  await client.create(PODS, stranger);
+  await client.create(PODS, { ...stranger, metadata: { name: 'other', namespace: 'shop' } });
+  const { selector, template } = deployment('web', 2).spec;
+  await client.create(REPLICA_SETS, {
+    apiVersion: 'apps/v1',
+    kind: 'ReplicaSet',
+    metadata: { name: 'web', namespace: 'shop' },
+    spec: { replicas: 2, selector, template },
+  });
+  const ready = () =>
+    until('two ready replicas', async () => {
+      const { items } = await client.list(PODS, { ...inShop, labelSelector: 'app=web' });
+      const { status } = await client.get(REPLICA_SETS, 'web', 'shop');
+      return items.length === 2 && status?.readyReplicas === 2 && names(items);
+    });
+  assert.ok((await ready()).includes('stranger'));
+  await client.delete(PODS, 'stranger', inShop);
+  await until(
+    'the end of the deleted pod',
+    async () => !names((await client.list(PODS, inShop)).items).includes('stranger'),
+  );
+  await ready();
+  assert.deepEqual((await client.get(PODS, 'other', 'shop')).metadata.ownerReferences, undefined);
+});
+
+test('a DaemonSet: one pod for every node, cordoned or new; an update replaces them one by one', async (t) => {
+  const { client } = await openCluster(t);
+  const seen = startKubelet(t, client);
+  await client.patch(NODES, 'n2', 'merge', { spec: { unschedulable: true } });
+  const { selector, template } = deployment('agent', 1).spec;
+  const daemonSet: DaemonSet = {
+    apiVersion: 'apps/v1',
+    kind: 'DaemonSet',
+    metadata: { name: 'agent', namespace: 'shop' },
+    spec: { selector, template },
+  };
+  await client.create(DAEMON_SETS, daemonSet);
+  const complete = (nodes: number) =>
+    until(`a daemon on ${nodes} nodes`, async () => {
+      const { metadata, status = {} } = await client.get(DAEMON_SETS, 'agent', 'shop');
+      const { items } = await client.list(PODS, inShop);
+      return (
+        status.observedGeneration === metadata.generation &&
+        status.desiredNumberScheduled === nodes &&
+        status.updatedNumberScheduled === nodes &&
+        status.numberAvailable === nodes &&
+        items.length === nodes &&
+        items.map(({ spec }) => spec.nodeName).sort()
+      );
+    });
+  assert.deepEqual(await complete(2), ['n1', 'n2']);
+  await addNode(client, 'n3');
+  assert.deepEqual(await complete(3), ['n1', 'n2', 'n3']);
+  seen.fewestReady = Number.POSITIVE_INFINITY;
+  seen.mostPods = 0;
+  const next = { spec: { template: { metadata: { annotations: { release: '2' } } } } };
+  await client.patch(DAEMON_SETS, 'agent', 'merge', next, inShop);
+  await complete(3);
+  assert.equal(seen.fewestReady, 2);
+  assert.equal(seen.mostPods, 3);
+  await client.delete(NODES, 'n3');
+  assert.deepEqual(await complete(2), ['n1', 'n2']);
+});
+
+test('the scheduler: waits for a node that fits, and says why', async (t) => {
+  const { client } = await openCluster(t);
+  startKubelet(t, client);
+  const picky = deployment('web', 1);
+  picky.spec.template.spec.nodeSelector = { disk: 'ssd' };
+  await client.create(DEPLOYMENTS, picky);
+  const pod = await until('the reason', async () => {
+    const [found] = (await client.list(PODS, inShop)).items;
+    return found?.status?.conditions?.some(({ type }) => type === 'PodScheduled') && found;
+  });
+  assert.equal(
+    pod.status?.conditions?.find(({ type }) => type === 'PodScheduled')?.message,
+    "0/2 nodes are available: 2 node(s) didn't match Pod's node selector.",
+  );
+  await client.patch(NODES, 'n2', 'merge', { metadata: { labels: { disk: 'ssd' } } });
+  await rolledOut(client, 'web');
+  assert.equal((await client.get(PODS, pod.metadata.name, 'shop')).spec.nodeName, 'n2');
+});
+
+test('EndpointSlices follow the pods of a Service', async (t) => {
+  const { client } = await openCluster(t);
+  startKubelet(t, client);
+  await client.create(SERVICES, {
+    apiVersion: 'v1',
+    kind: 'Service',
+    metadata: { name: 'web', namespace: 'shop', labels: { team: 'a' } },
+    spec: { selector: { app: 'web' }, ports: [{ name: 'http', port: 80, targetPort: 'http' }] },
+  });
+  const sliceWith = (count: number) =>
+    until(`a slice with ${count} ready endpoints`, async () => {
+      const options = { ...inShop, labelSelector: 'kubernetes.io/service-name=web' };
+      const { items } = await client.list(ENDPOINT_SLICES, options);
+      const [slice] = items;
+      const ready = (slice?.endpoints ?? []).filter(({ conditions }) => conditions?.ready === true);
+      return items.length === 1 && ready.length === count && slice;
+    });
+  const emptySlice = await sliceWith(0);
+  await client.create(DEPLOYMENTS, deployment('web', 3));
+  await rolledOut(client, 'web');
+  const slice = await sliceWith(3);
+  assert.equal(slice.metadata.uid, emptySlice.metadata.uid);
+  assert.equal(slice.metadata.labels?.team, 'a');
+  assert.equal(
+    slice.metadata.labels?.['endpointslice.kubernetes.io/managed-by'],
+    'endpointslice-controller.k8s.io',
+  );
+  assert.deepEqual(slice.ports, [{ name: 'http', port: 8080, protocol: 'TCP' }]);
+  const pods = (await client.list(PODS, inShop)).items;
+  assert.deepEqual(
+    slice.endpoints
+      .map(({ addresses, nodeName, targetRef }) => [addresses[0], nodeName, targetRef?.uid])
+      .sort(),
+    pods.map(({ metadata, spec, status }) => [status?.podIP, spec.nodeName, metadata.uid]).sort(),
+  );
+
+  await client.patch(DEPLOYMENTS, 'web', 'merge', { spec: { replicas: 1 } }, inShop);
+  await sliceWith(1);
+  await client.delete(SERVICES, 'web', inShop);
+  await until('no slice', async () => {
+    const { items } = await client.list(ENDPOINT_SLICES, inShop);
+    return items.length === 0;
+  });
+});
+
+test('garbage: dangling references, orphans, foreground deletion', async (t) => {
+  const { client } = await openCluster(t);
+  const map = (name: string, owners: readonly ConfigMap[] = []): ConfigMap => ({
+    apiVersion: 'v1',
+    kind: 'ConfigMap',
+    metadata: {
+      name,
+      namespace: 'shop',
+      ownerReferences: owners.map(({ metadata }) => ({
+        apiVersion: 'v1',
+        kind: 'ConfigMap',
+        name: metadata.name,
+        uid: metadata.uid ?? '',
+        blockOwnerDeletion: true,
+      })),
+    },
+  });
+  const make = (name: string, owners?: readonly ConfigMap[]) => client.create(CONFIG_MAPS, map(name, owners));
+  const ours = async (): Promise<string[]> =>
+    names((await client.list(CONFIG_MAPS, inShop)).items).filter((name) => name.length === 1);
+  const become = (...expected: string[]) =>
+    until(`only ${expected.join(', ')}`, async () => (await ours()).join() === expected.join());
+
+  const [a, b] = [await make('a'), await make('b')];
+  await make('c', [a]);
+  await make('d', [a, b]);
+  await make('e', [await make('f', [a])]);
+  await client.delete(CONFIG_MAPS, 'a', inShop);
+  await become('b', 'd');
+  await until('one reference left', async () => {
+    const { metadata } = await client.get(CONFIG_MAPS, 'd', 'shop');
+    return metadata.ownerReferences?.map(({ name }) => name).join() === 'b';
+  });
+
+  // A reference to what never existed.
+  await make('g', [
+    { ...a, metadata: { ...a.metadata, name: 'never', uid: '00000000-0000-0000-0000-000000000000' } },
+  ]);
+  await become('b', 'd');
+
+  await client.delete(CONFIG_MAPS, 'b', { ...inShop, propagation: 'Orphan' });
+  await become('d');
+  assert.equal((await client.get(CONFIG_MAPS, 'd', 'shop')).metadata.ownerReferences, undefined);
+
+  const h = await make('h', [await client.get(CONFIG_MAPS, 'd', 'shop')]);
+  await make('i', [h]);
+  await client.delete(CONFIG_MAPS, 'd', { ...inShop, propagation: 'Foreground' });
+  await become();
+});

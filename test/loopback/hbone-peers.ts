@@ -1,0 +1,231 @@
+// What the HBONE tests share: certificates, sinks that remember, and pairs of a client and a server on loopback.
+
+import { createPrivateKey } from 'node:crypto';
+import net from 'node:net';
+import { type Clock, systemClock } from '#base/clock.ts';
+import { Scope } from '#base/scope.ts';
+import type {
+  HbonePool,
+  HboneRequest,
+  HboneServer,
+  HboneStream,
+  HboneTunnel,
+  PoolKey,
+  StreamOutcome,
+  StreamSink,
+} from '#hbone/hbone.ts';
+import { createHbonePool, type HbonePoolLimits } from '#hbone/pool.ts';
+import { createHboneServer, type HboneServerLimits } from '#hbone/server.ts';
+import type { SpiffeId } from '#model/identity.ts';
+import type { Port, SocketAddress } from '#net/host-port.ts';
+import { ip } from '#net/ip.ts';
+import { silentLogger } from '#telemetry/log.ts';
+import { type Authority, createAuthority } from '#tls/issue.ts';
+import type { WorkloadSecret } from '#tls/secret.ts';
+import { readWorkloadSecret } from '#tls/workload-certificate.ts';
+
+export const CLIENT_ID = 'spiffe://cluster.local/ns/shop/sa/web' as SpiffeId;
+export const SERVER_ID = 'spiffe://cluster.local/ns/shop/sa/cart' as SpiffeId;
+export const LOOPBACK = ip('127.0.0.1');
+
+export const newAuthority = (): Promise<Authority> =>
+  createAuthority({ organization: 'cluster.local', validDays: 1 });
+
+/** A certificate that was really issued; `roots` replaces the anchors its holder trusts. */
+export async function newSecret(
+  authority: Authority,
+  identity: SpiffeId,
+  roots = authority.certPem,
+): Promise<WorkloadSecret> {
+  const { certPem, keyPem } = await authority.issue({ uris: [identity], validForMs: 3_600_000 });
+  return readWorkloadSecret(identity, createPrivateKey(keyPem ?? ''), [certPem, roots], silentLogger);
+}
+
+/** Polls; the generous limit is for broken code only. */
+export async function until(what: string, condition: () => boolean, limitMs = 10_000): Promise<void> {
+  const deadline = Date.now() + limitMs;
+  while (!condition()) {
+    if (Date.now() > deadline) throw new Error(`still waiting until ${what}`);
+    await new Promise((resolve) => setTimeout(resolve, 2));
+  }
+}
+
+/** Remembers what a stream delivered. */
+export class RecordingSink implements StreamSink {
+  readonly chunks: Uint8Array[] = [];
+  bytes = 0;
+  drains = 0;
+  ended = false;
+  outcome: StreamOutcome | undefined;
+  readonly order: string[] = [];
+
+  data(chunk: Uint8Array): void {
+    this.chunks.push(chunk);
+    this.bytes += chunk.length;
+    if (this.order.at(-1) !== 'data') this.order.push('data');
+  }
+  drain(): void {
+    this.drains += 1;
+  }
+  end(): void {
+    this.ended = true;
+    this.order.push('end');
+  }
+  close(outcome: StreamOutcome): void {
+    if (this.outcome !== undefined) throw new Error('closed twice');
+    this.outcome = outcome;
+    this.order.push('close');
+  }
+  get text(): string {
+    return Buffer.concat(this.chunks).toString();
+  }
+}
+
+export function record(stream: HboneStream): RecordingSink {
+  const sink = new RecordingSink();
+  stream.attach(sink);
+  return sink;
+}
+
+/** Sends back what comes, with back-pressure and half-close. */
+export function echo(stream: HboneStream): void {
+  stream.attach({
+    data: (chunk) => {
+      if (!stream.write(chunk)) stream.pause();
+    },
+    drain: () => stream.resume(),
+    end: () => stream.end(),
+    close: () => {},
+  });
+}
+
+export interface Refusal {
+  readonly reason: string;
+  readonly address: SocketAddress;
+}
+
+export interface TestServer {
+  readonly server: HboneServer;
+  readonly address: SocketAddress;
+  readonly requests: HboneRequest[];
+  readonly refusals: Refusal[];
+  /** TCP connections so far. */
+  connections(): number;
+}
+
+export interface TestServerOptions {
+  readonly secret: () => Promise<WorkloadSecret>;
+  readonly onRequest?: (request: HboneRequest) => void;
+  readonly limits?: HboneServerLimits;
+}
+
+export async function startServer(scope: Scope, options: TestServerOptions): Promise<TestServer> {
+  const requests: HboneRequest[] = [];
+  const refusals: Refusal[] = [];
+  let connections = 0;
+  const server = createHboneServer(
+    {
+      secret: options.secret,
+      onRequest: (request) => {
+        requests.push(request);
+        options.onRequest?.(request);
+      },
+      onRefusedPeer: (reason, address) => refusals.push({ reason, address }),
+      log: silentLogger,
+      scope,
+    },
+    options.limits,
+  );
+  const address = await listen(scope, (socket) => {
+    connections += 1;
+    server.accept(socket);
+  });
+  return { server, address, requests, refusals, connections: () => connections };
+}
+
+export async function listen(scope: Scope, onSocket: (socket: net.Socket) => void): Promise<SocketAddress> {
+  const sockets = new Set<net.Socket>();
+  const listener = net.createServer({ noDelay: true, allowHalfOpen: true }, (socket) => {
+    sockets.add(socket);
+    socket.on('error', () => {});
+    socket.once('close', () => sockets.delete(socket));
+    onSocket(socket);
+  });
+  scope.onClose(() => {
+    listener.close();
+    for (const socket of sockets) socket.destroy();
+  });
+  await new Promise<void>((resolve) => listener.listen(0, LOOPBACK, resolve));
+  return { ip: LOOPBACK, port: (listener.address() as net.AddressInfo).port as Port };
+}
+
+/** As the node proxy dials: half-open sockets, which the session must not mind. */
+export const dial = (destination: SocketAddress): Promise<net.Socket> => dialTcp(destination, true);
+
+export function dialTcp({ ip: host, port }: SocketAddress, allowHalfOpen: boolean): Promise<net.Socket> {
+  return new Promise((resolve, reject) => {
+    const socket = net.connect({ host, port, noDelay: true, allowHalfOpen });
+    socket.on('error', reject);
+    socket.once('connect', () => resolve(socket));
+  });
+}
+
+export function newPool(
+  scope: Scope,
+  secret: () => Promise<WorkloadSecret>,
+  limits?: HbonePoolLimits,
+  clock: Clock = systemClock,
+): HbonePool {
+  return createHbonePool({ dial, secret, log: silentLogger, scope, clock }, limits);
+}
+
+export function keyFor(destination: SocketAddress, over: Partial<PoolKey> = {}): PoolKey {
+  return { source: CLIENT_ID, expected: [SERVER_ID], destination, downstreamIp: '10.244.1.2', ...over };
+}
+
+/** One end's connect, whatever stands behind it. */
+export interface TestClient {
+  connect(authority: string, headers?: Record<string, string>): Promise<HboneTunnel>;
+}
+
+/** A client and a server of some implementation that trust each other. */
+export interface Pair extends TestServer {
+  readonly client: TestClient;
+  readonly pool: HbonePool;
+}
+
+export async function startPair(
+  scope: Scope,
+  onRequest: (request: HboneRequest) => void,
+  limits: { readonly server?: HboneServerLimits; readonly pool?: HbonePoolLimits } = {},
+): Promise<Pair> {
+  const authority = await newAuthority();
+  const [serverSecret, clientSecret] = await Promise.all([
+    newSecret(authority, SERVER_ID),
+    newSecret(authority, CLIENT_ID),
+  ]);
+  const running = await startServer(scope, {
+    secret: async () => serverSecret,
+    onRequest,
+    ...(limits.server === undefined ? {} : { limits: limits.server }),
+  });
+  const pool = newPool(scope, async () => clientSecret, limits.pool);
+  const key = keyFor(running.address);
+  return {
+    ...running,
+    pool,
+    client: { connect: (target, headers = {}) => pool.connect(key, target, headers) },
+  };
+}
+
+/** Runs a test body in a scope of its own that is closed whatever happens. */
+export function scoped(body: (scope: Scope) => Promise<void>): () => Promise<void> {
+  return async () => {
+    const scope = new Scope('test');
+    try {
+      await body(scope);
+    } finally {
+      scope.close();
+    }
+  };
+}

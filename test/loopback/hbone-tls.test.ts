@@ -1,0 +1,282 @@
+// Who may talk to whom: every refusal at the TLS border, with the reason on the side that can know it.
+
+import assert from 'node:assert/strict';
+import { describe, it } from 'node:test';
+import tls from 'node:tls';
+import type { Scope } from '#base/scope.ts';
+import type { HboneRequest } from '#hbone/hbone.ts';
+import type { SpiffeId } from '#model/identity.ts';
+import type { WorkloadSecret } from '#tls/secret.ts';
+import {
+  CLIENT_ID,
+  dialTcp,
+  echo,
+  keyFor,
+  listen,
+  newAuthority,
+  newPool,
+  newSecret,
+  record,
+  SERVER_ID,
+  scoped,
+  startServer,
+  type TestServer,
+  until,
+} from './hbone-peers.ts';
+
+const OTHER_ID = 'spiffe://cluster.local/ns/shop/sa/payment' as SpiffeId;
+const acceptAll = (request: HboneRequest): void => echo(request.accept({}));
+
+interface Ends {
+  readonly server: WorkloadSecret;
+  readonly client: WorkloadSecret;
+}
+
+async function attempt(
+  scope: Scope,
+  { server, client }: Ends,
+): Promise<{ running: TestServer; error: Error }> {
+  const running = await startServer(scope, { secret: async () => server, onRequest: acceptAll });
+  const pool = newPool(scope, async () => client);
+  const error = await pool.connect(keyFor(running.address), '10.0.0.1:80', {}).then(
+    () => assert.fail('it connected'),
+    (thrown: Error) => thrown,
+  );
+  assert.equal(pool.sessionCount, 0);
+  return { running, error };
+}
+
+describe('HBONE over TLS', () => {
+  it(
+    'a server with another identity is refused by the client, before any request',
+    scoped(async (scope) => {
+      const authority = await newAuthority();
+      const { running, error } = await attempt(scope, {
+        server: await newSecret(authority, OTHER_ID),
+        client: await newSecret(authority, CLIENT_ID),
+      });
+      assert.equal((error as { code?: string }).code, 'PEER_IDENTITY_MISMATCH');
+      assert.match(error.message, new RegExp(`the peer is ${OTHER_ID}, expected ${SERVER_ID}`));
+      assert.equal(running.requests.length, 0);
+    }),
+  );
+
+  it(
+    'a server of a foreign root is refused by the client',
+    scoped(async (scope) => {
+      const [ours, foreign] = await Promise.all([newAuthority(), newAuthority()]);
+      const { running, error } = await attempt(scope, {
+        server: await newSecret(foreign, SERVER_ID, foreign.certPem + ours.certPem),
+        client: await newSecret(ours, CLIENT_ID),
+      });
+      assert.equal((error as { code?: string }).code, 'TLS_HANDSHAKE_FAILED');
+      assert.equal(running.requests.length, 0);
+      await until('the server says so too', () => running.refusals.length === 1);
+    }),
+  );
+
+  it(
+    'a client of a foreign root is refused by the server, which knows why',
+    scoped(async (scope) => {
+      const [ours, foreign] = await Promise.all([newAuthority(), newAuthority()]);
+      const { running, error } = await attempt(scope, {
+        server: await newSecret(ours, SERVER_ID),
+        client: await newSecret(foreign, CLIENT_ID, foreign.certPem + ours.certPem),
+      });
+      assert.equal((error as { code?: string }).code, 'TLS_HANDSHAKE_FAILED');
+      assert.match(error.message, /refuses our certificate/);
+      await until('the refusal is reported', () => running.refusals.length === 1);
+      assert.match(running.refusals[0]!.reason, /certificate is not accepted: .*UNABLE|SELF_SIGNED|ISSUER/);
+      assert.equal(running.refusals[0]!.address.ip, '127.0.0.1');
+      assert.equal(running.requests.length, 0);
+    }),
+  );
+
+  it(
+    'a client of another trust domain is refused by the server',
+    scoped(async (scope) => {
+      const authority = await newAuthority();
+      const { running } = await attempt(scope, {
+        server: await newSecret(authority, SERVER_ID),
+        client: await newSecret(authority, 'spiffe://other.example/ns/shop/sa/web' as SpiffeId),
+      });
+      await until('the refusal is reported', () => running.refusals.length === 1);
+      assert.match(
+        running.refusals[0]!.reason,
+        /spiffe:\/\/other\.example\/.*, not of trust domain cluster\.local/,
+      );
+      assert.equal(running.requests.length, 0);
+    }),
+  );
+
+  it(
+    'one trusted root among several is enough',
+    scoped(async (scope) => {
+      const [old, fresh] = await Promise.all([newAuthority(), newAuthority()]);
+      const bundle = old.certPem + fresh.certPem;
+      const server = await newSecret(old, SERVER_ID, bundle);
+      const client = await newSecret(fresh, CLIENT_ID, bundle);
+      const running = await startServer(scope, { secret: async () => server, onRequest: acceptAll });
+      const pool = newPool(scope, async () => client);
+      await pool.connect(keyFor(running.address), '10.0.0.1:80', {});
+      assert.equal(running.requests.length, 1);
+    }),
+  );
+
+  const strangers: Readonly<Record<string, { options: tls.ConnectionOptions; reason: RegExp }>> = {
+    'without a client certificate': {
+      options: { ALPNProtocols: ['h2'] },
+      reason: /TLS handshake failed: .*peer did not return a certificate/i,
+    },
+    'that offers http/1.1 only': {
+      options: { ALPNProtocols: ['http/1.1'] },
+      reason: /TLS handshake failed: .*application protocol/i,
+    },
+    'that speaks TLS 1.2 only': {
+      options: { ALPNProtocols: ['h2'], maxVersion: 'TLSv1.2' },
+      reason: /TLS handshake failed: .*(protocol|version)/i,
+    },
+  };
+  for (const [name, { options, reason }] of Object.entries(strangers)) {
+    it(
+      `a client ${name} is refused`,
+      scoped(async (scope) => {
+        const authority = await newAuthority();
+        const secret = await newSecret(authority, SERVER_ID);
+        const running = await startServer(scope, { secret: async () => secret });
+        const socket = tls.connect({
+          ...options,
+          socket: await dialTcp(running.address, false),
+          rejectUnauthorized: false,
+        });
+        scope.onClose(() => socket.destroy());
+        socket.on('error', () => {});
+        socket.resume();
+        await until('it is cut off', () => socket.destroyed);
+        await until('the refusal is reported', () => running.refusals.length === 1);
+        assert.match(running.refusals[0]!.reason, reason);
+      }),
+    );
+  }
+
+  it(
+    'a client without ALPN is refused after the handshake',
+    scoped(async (scope) => {
+      const authority = await newAuthority();
+      const [server, client] = await Promise.all([
+        newSecret(authority, SERVER_ID),
+        newSecret(authority, CLIENT_ID),
+      ]);
+      const running = await startServer(scope, { secret: async () => server });
+      const socket = tls.connect({
+        socket: await dialTcp(running.address, false),
+        secureContext: client.context,
+        checkServerIdentity: () => undefined,
+      });
+      socket.on('error', () => {});
+      socket.resume();
+      await until('it is cut off', () => socket.destroyed);
+      await until('the refusal is reported', () => running.refusals.length === 1);
+      assert.equal(running.refusals[0]!.reason, 'the peer does not offer ALPN h2');
+    }),
+  );
+
+  it(
+    'a server without ALPN h2 is refused by the client',
+    scoped(async (scope) => {
+      const authority = await newAuthority();
+      const issued = await authority.issue({ uris: [SERVER_ID], validForMs: 60_000 });
+      const server = tls.createServer({ cert: issued.certPem, key: issued.keyPem!, ca: authority.certPem });
+      const address = await listen(scope, (socket) => server.emit('connection', socket));
+      const client = await newSecret(authority, CLIENT_ID);
+      const pool = newPool(scope, async () => client);
+      await assert.rejects(pool.connect(keyFor(address), 'a:1', {}), {
+        code: 'TLS_HANDSHAKE_FAILED',
+        message: /does not speak ALPN h2/,
+      });
+    }),
+  );
+
+  it(
+    'both ends give up a handshake that does not move',
+    scoped(async (scope) => {
+      const authority = await newAuthority();
+      const [server, client] = await Promise.all([
+        newSecret(authority, SERVER_ID),
+        newSecret(authority, CLIENT_ID),
+      ]);
+      const mute = await listen(scope, () => {});
+      const pool = newPool(scope, async () => client, { handshakeTimeoutMs: 30 });
+      await assert.rejects(pool.connect(keyFor(mute), 'a:1', {}), {
+        code: 'TLS_HANDSHAKE_FAILED',
+        message: /within 30 ms/,
+      });
+
+      const running = await startServer(scope, {
+        secret: async () => server,
+        limits: { handshakeTimeoutMs: 30 },
+      });
+      const socket = await dialTcp(running.address, false);
+      await until('the server hangs up', () => running.refusals.length === 1);
+      assert.match(running.refusals[0]!.reason, /timeout/i);
+      socket.destroy();
+    }),
+  );
+
+  it(
+    'without a certificate of its own, a server refuses and a client does not dial',
+    scoped(async (scope) => {
+      const none = (): Promise<WorkloadSecret> => Promise.reject(new Error('the authority is away'));
+      const running = await startServer(scope, { secret: none });
+      const socket = await dialTcp(running.address, false);
+      socket.on('error', () => {}).resume();
+      await until('the refusal is reported', () => running.refusals.length === 1);
+      assert.match(running.refusals[0]!.reason, /the authority is away/);
+      await until('the connection is closed', () => socket.destroyed);
+
+      const pool = newPool(scope, none);
+      await assert.rejects(pool.connect(keyFor(running.address), 'a:1', {}), {
+        code: 'IDENTITY_UNAVAILABLE',
+      });
+      assert.equal(running.connections(), 1);
+    }),
+  );
+
+  it(
+    'a server waits a bounded time for its certificate',
+    scoped(async (scope) => {
+      const running = await startServer(scope, {
+        secret: () => new Promise(() => {}),
+        limits: { secretTimeoutMs: 20 },
+      });
+      const socket = await dialTcp(running.address, false);
+      socket.on('error', () => {}).resume();
+      await until('the refusal is reported', () => running.refusals.length === 1);
+      assert.match(running.refusals[0]!.reason, /no certificate of our own in time/);
+    }),
+  );
+
+  it(
+    'a rotated certificate serves new connections and leaves open streams alone',
+    scoped(async (scope) => {
+      const authority = await newAuthority();
+      const [first, second, client] = await Promise.all([
+        newSecret(authority, SERVER_ID),
+        newSecret(authority, OTHER_ID),
+        newSecret(authority, CLIENT_ID),
+      ]);
+      let current = first;
+      const running = await startServer(scope, { secret: async () => current, onRequest: acceptAll });
+      const pool = newPool(scope, async () => client);
+      const { stream } = await pool.connect(keyFor(running.address), 'a:1', {});
+      const sink = record(stream);
+      current = second;
+      const expectSecond = keyFor(running.address, { expected: [OTHER_ID] });
+      const fresh = await pool.connect(expectSecond, 'a:1', {});
+      assert.equal(fresh.peer.identity, OTHER_ID);
+      stream.write(Buffer.from('still here'));
+      await until('the first stream echoes', () => sink.text === 'still here');
+      assert.equal(running.connections(), 2);
+    }),
+  );
+});
