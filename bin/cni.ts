@@ -1,0 +1,68 @@
+// `culvert cni`: the CNI agent of one node.
+
+import { existsSync, readFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { reasonOf } from '#base/errors.ts';
+import { createCniAgent } from '#cni/agent.ts';
+import { readCniConfig } from '#cni/config.ts';
+import { startHealthServer } from '#cni/health.ts';
+import { installPlugin, removePlugin } from '#cni/installer.ts';
+import { inClusterEndpoint } from '#k8s/config.ts';
+import { NAMESPACES, PODS } from '#k8s/objects.ts';
+import { startInformer } from '#k8s/reflector.ts';
+import { createRestClient } from '#k8s/rest-client.ts';
+import { warmThreadPool } from '#linux/thread-pool.ts';
+import { createLogger, type Logger } from '#telemetry/log.ts';
+
+async function main(): Promise<void> {
+  await warmThreadPool();
+  const config = readCniConfig(process.env, projectDir(import.meta.dirname));
+  const log = createLogger('cni-agent', {
+    format: config.logFormat,
+    level: config.logLevel,
+    write: (line) => process.stdout.write(line),
+  });
+  await run(config, log);
+}
+
+async function run(config: ReturnType<typeof readCniConfig>, log: Logger): Promise<void> {
+  const client = createRestClient(inClusterEndpoint(process.env, (path) => readFileSync(path, 'utf8')));
+  const informerDeps = { client, log };
+  const pods = startInformer(informerDeps, PODS, { fieldSelector: `spec.nodeName=${config.nodeName}` });
+  const namespaces = startInformer(informerDeps, NAMESPACES);
+  const agent = createCniAgent({ client, pods, namespaces, log }, config.agent);
+
+  let isInstalled = false;
+  const health = await startHealthServer(config.healthPort, () => agent.isReady && isInstalled);
+  const stopped = Promise.withResolvers<void>();
+  for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => stopped.resolve());
+
+  // Only now may the runtime call the plugin: there is somebody to answer.
+  const started = agent.start().then(async () => {
+    const path = await installPlugin(config.installer);
+    isInstalled = true;
+    log.info('plugin installed', { config: path, program: config.installer.launcher });
+  });
+  try {
+    await Promise.race([started, stopped.promise]);
+    await stopped.promise;
+  } finally {
+    log.info('stopping', { removePlugin: config.removeOnExit });
+    if (config.removeOnExit) await removePlugin(config.installer);
+    await agent.stop({ removeHostRules: config.removeOnExit });
+    pods.close();
+    namespaces.close();
+    client.close();
+    health.close();
+  }
+}
+
+/** Bundles run from dist/, this source from bin/: the project is where package.json lies. */
+function projectDir(from: string): string {
+  return existsSync(join(from, 'package.json')) ? from : projectDir(dirname(from));
+}
+
+main().catch((error: unknown) => {
+  process.stderr.write(`culvert cni: ${reasonOf(error)}\n`);
+  process.exit(1);
+});

@@ -1,0 +1,305 @@
+// The node's CNI agent: brings every pod of this node to the state that its labels ask for, and tells ztunnel.
+// Level-triggered: events only say which pod to look at; what is to be done follows from labels and real state.
+
+import { mkdirSync } from 'node:fs';
+import { dirname } from 'node:path';
+import { MeshError, reasonOf } from '#base/errors.ts';
+import { Scope } from '#base/scope.ts';
+import type { KubeClient } from '#k8s/client.ts';
+import type { Informer } from '#k8s/informer.ts';
+import type { Namespace, Pod } from '#k8s/objects.ts';
+import { closeFd, netnsId, openNetns } from '#linux/netns.ts';
+import type { Logger } from '#telemetry/log.ts';
+import { DATAPLANE_MODE_LABEL } from './constants.ts';
+import {
+  type Eligibility,
+  type Enrolled,
+  type EnrolmentPolicy,
+  eligibility,
+  nextStep,
+  podIps,
+  redirectionOf,
+} from './decision.ts';
+import { createEnrolment, infoOf, uidOf } from './enrolment.ts';
+import { type FindNetns, pinnedNetns } from './netns-finder.ts';
+import type { PluginAnswer, PluginEvent } from './plugin-event.ts';
+import { createPluginPods } from './plugin-pods.ts';
+import { startPluginServer } from './plugin-server.ts';
+import { PodTable } from './pod-table.ts';
+import { createHostProbes, type HostProbes } from './rules/host-probes.ts';
+import { nftPodRules, type PodRules } from './rules/pod-rules.ts';
+import { createWorkQueue } from './work-queue.ts';
+import { createZdsServer, type ZdsServer } from './zds-server.ts';
+
+export interface CniAgentDeps {
+  readonly client: Pick<KubeClient, 'get' | 'patch'>;
+  /** Of this node only (`spec.nodeName`). */
+  readonly pods: Informer<Pod>;
+  readonly namespaces: Informer<Namespace>;
+  readonly log: Logger;
+  /** How rules get into a namespace; the kernel's nftables unless given. */
+  readonly rules?: PodRules;
+  readonly probes?: HostProbes;
+  readonly findNetns?: FindNetns;
+}
+
+export interface CniAgentOptions {
+  readonly policy: EnrolmentPolicy;
+  readonly netnsDir: string;
+  /** UNIX socket that ztunnel connects to. */
+  readonly zdsPath: string;
+  /** Holds the plugin's socket. */
+  readonly runDir: string;
+  readonly ipv6: boolean;
+  readonly dnsCapture: boolean;
+  /** Whose sockets on the node count as probes. */
+  readonly kubeletUid: number;
+  /** How often the namespaces' real state is compared; 60 s unless given. */
+  readonly resyncMs?: number;
+}
+
+export interface CniAgent {
+  /** Resolves when new pods can be enrolled: rules of the node, plugin socket, first list of pods. */
+  start(): Promise<void>;
+  readonly isReady: boolean;
+  readonly connectedZtunnels: number;
+  /** Pods stay as they are: their rules hold without us. `removeHostRules` also forgets the node's probes. */
+  stop(options?: { readonly removeHostRules?: boolean }): Promise<void>;
+}
+
+const RESYNC_MS = 60_000;
+const RETRY = { initialMs: 50, maxMs: 5000, jitter: 0.2 } as const;
+const CONCURRENCY = 4;
+
+export function createCniAgent(deps: CniAgentDeps, options: CniAgentOptions): CniAgent {
+  const { client, pods, namespaces, log } = deps;
+  const { policy } = options;
+  const rules = deps.rules ?? nftPodRules;
+  const probes = deps.probes ?? createHostProbes({ ipv6: options.ipv6, kubeletUid: options.kubeletUid });
+  const findNetns = deps.findNetns ?? pinnedNetns(options.netnsDir);
+  const scope = new Scope('cni agent');
+  const table = new PodTable();
+  /** Every pod of the node that the informer holds, by uid. */
+  const known = new Map<string, Pod>();
+  /** Pods of the first list that are not ours: their namespaces may still carry rules of an agent that died. */
+  const unchecked = new Set<string>();
+  const started = Promise.withResolvers<void>();
+  // Stopping before the start was complete is no failure of its own.
+  started.promise.catch(() => {});
+  let zds: ZdsServer | undefined;
+  let isReady = false;
+
+  const homeFd = openNetns('/proc/self/ns/net');
+  const hostNetns = netnsId(homeFd);
+  closeFd(homeFd);
+
+  const enrolment = createEnrolment(
+    {
+      table,
+      rules,
+      probes,
+      client,
+      findNetns,
+      hostNetns,
+      log,
+      zds: {
+        add: (pod, waitMs) => requireZds().add(pod, waitMs),
+        del: (uid) => requireZds().del(uid),
+      },
+    },
+    { ipv6: options.ipv6, dnsCapture: options.dnsCapture },
+  );
+
+  const queue = createWorkQueue(
+    {
+      run: reconcile,
+      onFailure(uid, error, retryMs) {
+        const noZtunnel = zds === undefined || zds.connectedCount === 0;
+        const report = noZtunnel ? log.debug : log.warn;
+        report('pod not brought to its state yet', {
+          ...namesOf(known.get(uid)),
+          uid,
+          error: reasonOf(error),
+          retryMs: Math.round(retryMs),
+        });
+      },
+    },
+    { concurrency: CONCURRENCY, retry: RETRY },
+  );
+
+  function requireZds(): ZdsServer {
+    if (zds === undefined) throw new MeshError('CNI_REFUSED', 'the agent has not started yet');
+    return zds;
+  }
+
+  const eligible = (pod: Pod): Eligibility =>
+    eligibility(pod, namespaces.get(pod.metadata.namespace ?? 'default')?.metadata.labels, policy);
+
+  function enrolledState(uid: string): Enrolled {
+    const entry = table.entry(uid);
+    if (entry === undefined) return { stage: 'none' };
+    return entry.stage === 'done' ? { stage: 'done', ips: entry.ips } : { stage: 'partial' };
+  }
+
+  const stepFor = (uid: string): ReturnType<typeof nextStep> => {
+    const pod = known.get(uid);
+    const state = pod === undefined ? ({ enrol: false, reason: 'not-labelled' } as const) : eligible(pod);
+    return nextStep(pod, state, enrolledState(uid), table.entry(uid)?.ips);
+  };
+
+  async function reconcile(uid: string): Promise<void> {
+    const pod = known.get(uid);
+    const step = stepFor(uid);
+    switch (step.kind) {
+      case 'nothing':
+        if (pod !== undefined && step.reason === 'not-ours' && unchecked.delete(uid))
+          await enrolment.cleanLeftovers(uid, pod);
+        return;
+      case 'add':
+        unchecked.delete(uid);
+        if (pod !== undefined) await enrolment.add(pod, step.ips);
+        return;
+      case 'addresses':
+        return enrolment.setAddresses(uid, step.ips);
+      case 'remove':
+        unchecked.delete(uid);
+        return enrolment.remove(uid, pod, step.podEnded);
+    }
+  }
+
+  /** Only pods with something to do enter the queue: every status update of every pod passes here. */
+  function consider(uid: string): void {
+    if (stepFor(uid).kind !== 'nothing' || unchecked.has(uid)) queue.schedule(uid);
+  }
+
+  function follow(): void {
+    pods.addHandlers({
+      upsert(pod) {
+        const uid = uidOf(pod);
+        known.set(uid, pod);
+        consider(uid);
+      },
+      remove(pod) {
+        const uid = uidOf(pod);
+        known.delete(uid);
+        unchecked.delete(uid);
+        consider(uid);
+      },
+    });
+    namespaces.addHandlers({
+      upsert(namespace, old) {
+        const mode = namespace.metadata.labels?.[DATAPLANE_MODE_LABEL];
+        if (old !== undefined && old.metadata.labels?.[DATAPLANE_MODE_LABEL] === mode) return;
+        for (const [uid, pod] of known) if (pod.metadata.namespace === namespace.metadata.name) consider(uid);
+      },
+      // Its pods go first, each with an event of its own.
+      remove: () => {},
+    });
+  }
+
+  /**
+   * Before any ztunnel may connect: whoever was enrolled must be named in the first snapshot, or ztunnel would drop
+   * running proxies. Whether the pod should be enrolled is looked at afterwards.
+   */
+  async function adopt(): Promise<void> {
+    for (const pod of pods.all()) {
+      const uid = uidOf(pod);
+      known.set(uid, pod);
+      if (pod.spec.hostNetwork === true) continue;
+      const isOver = pod.status?.phase === 'Succeeded' || pod.status?.phase === 'Failed';
+      if (redirectionOf(pod) !== 'enabled' || isOver) {
+        unchecked.add(uid);
+        continue;
+      }
+      const entry = table.ensure(uid, infoOf(pod), 'enabled');
+      const fd = findNetns(uid);
+      if (fd !== undefined) table.setNetns(entry, fd);
+      entry.ips = podIps(pod);
+    }
+    await probes.install([...table.entries()].flatMap(({ uid, ips }) => ips.map((ip) => ({ ip, uid }))));
+  }
+
+  const onPluginPod = createPluginPods({
+    client,
+    pods,
+    namespaces,
+    eligible,
+    enrolment,
+    exclusive: (uid, work) => queue.exclusive(uid, work),
+    started: started.promise,
+  });
+
+  /** Its labels may have changed meanwhile, and it may even be gone. */
+  async function onPlugin(event: PluginEvent): Promise<PluginAnswer> {
+    const answer = await onPluginPod(event);
+    for (const { uid } of [...table.entries()]) if (known.has(uid)) consider(uid);
+    return answer;
+  }
+
+  async function resync(): Promise<void> {
+    for (const { uid } of [...table.entries()]) {
+      await queue.exclusive(uid, () => enrolment.verify(uid, known.get(uid)));
+      consider(uid);
+    }
+  }
+
+  function resyncLater(): void {
+    scope.timeout(options.resyncMs ?? RESYNC_MS, () => {
+      void resync()
+        .catch((error: unknown) =>
+          log.warn('comparing pods with their state failed', { error: reasonOf(error) }),
+        )
+        .then(() => {
+          if (!scope.closed) resyncLater();
+        });
+    });
+  }
+
+  const closers: (() => Promise<void>)[] = [];
+
+  return {
+    async start() {
+      const server = await startPluginServer({ onPod: onPlugin, log }, { runDir: options.runDir });
+      closers.push(() => server.close());
+      await Promise.all([pods.synced, namespaces.synced]);
+      await adopt();
+      mkdirSync(dirname(options.zdsPath), { recursive: true });
+      const zdsServer = createZdsServer(
+        { pods: table, log },
+        {
+          path: options.zdsPath,
+          onSnapshot: () => {
+            for (const { uid } of [...table.entries()]) consider(uid);
+          },
+        },
+      );
+      zds = zdsServer;
+      scope.onClose(() => zdsServer.close());
+      follow();
+      resyncLater();
+      isReady = true;
+      started.resolve();
+      log.info('ready', { pods: known.size, enrolled: table.uids().length });
+    },
+    get isReady() {
+      return isReady;
+    },
+    get connectedZtunnels() {
+      return zds?.connectedCount ?? 0;
+    },
+    async stop({ removeHostRules = false } = {}) {
+      isReady = false;
+      started.reject(new MeshError('CNI_REFUSED', 'the agent is stopping'));
+      for (const close of closers.splice(0)) await close();
+      scope.close();
+      await queue.close();
+      if (removeHostRules) await probes.uninstall();
+      table.close();
+    },
+  };
+}
+
+function namesOf(pod: Pod | undefined): { ns?: string; name?: string } {
+  if (pod === undefined) return {};
+  return { ns: pod.metadata.namespace ?? 'default', name: pod.metadata.name };
+}

@@ -1,0 +1,48 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { MeshError } from '#base/errors.ts';
+import { readCniConfig } from './config.ts';
+
+test('the defaults are those of a node', () => {
+  const config = readCniConfig({ NODE_NAME: 'n1', LOG_LEVEL: '' }, '/project');
+  assert.deepEqual(config, {
+    nodeName: 'n1',
+    agent: {
+      policy: { systemNamespace: 'istio-system', excludedNamespaces: new Set(['kube-system']) },
+      netnsDir: '/var/run/netns',
+      zdsPath: '/var/run/ztunnel/ztunnel.sock',
+      runDir: '/var/run/istio-cni',
+      ipv6: false,
+      dnsCapture: false,
+      kubeletUid: 0,
+    },
+    installer: {
+      netDir: '/etc/cni/net.d',
+      binDir: '/opt/cni/bin',
+      launcher: '/project/bin/culvert-cni',
+      plugin: {
+        runDir: '/var/run/istio-cni',
+        systemNamespace: 'istio-system',
+        excludedNamespaces: ['kube-system'],
+      },
+    },
+    removeOnExit: false,
+    healthPort: 8000,
+    logFormat: 'plain',
+    logLevel: 'info',
+  });
+});
+
+test('a value that cannot be used is named', () => {
+  const cases: [Record<string, string>, RegExp][] = [
+    [{}, /NODE_NAME is not set/],
+    [{ NODE_NAME: 'n', AMBIENT_IPV6: 'maybe' }, /AMBIENT_IPV6="maybe": expected true or false/],
+    [{ NODE_NAME: 'n', HEALTH_PORT: '70000' }, /HEALTH_PORT/],
+    [{ NODE_NAME: 'n', LOG_FORMAT: 'xml' }, /LOG_FORMAT="xml": expected plain, json/],
+  ];
+  for (const [env, message] of cases)
+    assert.throws(
+      () => readCniConfig(env, '/project'),
+      (error) => error instanceof MeshError && error.code === 'CONFIG_INVALID' && message.test(error.message),
+    );
+});

@@ -1,0 +1,69 @@
+// The node's side: kubelet's probes of enrolled pods get a source address that the pods' rules let pass (cni.md A.9).
+// An address has one owner, the pod that took it last; a late removal of an earlier owner changes nothing.
+
+import type { IpAddress } from '#net/ip.ts';
+import {
+  type HostRuleOptions,
+  type ProbeTarget,
+  renderHostRemoval,
+  renderHostRules,
+  renderProbeRemoval,
+  renderProbeUpsert,
+} from './nft.ts';
+import { runToolOrFail } from './run-tool.ts';
+
+export interface HostProbes {
+  /** Writes the node's table whole, in one transaction; earlier contents are replaced. */
+  install(targets: readonly ProbeTarget[]): Promise<void>;
+  /** The pod's addresses are exactly these from now on. */
+  set(uid: string, ips: readonly IpAddress[]): Promise<void>;
+  remove(uid: string): Promise<void>;
+  /** Deletes the table. */
+  uninstall(): Promise<void>;
+}
+
+/** Applies a ruleset in the node's namespace; replaced in unit tests. */
+export type ApplyRuleset = (text: string, purpose: string) => Promise<void>;
+
+const applyHere: ApplyRuleset = async (text, purpose) => {
+  await runToolOrFail(undefined, ['nft', '-f', '-'], text, purpose);
+};
+
+export function createHostProbes(options: HostRuleOptions, apply: ApplyRuleset = applyHere): HostProbes {
+  const owners = new Map<IpAddress, string>();
+  const ownedBy = (uid: string): IpAddress[] =>
+    [...owners].filter(([, owner]) => owner === uid).map(([ip]) => ip);
+
+  const change = async (
+    text: string,
+    purpose: string,
+    wanted: readonly ProbeTarget[],
+    dropped: readonly IpAddress[],
+  ): Promise<void> => {
+    if (text !== '') await apply(text, purpose);
+    for (const ip of dropped) owners.delete(ip);
+    for (const { ip, uid } of wanted) owners.set(ip, uid);
+  };
+
+  return {
+    async install(targets) {
+      await apply(renderHostRules(options, targets), 'installing the rules for probes on the node');
+      owners.clear();
+      for (const { ip, uid } of targets) owners.set(ip, uid);
+    },
+    set(uid, ips) {
+      const dropped = ownedBy(uid).filter((ip) => !ips.includes(ip));
+      const added = ips.filter((ip) => owners.get(ip) !== uid).map((ip) => ({ ip, uid }));
+      const text = renderProbeRemoval(options, dropped) + renderProbeUpsert(options, added);
+      return change(text, `letting probes of pod ${uid} pass`, added, dropped);
+    },
+    remove(uid) {
+      const dropped = ownedBy(uid);
+      return change(renderProbeRemoval(options, dropped), `forgetting the probes of pod ${uid}`, [], dropped);
+    },
+    async uninstall() {
+      await apply(renderHostRemoval(), 'removing the rules for probes on the node');
+      owners.clear();
+    },
+  };
+}

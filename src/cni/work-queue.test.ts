@@ -1,0 +1,96 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { createWorkQueue } from './work-queue.ts';
+
+const RETRY = { initialMs: 1, maxMs: 4 };
+
+test('one run at a time per key; what is asked for meanwhile runs once more', async () => {
+  const gates: (() => void)[] = [];
+  let active = 0;
+  let runs = 0;
+  const third = Promise.withResolvers<void>();
+  const queue = createWorkQueue(
+    {
+      run: async () => {
+        assert.equal(++active, 1);
+        if (++runs === 3) third.resolve();
+        await new Promise<void>((resolve) => gates.push(resolve));
+        active--;
+      },
+      onFailure: () => assert.fail('nothing failed'),
+    },
+    { concurrency: 8, retry: RETRY },
+  );
+  queue.schedule('a');
+  queue.schedule('a');
+  await until(() => gates.length === 1);
+  for (let times = 0; times < 5; times++) queue.schedule('a');
+  gates[0]!();
+  await until(() => gates.length === 2);
+  assert.equal(runs, 2);
+  // Exclusive work waits for the run, and holds the next one off.
+  const order: string[] = [];
+  const exclusive = queue.exclusive('a', async () => {
+    order.push(`exclusive with ${active} active`);
+    return 'value';
+  });
+  queue.schedule('a');
+  gates[1]!();
+  assert.equal(await exclusive, 'value');
+  await third.promise;
+  assert.deepEqual(order, ['exclusive with 0 active']);
+  gates[2]!();
+  await queue.close();
+});
+
+test('a failure is retried until it succeeds, with growing pauses; another key is not held up', async () => {
+  const pauses: number[] = [];
+  let failures = 4;
+  const done = new Set<string>();
+  const queue = createWorkQueue(
+    {
+      run: async (key) => {
+        if (key === 'bad' && failures-- > 0) throw new Error('not yet');
+        done.add(key);
+      },
+      onFailure: (_key, _error, retryMs) => pauses.push(retryMs),
+    },
+    { concurrency: 1, retry: RETRY },
+  );
+  queue.schedule('bad');
+  queue.schedule('good');
+  await until(() => done.size === 2);
+  assert.deepEqual(pauses, [1, 2, 4, 4]);
+  await queue.close();
+});
+
+test('no more than the allowed number run at once, and nothing starts after close', async () => {
+  let active = 0;
+  let most = 0;
+  let total = 0;
+  const queue = createWorkQueue(
+    {
+      run: async () => {
+        most = Math.max(most, ++active);
+        await new Promise((resolve) => setImmediate(resolve));
+        active--;
+        total++;
+      },
+      onFailure: () => {},
+    },
+    { concurrency: 3, retry: RETRY },
+  );
+  for (let key = 0; key < 20; key++) queue.schedule(`${key}`);
+  await until(() => total === 20);
+  assert.equal(most, 3);
+  await queue.close();
+  queue.schedule('late');
+  await new Promise((resolve) => setImmediate(resolve));
+  assert.equal(total, 20);
+});
+
+async function until(condition: () => boolean): Promise<void> {
+  for (let tries = 0; tries < 5000 && !condition(); tries++)
+    await new Promise((resolve) => setTimeout(resolve, 1));
+  assert.ok(condition());
+}

@@ -1,0 +1,170 @@
+// TCP sockets with what Node cannot set: namespace, mark, transparency, foreign source address. The descriptors are
+// adopted by Node (`server.listen({fd})`, `new net.Socket({fd}).connect(…)`); everything after that is ordinary Node.
+
+import { MeshError } from '#base/errors.ts';
+import { familyOf, type IpAddress, type IpFamily, ipToBytes, parseIp } from '#net/ip.ts';
+import {
+  AF_INET,
+  AF_INET6,
+  callBuffer,
+  check,
+  lastErrno,
+  libc,
+  SOCK_CLOEXEC,
+  SOCK_NONBLOCK,
+  SOCK_STREAM,
+  SOL_IP,
+  SOL_IPV6,
+  SOL_SOCKET,
+  syscallError,
+} from './libc.ts';
+import { closeFd, inNetns } from './netns.ts';
+
+const SO_REUSEADDR = 2;
+const SO_REUSEPORT = 15;
+const SO_MARK = 36;
+const IP_FREEBIND = 15;
+const IP_TRANSPARENT = 19;
+const IP_BIND_ADDRESS_NO_PORT = 24;
+const IPV6_V6ONLY = 26;
+const IPV6_TRANSPARENT = 75;
+const IPV6_FREEBIND = 78;
+const DEFAULT_BACKLOG = 128;
+
+export interface ListenTcpOptions {
+  /** `::` takes both families, and falls back to `0.0.0.0` on a kernel without IPv6. */
+  readonly ip: IpAddress | string;
+  /** 0 lets the kernel choose. */
+  readonly port: number;
+  /** The namespace to listen in; the caller's own unless given. */
+  readonly netnsFd?: number;
+  readonly mark?: number;
+  readonly transparent?: 'required' | 'best-effort';
+  /** Several listeners may share the port; without it the address is taken as Node does (SO_REUSEADDR). */
+  readonly reusePort?: boolean;
+  readonly backlog?: number;
+}
+
+/**
+ * A bound and listening descriptor, non-blocking and close-on-exec.
+ * @throws MeshError `PORT_IN_USE`, `NETNS_GONE`, `SYSCALL_FAILED`.
+ */
+export function listenTcp(options: ListenTcpOptions): { fd: number; transparent: boolean } {
+  const ip = parseIp(options.ip);
+  if (ip === undefined)
+    throw new MeshError('CONFIG_INVALID', `cannot listen on ${options.ip}: not an IP address`);
+  try {
+    return listenOn(ip, options);
+  } catch (error) {
+    const noIpv6 = error instanceof MeshError && error.details.errno === 'EAFNOSUPPORT';
+    if (ip === '::' && noIpv6) return listenOn('0.0.0.0' as IpAddress, options);
+    throw error;
+  }
+}
+
+function listenOn(ip: IpAddress, options: ListenTcpOptions): { fd: number; transparent: boolean } {
+  const context = `listening on ${ip} port ${options.port}`;
+  const family = familyOf(ip);
+  return owningFd(streamSocket(family, options.netnsFd, context), (fd) => {
+    if (options.reusePort === true) setInt(fd, SOL_SOCKET, SO_REUSEPORT, 1, context);
+    else setInt(fd, SOL_SOCKET, SO_REUSEADDR, 1, context);
+    if (options.mark !== undefined) setInt(fd, SOL_SOCKET, SO_MARK, options.mark, context);
+    if (ip === '::') setInt(fd, SOL_IPV6, IPV6_V6ONLY, 0, context);
+    const transparent = options.transparent !== undefined && makeTransparent(fd, family, options, context);
+    const { address, lengthBytes } = sockaddrOf(ip, options.port);
+    if (libc.bind(fd, address, lengthBytes) < 0) {
+      const errno = lastErrno();
+      throw syscallError('bind', errno, context, errno === 'EADDRINUSE' ? 'PORT_IN_USE' : 'SYSCALL_FAILED');
+    }
+    check(libc.listen(fd, options.backlog ?? DEFAULT_BACKLOG), 'listen', context);
+    return { fd, transparent };
+  });
+}
+
+function makeTransparent(fd: number, family: IpFamily, options: ListenTcpOptions, context: string): boolean {
+  try {
+    setTransparent(fd, family, context);
+    return true;
+  } catch (error) {
+    if (options.transparent === 'required') throw error;
+    return false;
+  }
+}
+
+export interface TcpSocketOptions {
+  readonly family: IpFamily;
+  readonly netnsFd?: number;
+  readonly mark?: number;
+  /** Connect from this address, local or not (IP_TRANSPARENT + IP_FREEBIND); the kernel chooses the port. */
+  readonly bindSource?: { readonly ip: IpAddress };
+}
+
+/**
+ * An unconnected descriptor, non-blocking and close-on-exec, for `new net.Socket({fd, …}).connect({host, port})`.
+ * @throws MeshError `NETNS_GONE`, `SYSCALL_FAILED`.
+ */
+export function tcpSocket(options: TcpSocketOptions): number {
+  const context = `TCP socket${options.bindSource === undefined ? '' : ` from ${options.bindSource.ip}`}`;
+  return owningFd(streamSocket(options.family, options.netnsFd, context), (fd) => {
+    if (options.mark !== undefined) setInt(fd, SOL_SOCKET, SO_MARK, options.mark, context);
+    if (options.bindSource !== undefined) bindForeign(fd, options.family, options.bindSource.ip, context);
+    return fd;
+  });
+}
+
+function bindForeign(fd: number, family: IpFamily, source: IpAddress, context: string): void {
+  if (familyOf(source) !== family) {
+    throw new MeshError(
+      'CONNECT_FAILED',
+      `cannot keep the source address ${source} towards an IPv${family} destination`,
+    );
+  }
+  setTransparent(fd, family, context);
+  if (family === 4) setInt(fd, SOL_IP, IP_FREEBIND, 1, context);
+  else setInt(fd, SOL_IPV6, IPV6_FREEBIND, 1, context);
+  // The port is chosen at connect, when the destination is known: one source may then hold more than 28,000 connections.
+  setInt(fd, SOL_IP, IP_BIND_ADDRESS_NO_PORT, 1, context);
+  const { address, lengthBytes } = sockaddrOf(source, 0);
+  check(libc.bind(fd, address, lengthBytes), 'bind', context);
+}
+
+/** Only `socket()` runs inside the namespace: the socket keeps it for everything that follows. */
+function streamSocket(family: IpFamily, netnsFd: number | undefined, context: string): number {
+  const make = (): number =>
+    check(
+      libc.socket(family === 4 ? AF_INET : AF_INET6, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0),
+      'socket',
+      context,
+    );
+  return netnsFd === undefined ? make() : inNetns(netnsFd, make);
+}
+
+function owningFd<T>(fd: number, use: (fd: number) => T): T {
+  try {
+    return use(fd);
+  } catch (error) {
+    closeFd(fd);
+    throw error;
+  }
+}
+
+function setTransparent(fd: number, family: IpFamily, context: string): void {
+  if (family === 4) setInt(fd, SOL_IP, IP_TRANSPARENT, 1, context);
+  else setInt(fd, SOL_IPV6, IPV6_TRANSPARENT, 1, context);
+}
+
+function setInt(fd: number, level: number, name: number, value: number, context: string): void {
+  const buffer = callBuffer();
+  buffer.writeInt32LE(value, 0);
+  check(libc.setsockopt(fd, level, name, buffer, 4), 'setsockopt', `${context} (option ${level}/${name})`);
+}
+
+/** struct sockaddr_in (16 bytes) or sockaddr_in6 (28 bytes). */
+function sockaddrOf(ip: IpAddress, port: number): { address: Buffer; lengthBytes: number } {
+  const address = callBuffer();
+  const family = familyOf(ip);
+  address.writeUInt16LE(family === 4 ? AF_INET : AF_INET6, 0);
+  address.writeUInt16BE(port, 2);
+  address.set(ipToBytes(ip), family === 4 ? 4 : 8);
+  return { address, lengthBytes: family === 4 ? 16 : 28 };
+}

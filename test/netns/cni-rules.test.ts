@@ -1,0 +1,243 @@
+// The redirection rules in the kernel: a node and two pods, one enrolled, with stand-ins for ztunnel's listeners that
+// say on which port a connection ended up.
+
+import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
+import net from 'node:net';
+import { after, before, test } from 'node:test';
+import { errnoOf } from '#base/errors.ts';
+import { createHostProbes } from '#cni/rules/host-probes.ts';
+import type { PodRuleOptions } from '#cni/rules/nft.ts';
+import { nftPodRules } from '#cni/rules/pod-rules.ts';
+import { runToolOrFail } from '#cni/rules/run-tool.ts';
+import { closeFd, inNetns, openNetns } from '#linux/netns.ts';
+import { fdOf, originalDst } from '#linux/original-dst.ts';
+import { listenTcp, tcpSocket } from '#linux/socket.ts';
+import { warmThreadPool } from '#linux/thread-pool.ts';
+import { ip } from '#net/ip.ts';
+
+const NODE = `cvrul${process.pid}n`;
+const POD = `cvrul${process.pid}p`;
+const PEER = `cvrul${process.pid}q`;
+const POD_IP = '10.244.9.1';
+const PEER_IP = '10.244.9.2';
+const APP_PORT = 8080;
+const MARK = 0x539;
+const OPTIONS: PodRuleOptions = {
+  ipv6: true,
+  dnsCapture: false,
+  bypassInbound: false,
+  virtualInterfaces: [],
+};
+
+const sh = (command: string): string =>
+  execFileSync('sh', ['-ec', command], { encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] });
+
+const fds = new Map<string, number>();
+const netns = (name: string): number => fds.get(name)!;
+const servers: net.Server[] = [];
+
+/** A routed pair as the emulated kubelet makes it: no bridge, the node is the pod's gateway. */
+const attach = (name: string, address: string, host: string): string => `
+  ip netns add ${name}
+  ip -n ${NODE} link add ${host} type veth peer name eth0 netns ${name}
+  ip -n ${NODE} link set ${host} up
+  ip -n ${NODE} route add ${address}/32 dev ${host} src 172.31.9.1
+  ip -n ${name} link set lo up
+  ip -n ${name} link set eth0 up
+  ip -n ${name} addr add ${address}/32 dev eth0
+  ip -n ${name} route add 172.31.9.1 dev eth0
+  ip -n ${name} route add default via 172.31.9.1`;
+
+before(async () => {
+  await warmThreadPool();
+  sh(`ip netns add ${NODE}
+    ip -n ${NODE} link set lo up
+    ip -n ${NODE} addr add 172.31.9.1/32 dev lo
+    ip netns exec ${NODE} sh -c 'echo 1 > /proc/sys/net/ipv4/ip_forward'
+    ${attach(POD, POD_IP, 'vpod')}
+    ${attach(PEER, PEER_IP, 'vpeer')}`);
+  for (const name of [NODE, POD, PEER]) fds.set(name, openNetns(`/var/run/netns/${name}`));
+  await nftPodRules.apply(netns(POD), OPTIONS);
+  for (const [port, mark] of [
+    [APP_PORT, undefined],
+    [15001, MARK],
+    [15006, MARK],
+    [15008, MARK],
+  ] as const)
+    listen(POD, port, mark);
+  listen(PEER, APP_PORT, undefined);
+});
+
+after(() => {
+  for (const server of servers) server.close();
+  for (const fd of fds.values()) closeFd(fd);
+  for (const name of [POD, PEER, NODE]) sh(`ip netns del ${name} 2>/dev/null || true`);
+});
+
+/** Answers with "port, original destination, client address" and ends. */
+function listen(name: string, port: number, mark: number | undefined): void {
+  const { fd } = listenTcp({
+    ip: '0.0.0.0',
+    port,
+    netnsFd: netns(name),
+    ...(mark === undefined ? {} : { mark, transparent: 'required' as const }),
+  });
+  const server = net.createServer((socket) => {
+    const dst = originalDst(fdOf(socket));
+    socket.on('error', () => {});
+    socket.end(`${port} ${dst === undefined ? '-' : `${dst.ip}:${dst.port}`} ${socket.remoteAddress}`);
+  });
+  servers.push(server);
+  server.listen({ fd });
+}
+
+/** What the far end says, or the errno. */
+function dial(
+  from: string,
+  host: string,
+  port: number,
+  options: { mark?: number; source?: string } = {},
+): Promise<string> {
+  const fd = tcpSocket({
+    family: 4,
+    netnsFd: netns(from),
+    ...(options.mark === undefined ? {} : { mark: options.mark }),
+    ...(options.source === undefined ? {} : { bindSource: { ip: ip(options.source) } }),
+  });
+  return new Promise((resolve) => {
+    let text = '';
+    new net.Socket({ fd })
+      .setTimeout(3000, function (this: net.Socket) {
+        this.destroy();
+        resolve('timeout');
+      })
+      .on('error', (error) => resolve(errnoOf(error) ?? String(error)))
+      .on('data', (chunk) => {
+        text += chunk;
+      })
+      .on('end', () => resolve(text))
+      .connect({ host, port });
+  });
+}
+
+test('what the application sends goes to ztunnel, which can read where to', async () => {
+  assert.equal(await dial(POD, PEER_IP, APP_PORT), `15001 ${PEER_IP}:${APP_PORT} ${POD_IP}`);
+  // Also what nobody could reach: the decision is ztunnel's.
+  assert.equal(await dial(POD, '10.96.0.99', 80), `15001 10.96.0.99:80 ${POD_IP}`);
+});
+
+test("ztunnel's own connections leave the pod untouched", async () => {
+  // The peer is not enrolled, so no redirection is known there.
+  assert.equal(await dial(POD, PEER_IP, APP_PORT, { mark: MARK }), `${APP_PORT} - ${POD_IP}`);
+});
+
+test('plaintext from outside goes to ztunnel, a tunnel goes straight to its port', async () => {
+  assert.equal(await dial(PEER, POD_IP, APP_PORT), `15006 ${POD_IP}:${APP_PORT} ${PEER_IP}`);
+  assert.equal(await dial(PEER, POD_IP, 9), `15006 ${POD_IP}:9 ${PEER_IP}`);
+  assert.match(await dial(PEER, POD_IP, 15008), /^15008 /);
+});
+
+test('the pod to itself, by its own address and by loopback, is left alone', async () => {
+  assert.match(await dial(POD, POD_IP, APP_PORT), new RegExp(`^${APP_PORT} .* ${POD_IP}$`));
+  assert.match(await dial(POD, '127.0.0.1', APP_PORT), new RegExp(`^${APP_PORT} .* 127.0.0.1$`));
+});
+
+test("ztunnel reaches the application with the client's own address, and the answer comes back", async () => {
+  for (const source of [PEER_IP, '10.244.77.7'])
+    assert.match(
+      await dial(POD, POD_IP, APP_PORT, { mark: MARK, source }),
+      new RegExp(`^${APP_PORT} .* ${source}$`),
+    );
+});
+
+test('a probe of the node reaches the application; without the set it would be captured', async () => {
+  const probes = createHostProbes({ ipv6: true, kubeletUid: 0 }, async (text, purpose) => {
+    await runToolOrFail(netns(NODE), ['nft', '-f', '-'], text, purpose);
+  });
+  await probes.install([]);
+  assert.match(await dial(NODE, POD_IP, APP_PORT), /^15006 .* 172\.31\.9\.1$/);
+  await probes.set('uid-1', [ip(POD_IP)]);
+  assert.match(await dial(NODE, POD_IP, APP_PORT), new RegExp(`^${APP_PORT} .* 169\\.254\\.7\\.127$`));
+  // Forwarded traffic has no socket on the node and stays captured.
+  assert.match(await dial(PEER, POD_IP, APP_PORT), /^15006 /);
+
+  // The address went to another pod; the late removal of the first must not take it away.
+  await probes.set('uid-2', [ip(POD_IP), ip('fd00::9')]);
+  await probes.remove('uid-1');
+  assert.match(sh(`ip netns exec ${NODE} nft list ruleset`), /10\.244\.9\.1 comment "uid-2"/);
+  assert.match(await dial(NODE, POD_IP, APP_PORT), new RegExp(`^${APP_PORT} `));
+  await probes.remove('uid-2');
+  assert.match(await dial(NODE, POD_IP, APP_PORT), /^15006 /);
+
+  await probes.install([{ ip: ip(POD_IP), uid: 'uid-3' }]);
+  assert.match(await dial(NODE, POD_IP, APP_PORT), new RegExp(`^${APP_PORT} `));
+  await probes.uninstall();
+  assert.equal(sh(`ip netns exec ${NODE} nft list ruleset`), '');
+});
+
+test('applying twice changes nothing, and every variant is accepted by the kernel', async () => {
+  const ruleset = (): string =>
+    sh(`ip netns exec ${POD} nft list ruleset`).replace(/counter packets \d+ bytes \d+/g, 'counter');
+  const first = ruleset();
+  for (const variant of [
+    { ...OPTIONS, dnsCapture: true, virtualInterfaces: ['tap0', 'br-1'] },
+    { ...OPTIONS, ipv6: false, dnsCapture: true },
+    { ...OPTIONS, bypassInbound: true },
+  ])
+    await nftPodRules.apply(netns(POD), variant);
+  // Bypass: plaintext reaches the application, tunnels still ztunnel.
+  assert.match(await dial(PEER, POD_IP, APP_PORT), new RegExp(`^${APP_PORT} `));
+  assert.match(await dial(PEER, POD_IP, 15008), /^15008 /);
+  await nftPodRules.apply(netns(POD), OPTIONS);
+  await nftPodRules.apply(netns(POD), OPTIONS);
+  assert.equal(ruleset(), first);
+});
+
+test('removal leaves the namespace as it was found, twice without complaint', async () => {
+  const spare = `cvrul${process.pid}x`;
+  sh(`ip netns add ${spare}; ip -n ${spare} link set lo up`);
+  const fd = openNetns(`/var/run/netns/${spare}`);
+  const state = (): string =>
+    sh(
+      `ip netns exec ${spare} sh -c 'nft list ruleset; ip rule; ip -6 rule; ip route show table all; ip -6 route show table all'`,
+    );
+  try {
+    const found = state();
+    assert.equal(await nftPodRules.present(fd), false);
+    await nftPodRules.remove(fd, { ipv6: true });
+    await nftPodRules.apply(fd, { ...OPTIONS, dnsCapture: true });
+    assert.equal(await nftPodRules.present(fd), true);
+    assert.match(state(), /fwmark 0x111\/0xfff lookup 100/);
+    await nftPodRules.remove(fd, { ipv6: true });
+    await nftPodRules.remove(fd, { ipv6: true });
+    assert.equal(state(), found);
+    assert.equal(await nftPodRules.present(fd), false);
+  } finally {
+    closeFd(fd);
+    sh(`ip netns del ${spare}`);
+  }
+});
+
+test('a pod without IPv6 can be enrolled with IPv6 on', async () => {
+  const spare = `cvrul${process.pid}y`;
+  sh(`ip netns add ${spare}; ip -n ${spare} link set lo up
+    ip netns exec ${spare} sh -c 'echo 1 > /proc/sys/net/ipv6/conf/all/disable_ipv6; echo 1 > /proc/sys/net/ipv6/conf/lo/disable_ipv6'`);
+  const fd = openNetns(`/var/run/netns/${spare}`);
+  try {
+    await nftPodRules.apply(fd, OPTIONS);
+    assert.equal(await nftPodRules.present(fd), true);
+    await nftPodRules.remove(fd, { ipv6: true });
+  } finally {
+    closeFd(fd);
+    sh(`ip netns del ${spare}`);
+  }
+});
+
+test('the test itself never left its namespace', () => {
+  assert.notEqual(
+    inNetns(netns(POD), () => sh('ip -o addr show eth0')),
+    '',
+  );
+  assert.equal(sh(`ip -o addr | grep -c ${POD_IP} || true`).trim(), '0');
+});

@@ -1,0 +1,338 @@
+// The machine of local mode for real: namespaces, pods on both nodes, services and DNS between them, LOCAL killed and healed,
+// everything gone at the end.
+
+import assert from 'node:assert/strict';
+import { spawn, spawnSync } from 'node:child_process';
+import { mkdtempSync, readdirSync, readFileSync, readlinkSync, rmSync } from 'node:fs';
+import { createServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, before, test } from 'node:test';
+import { sleep } from '#base/clock.ts';
+import { MeshError } from '#base/errors.ts';
+import type { KubeClient } from '#k8s/client.ts';
+import { kubeconfigEndpoint } from '#k8s/config.ts';
+import { type Container, NODES, PODS, type Pod, SERVICES, type Service } from '#k8s/objects.ts';
+import { createRestClient } from '#k8s/rest-client.ts';
+import { type Machine, type MachineOptions, startMachine } from '#local/machine/front.ts';
+import { silentLogger } from '#telemetry/log.ts';
+
+const root = join(import.meta.dirname, '../..');
+const LIMIT_MS = 30_000;
+
+async function eventually<T>(what: string, look: () => Promise<T | undefined> | T | undefined): Promise<T> {
+  const deadline = Date.now() + LIMIT_MS;
+  for (;;) {
+    const found = await look();
+    if (found !== undefined) return found;
+    if (Date.now() > deadline) throw new Error(`never came: ${what}`);
+    await sleep(50);
+  }
+}
+
+function freePort(): Promise<number> {
+  return new Promise((resolve, reject) => {
+    const probe = createServer();
+    probe.on('error', reject);
+    probe.listen(0, '127.0.0.1', () => {
+      const { port } = probe.address() as { port: number };
+      probe.close(() => resolve(port));
+    });
+  });
+}
+
+async function newOptions(): Promise<MachineOptions> {
+  const dir = mkdtempSync(join(tmpdir(), 'culvert-machine-'));
+  return {
+    stateDir: join(dir, 'state'),
+    runDir: join(dir, 'run'),
+    root,
+    node: process.execPath,
+    apiPort: await freePort(),
+    log: silentLogger,
+  };
+}
+
+/** Processes of the machine as the host sees them: those in the pid namespace of its first process. */
+function processesIn(pidNamespace: string): number[] {
+  return readdirSync('/proc')
+    .filter((name) => /^\d+$/.test(name))
+    .map(Number)
+    .filter((pid) => linkOf(`/proc/${pid}/ns/pid`) === pidNamespace);
+}
+
+function linkOf(path: string): string {
+  try {
+    return readlinkSync(path);
+  } catch {
+    return '';
+  }
+}
+
+const childrenOf = (pid: number): number[] =>
+  readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').trim().split(' ').filter(Boolean).map(Number);
+
+function pidNamespaceOf(unshare: number): string {
+  const [init] = childrenOf(unshare);
+  assert.ok(init !== undefined);
+  return linkOf(`/proc/${init}/ns/pid`);
+}
+
+/** LOCAL is the child of pid 1 that runs under its own title. */
+function localPid(unshare: number): number | undefined {
+  const [init] = childrenOf(unshare);
+  if (init === undefined) return undefined;
+  return childrenOf(init).find((pid) =>
+    readFileSync(`/proc/${pid}/cmdline`, 'utf8').includes('culvert-local'),
+  );
+}
+
+const mountsOf = (dir: string): string[] =>
+  readFileSync('/proc/self/mountinfo', 'utf8')
+    .split('\n')
+    .filter((line) => line.includes(dir));
+
+function pod(name: string, nodeName: string, container: Omit<Container, 'name'>): Pod {
+  return {
+    apiVersion: 'v1',
+    kind: 'Pod',
+    metadata: { name, namespace: 'default', labels: { app: name.split('-')[0] as string } },
+    spec: {
+      nodeName,
+      restartPolicy: 'Never',
+      terminationGracePeriodSeconds: 2,
+      containers: [{ name: 'main', ...container }],
+    },
+  };
+}
+
+// Probes hang up without reading: that is no reason to end.
+const ECHO = `require('net').createServer((s) => { s.on('error', () => {}); s.end(process.env.NAME + ' ' + s.remoteAddress + '\\n'); }).listen(7000, '0.0.0.0')`;
+const echo = (name: string, nodeName: string): Pod =>
+  pod(name, nodeName, {
+    image: 'local/shell',
+    command: [process.execPath, '-e', ECHO],
+    env: [{ name: 'NAME', valueFrom: { fieldRef: { fieldPath: 'metadata.name' } } }],
+    ports: [{ containerPort: 7000 }],
+    readinessProbe: { tcpSocket: { port: 7000 }, periodSeconds: 1 },
+  });
+
+/** Prints what each target says, one line per target. */
+const ask = (name: string, nodeName: string, targets: readonly string[]): Pod => {
+  const script = `(async () => { for (const t of process.argv.slice(1)) { const [h, p] = t.split(':'); await new Promise((done) => {
+    const s = require('net').connect(Number(p), h); let text = ''; s.setTimeout(5000, () => s.destroy(new Error('timeout')));
+    s.on('data', (c) => { text += c; }); s.on('error', (e) => { text = e.code ?? e.message; });
+    s.on('close', () => { console.log(t + ' -> ' + text.trim()); done(); }); }); } })()`;
+  return pod(name, nodeName, { image: 'local/shell', command: [process.execPath, '-e', script, ...targets] });
+};
+
+let options: MachineOptions;
+let machine: Machine;
+let client: KubeClient;
+
+const getPod = (name: string): Promise<Pod> => client.get(PODS, name, 'default');
+const podWith = (name: string, condition: (found: Pod) => boolean): Promise<Pod> =>
+  eventually(`pod ${name}`, async () => {
+    const found = await getPod(name);
+    return condition(found) ? found : undefined;
+  });
+const isReady = ({ status }: Pod): boolean =>
+  status?.conditions?.some(({ type, status: value }) => type === 'Ready' && value === 'True') === true;
+
+async function logOf(name: string): Promise<string> {
+  let text = '';
+  for await (const part of client.stream(`/api/v1/namespaces/default/pods/${name}/log`)) text += part;
+  return text;
+}
+
+before(async () => {
+  const built = spawnSync(process.execPath, [join(root, 'tools/bundle.ts')], { encoding: 'utf8' });
+  assert.equal(built.status, 0, built.stderr);
+  options = await newOptions();
+  machine = await startMachine(options);
+  const { kubeconfig } = await machine.ready;
+  client = createRestClient(
+    kubeconfigEndpoint(kubeconfig, undefined, {
+      path: 'kubeconfig',
+      readFile: (path) => readFileSync(path, 'utf8'),
+    }),
+  );
+});
+
+after(async () => {
+  client?.close();
+  await machine?.stop();
+  if (options !== undefined) rmSync(join(options.stateDir, '..'), { recursive: true, force: true });
+});
+
+test('both nodes are Ready, each with its address', async () => {
+  const { items } = await client.list(NODES);
+  const seen = items.map(({ metadata, status }) => [
+    metadata.name,
+    status?.addresses?.[0]?.address,
+    status?.conditions?.find(({ type }) => type === 'Ready')?.status,
+  ]);
+  assert.deepEqual(seen.sort(), [
+    ['n1', '172.31.0.11', 'True'],
+    ['n2', '172.31.0.12', 'True'],
+  ]);
+});
+
+test('pods of both nodes reach each other, a service, and its name; they see the true source address', async () => {
+  const service: Service = {
+    apiVersion: 'v1',
+    kind: 'Service',
+    metadata: { name: 'echo', namespace: 'default' },
+    spec: { selector: { app: 'echo' }, ports: [{ port: 70, targetPort: 7000 }] },
+  };
+  await client.create(SERVICES, service);
+  await Promise.all([echo('echo-1', 'n1'), echo('echo-2', 'n2')].map((one) => client.create(PODS, one)));
+  const servers = await Promise.all(['echo-1', 'echo-2'].map((name) => podWith(name, isReady)));
+  const [first, second] = servers.map(({ status }) => status?.podIP as string) as [string, string];
+  assert.match(first, /^10\.244\.1\.\d+$/);
+  assert.match(second, /^10\.244\.2\.\d+$/);
+
+  // The service answers as soon as its endpoints reached the nodes' rules: asked until it does.
+  for (const [node, name] of [
+    ['n1', 'ask-1'],
+    ['n2', 'ask-2'],
+  ] as const) {
+    await eventually(`both servers and the service answer on ${node}`, async () => {
+      const attempt = `${name}-${Date.now()}`;
+      await client.create(
+        PODS,
+        ask(attempt, node, [
+          `${first}:7000`,
+          `${second}:7000`,
+          'echo:70',
+          'echo.default.svc.cluster.local:70',
+          'echo:71',
+        ]),
+      );
+      const ended = await podWith(attempt, ({ status }) => status?.phase === 'Succeeded');
+      const own = ended.status?.podIP as string;
+      const lines = (await logOf(attempt)).trim().split('\n');
+      assert.deepEqual(lines.slice(0, 2), [
+        `${first}:7000 -> echo-1 ${own}`,
+        `${second}:7000 -> echo-2 ${own}`,
+      ]);
+      assert.equal(lines[4], 'echo:71 -> ECONNREFUSED', 'a port that the service lacks is refused at once');
+      const answers = new RegExp(`-> echo-[12] ${own.replaceAll('.', '\\.')}$`);
+      return lines.slice(2, 4).every((line) => answers.test(line)) ? true : undefined;
+    });
+  }
+});
+
+test('a container that ends is restarted, its logs and exit code are kept', async () => {
+  const failing = pod('failing', 'n1', {
+    image: 'local/shell',
+    args: ['-c', 'echo said; echo more >&2; exit 3'],
+  });
+  failing.spec.restartPolicy = 'Always';
+  await client.create(PODS, failing);
+  const seen = await podWith('failing', ({ status }) => status?.containerStatuses?.[0]?.restartCount === 1);
+  assert.equal(seen.status?.containerStatuses?.[0]?.lastState?.terminated?.exitCode, 3);
+  // The second run may just have begun when its status is seen.
+  await eventually('the output of the second run', async () => {
+    const lines = (await logOf('failing')).trim().split('\n').sort();
+    return lines.join(' ') === 'more said' ? true : undefined;
+  });
+});
+
+test('an unknown image is explained', async () => {
+  await client.create(PODS, pod('unknown', 'n2', { image: 'nginx:1' }));
+  const seen = await podWith(
+    'unknown',
+    ({ status }) => status?.containerStatuses?.[0]?.state?.waiting?.reason === 'ErrImagePull',
+  );
+  assert.match(seen.status?.containerStatuses?.[0]?.state?.waiting?.message ?? '', /nginx:1.*local\/shell/);
+});
+
+test('LOCAL is killed: pods keep running, a new LOCAL adopts them', async () => {
+  const before = await getPod('echo-1');
+  const { containerID } = before.status?.containerStatuses?.[0] ?? {};
+  assert.ok(containerID !== undefined);
+  const killed = await eventually('LOCAL', () => localPid(machine.pid));
+  process.kill(killed, 'SIGKILL');
+  await eventually('a new LOCAL', () => {
+    const found = localPid(machine.pid);
+    return found !== undefined && found !== killed ? found : undefined;
+  });
+  // The API is back with all it held, and what is deleted now is ended by the new LOCAL: it knows the process.
+  const found = await eventually('the API after the restart', async () => {
+    try {
+      return await getPod('echo-1');
+    } catch (error) {
+      if (error instanceof MeshError && error.code === 'API_UNREACHABLE') return undefined;
+      throw error;
+    }
+  });
+  const status = found.status?.containerStatuses?.[0];
+  assert.equal(status?.containerID, containerID);
+  assert.equal(status?.restartCount, 0);
+  await client.delete(PODS, 'echo-1', { namespace: 'default' });
+  await eventually('the deletion of an adopted pod', async () => {
+    try {
+      await getPod('echo-1');
+      return undefined;
+    } catch (error) {
+      return error instanceof MeshError && error.details.status === 404 ? true : undefined;
+    }
+  });
+  assert.equal((await getPod('echo-2')).status?.phase, 'Running');
+});
+
+test('a second machine on the same port or directory is refused with the way out', async () => {
+  await assert.rejects(startMachine(options), (error) => {
+    assert.ok(error instanceof MeshError);
+    return error.code === 'LOCAL_MACHINE_FAILED' && error.message.includes(`kill ${process.pid}`);
+  });
+  const other = { ...(await newOptions()), apiPort: options.apiPort as number };
+  await assert.rejects(
+    startMachine(other),
+    (error) =>
+      error instanceof MeshError && error.code === 'PORT_IN_USE' && error.message.includes('--api-port'),
+  );
+  rmSync(join(other.stateDir, '..'), { recursive: true, force: true });
+});
+
+test('stopping leaves no process and no mount', async () => {
+  const namespace = pidNamespaceOf(machine.pid);
+  assert.ok(processesIn(namespace).length > 3);
+  await machine.stop();
+  assert.deepEqual(await machine.exited, { kind: 'stopped' });
+  await eventually('the end of every process', () =>
+    processesIn(namespace).length === 0 ? true : undefined,
+  );
+  assert.deepEqual(mountsOf(options.runDir), []);
+});
+
+test('a killed FRONT leaves nothing, and the state is there at the next start', async () => {
+  const front = spawn(
+    process.execPath,
+    [join(import.meta.dirname, 'lib/machine-front.ts'), JSON.stringify({ ...options, log: undefined })],
+    { stdio: ['ignore', 'pipe', 'inherit'] },
+  );
+  let text = '';
+  front.stdout.setEncoding('utf8').on('data', (chunk: string) => {
+    text += chunk;
+  });
+  try {
+    await eventually('readiness', () => (text.includes('ready') ? true : undefined));
+  } finally {
+    front.kill('SIGKILL');
+  }
+  const unshare = Number(/^pid (\d+)/.exec(text)?.[1]);
+  await eventually('the end of the machine', () =>
+    linkOf(`/proc/${unshare}/ns/pid`) === '' ? true : undefined,
+  );
+  assert.deepEqual(mountsOf(options.runDir), []);
+
+  machine = await startMachine(options);
+  await machine.ready;
+  // One new run per machine; the second machine may have been killed before it noted its own.
+  await podWith(
+    'echo-2',
+    (kept) => isReady(kept) && (kept.status?.containerStatuses?.[0]?.restartCount ?? 0) >= 1,
+  );
+});

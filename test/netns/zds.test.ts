@@ -1,0 +1,441 @@
+// The agent from label to ztunnel, in real namespaces: enrolment and removal, snapshot, several ztunnels, restarts, the
+// plugin's way. Only the API server and ztunnel itself are stand-ins.
+
+import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
+import { existsSync, mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, test } from 'node:test';
+import { MeshError } from '#base/errors.ts';
+import { type CniAgent, createCniAgent } from '#cni/agent.ts';
+import { runPlugin } from '#cni/plugin.ts';
+import { createHostProbes } from '#cni/rules/host-probes.ts';
+import type { KubeClient } from '#k8s/client.ts';
+import { type Informer, type InformerHandlers, objectKey } from '#k8s/informer.ts';
+import type { KubeObject, Namespace, Pod } from '#k8s/objects.ts';
+import { closeFd, netnsId, openNetns, sameNetns } from '#linux/netns.ts';
+import { connectSeqpacket, type SeqpacketConnection } from '#linux/seqpacket.ts';
+import { decodeWorkloadRequest, encodeAck, encodeHello, type ZdsRequest } from '#proto/zds.ts';
+import { silentLogger } from '#telemetry/log.ts';
+
+const PREFIX = `cvzds${process.pid}`;
+const ANNOTATION = 'ambient.istio.io/redirection';
+const sh = (command: string): string =>
+  execFileSync('sh', ['-ec', command], { encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] });
+
+/** Polls; the limit is only there so that a failure ends. */
+async function until(what: string, condition: () => boolean): Promise<void> {
+  for (let tries = 0; tries < 1000; tries++) {
+    if (condition()) return;
+    await new Promise((resolve) => setTimeout(resolve, 5));
+  }
+  assert.fail(`never came true: ${what}`);
+}
+
+class FakeInformer<T extends KubeObject> implements Informer<T> {
+  readonly objects = new Map<string, T>();
+  readonly #handlers: InformerHandlers<T>[] = [];
+  readonly synced = Promise.resolve();
+  readonly hasSynced = true;
+  get(key: string): T | undefined {
+    return this.objects.get(key);
+  }
+  all(): IterableIterator<T> {
+    return this.objects.values();
+  }
+  addHandlers(handlers: InformerHandlers<T>): void {
+    this.#handlers.push(handlers);
+    for (const object of this.objects.values()) handlers.upsert(object, undefined);
+  }
+  put(object: T): void {
+    const old = this.objects.get(objectKey(object));
+    this.objects.set(objectKey(object), object);
+    for (const handlers of this.#handlers) handlers.upsert(object, old);
+  }
+  drop(object: T): void {
+    this.objects.delete(objectKey(object));
+    for (const handlers of this.#handlers) handlers.remove(object);
+  }
+  close(): void {}
+}
+
+interface World {
+  readonly dir: string;
+  readonly pods: FakeInformer<Pod>;
+  readonly namespaces: FakeInformer<Namespace>;
+  readonly probeRulesets: string[];
+  readonly agents: CniAgent[];
+  readonly ztunnels: FakeZtunnel[];
+  readonly made: string[];
+}
+let world: World;
+
+beforeEach(() => {
+  world = {
+    dir: mkdtempSync(join(tmpdir(), 'culvert-cni-')),
+    pods: new FakeInformer(),
+    namespaces: new FakeInformer(),
+    probeRulesets: [],
+    agents: [],
+    ztunnels: [],
+    made: [],
+  };
+  world.namespaces.put({ apiVersion: 'v1', kind: 'Namespace', metadata: { name: 'shop' } });
+});
+
+afterEach(async () => {
+  for (const ztunnel of world.ztunnels) ztunnel.connection.close();
+  for (const agent of world.agents) await agent.stop();
+  for (const uid of world.made) sh(`ip netns del cni-${uid} 2>/dev/null || true`);
+  rmSync(world.dir, { recursive: true, force: true });
+});
+
+/** The API server's pod with a namespace on this node; names begin with this process's prefix. */
+function makePod(name: string, labels: Record<string, string> = {}, status: Pod['status'] = {}): Pod {
+  const uid = `${PREFIX}-${name}`;
+  makeNetns(uid);
+  return {
+    apiVersion: 'v1',
+    kind: 'Pod',
+    metadata: { name, namespace: 'shop', uid, labels, annotations: {} },
+    spec: { containers: [], serviceAccountName: `sa-${name}` },
+    status: { phase: 'Running', ...status },
+  };
+}
+
+function makeNetns(uid: string): void {
+  sh(`ip netns add cni-${uid}; ip -n cni-${uid} link set lo up`);
+  world.made.push(uid);
+}
+
+const withIp = (ip: string): Pod['status'] => ({ podIP: ip, podIPs: [{ ip }] });
+const AMBIENT = { 'istio.io/dataplane-mode': 'ambient' };
+const redirects = (pod: Pod): boolean =>
+  sh(`ip netns exec cni-${pod.metadata.uid} nft list ruleset`).includes('redirect to :15001');
+const annotationOf = (pod: Pod): string | undefined =>
+  world.pods.get(objectKey(pod))?.metadata.annotations?.[ANNOTATION];
+
+/** The part of the API that the agent uses; what it patches comes back as a watch event. */
+const client: Pick<KubeClient, 'get' | 'patch'> = {
+  async get(resource, name, namespace) {
+    const found =
+      resource.plural === 'pods' ? world.pods.get(`${namespace}/${name}`) : world.namespaces.get(name);
+    if (found === undefined)
+      throw new MeshError('API_STATUS', `${name} not found`, {
+        details: { status: 404, reason: 'NotFound' },
+      });
+    return found as never;
+  },
+  async patch(_resource, name, kind, body, options) {
+    assert.equal(kind, 'merge');
+    assert.equal(options?.subresource, 'status');
+    const pod = world.pods.get(`${options?.namespace}/${name}`);
+    if (pod === undefined)
+      throw new MeshError('API_STATUS', `${name} not found`, {
+        details: { status: 404, reason: 'NotFound' },
+      });
+    const { metadata } = body as { metadata: { uid: string; annotations: Record<string, string | null> } };
+    assert.equal(metadata.uid, pod.metadata.uid);
+    const annotations = { ...pod.metadata.annotations, ...metadata.annotations };
+    for (const key in annotations) if (annotations[key] === null) delete annotations[key];
+    const patched = { ...pod, metadata: { ...pod.metadata, annotations } } as Pod;
+    world.pods.put(patched);
+    return patched as never;
+  },
+};
+
+async function startAgent(options: { resyncMs?: number } = {}): Promise<CniAgent> {
+  const { dir, pods, namespaces, probeRulesets } = world;
+  const agent = createCniAgent(
+    {
+      client,
+      pods,
+      namespaces,
+      log: silentLogger,
+      probes: createHostProbes({ ipv6: false, kubeletUid: 0 }, async (text) => {
+        probeRulesets.push(text);
+      }),
+    },
+    {
+      policy: { systemNamespace: 'istio-system', excludedNamespaces: new Set(['kube-system']) },
+      netnsDir: '/var/run/netns',
+      zdsPath: join(dir, 'ztunnel/ztunnel.sock'),
+      runDir: join(dir, 'run'),
+      ipv6: false,
+      dnsCapture: false,
+      kubeletUid: 0,
+      ...options,
+    },
+  );
+  world.agents.push(agent);
+  await agent.start();
+  return agent;
+}
+
+interface FakeZtunnel {
+  readonly connection: SeqpacketConnection;
+  readonly seen: string[];
+  readonly requests: ZdsRequest[];
+  /** Which pod's namespace came with the request; undefined without a descriptor. */
+  readonly namespaces: (string | undefined)[];
+}
+
+async function connectZtunnel(
+  answer: (request: ZdsRequest) => { error: string | undefined } | 'silence' = () => ({ error: undefined }),
+): Promise<FakeZtunnel> {
+  const connection = await connectSeqpacket(join(world.dir, 'ztunnel/ztunnel.sock'));
+  const ztunnel: FakeZtunnel = { connection, seen: [], requests: [], namespaces: [] };
+  world.ztunnels.push(ztunnel);
+  connection.onMessage((message, fds) => {
+    assert.ok(message.length <= 1024);
+    const request = decodeWorkloadRequest(message);
+    assert.equal(fds.length, request.kind === 'add' ? 1 : 0);
+    ztunnel.requests.push(request);
+    ztunnel.seen.push(
+      'uid' in request ? `${request.kind} ${request.uid.slice(PREFIX.length + 1)}` : request.kind,
+    );
+    ztunnel.namespaces.push(fds[0] === undefined ? undefined : ownerOf(fds[0]));
+    for (const fd of fds) closeFd(fd);
+    const ack = answer(request);
+    if (ack !== 'silence') connection.send(encodeAck(ack)).catch(() => {});
+  });
+  await connection.send(encodeHello());
+  return ztunnel;
+}
+
+function ownerOf(fd: number): string | undefined {
+  return world.made.find((uid) => {
+    if (!existsSync(`/var/run/netns/cni-${uid}`)) return false;
+    const own = openNetns(`/var/run/netns/cni-${uid}`);
+    try {
+      return sameNetns(netnsId(own), netnsId(fd));
+    } finally {
+      closeFd(own);
+    }
+  });
+}
+
+test('a labelled pod gets rules, then ztunnel, then the annotation; the label gone, all is undone', async () => {
+  await startAgent();
+  const ztunnel = await connectZtunnel();
+  await until('empty snapshot', () => ztunnel.seen.includes('snapshot-sent'));
+  const web = makePod('web', AMBIENT, withIp('10.244.1.5'));
+  world.pods.put(web);
+  await until('annotated', () => annotationOf(web) === 'enabled');
+  assert.deepEqual(ztunnel.seen, ['snapshot-sent', 'add web']);
+  assert.deepEqual(ztunnel.requests[1], {
+    kind: 'add',
+    uid: web.metadata.uid,
+    info: { name: 'web', namespace: 'shop', serviceAccount: 'sa-web' },
+  });
+  assert.equal(ztunnel.namespaces[1], web.metadata.uid);
+  assert.ok(redirects(web));
+  assert.match(world.probeRulesets.at(-1)!, /10\.244\.1\.5 comment/);
+
+  const current = world.pods.get('shop/web')!;
+  world.pods.put({ ...current, metadata: { ...current.metadata, labels: {} } });
+  await until('annotation gone', () => annotationOf(web) === undefined);
+  assert.deepEqual(ztunnel.seen.slice(2), ['del web']);
+  assert.ok(!redirects(web));
+  assert.match(world.probeRulesets.at(-1)!, /delete element .* 10\.244\.1\.5/);
+});
+
+test('a namespace label enrols its pods; a pod may stay out; a finished pod leaves', async () => {
+  await startAgent();
+  const ztunnel = await connectZtunnel();
+  const a = makePod('a', {}, withIp('10.244.1.1'));
+  const b = makePod('b', { 'istio.io/dataplane-mode': 'none' }, withIp('10.244.1.2'));
+  world.pods.put(a);
+  world.pods.put(b);
+  world.namespaces.put({ apiVersion: 'v1', kind: 'Namespace', metadata: { name: 'shop', labels: AMBIENT } });
+  await until('a enrolled', () => annotationOf(a) === 'enabled');
+  assert.equal(annotationOf(b), undefined);
+  assert.ok(!redirects(b));
+  // As the API server reports the end of a job: without addresses.
+  world.pods.put({ ...world.pods.get('shop/a')!, status: { phase: 'Succeeded' } });
+  await until('del a', () => ztunnel.seen.includes('del a'));
+  await until('probe address gone', () =>
+    /delete element .* 10\.244\.1\.1/.test(world.probeRulesets.at(-1)!),
+  );
+});
+
+test('a deleted pod is forgotten', async () => {
+  await startAgent();
+  const ztunnel = await connectZtunnel();
+  const web = makePod('web', AMBIENT, withIp('10.244.1.5'));
+  world.pods.put(web);
+  await until('enrolled', () => annotationOf(web) === 'enabled');
+  sh(`ip netns del cni-${web.metadata.uid}`);
+  world.pods.drop(world.pods.get('shop/web')!);
+  await until('del web', () => ztunnel.seen.includes('del web'));
+});
+
+test('without a ztunnel a pod is pending, and is completed when one connects', async () => {
+  await startAgent();
+  const web = makePod('web', AMBIENT, withIp('10.244.1.5'));
+  world.pods.put(web);
+  await until('pending', () => annotationOf(web) === 'pending');
+  // Captured already: closed rather than open.
+  assert.ok(redirects(web));
+  await connectZtunnel();
+  await until('enabled', () => annotationOf(web) === 'enabled');
+});
+
+test('a refusal of ztunnel leaves the pod pending; it is asked again', async () => {
+  await startAgent();
+  let refusals = 2;
+  const ztunnel = await connectZtunnel((request) =>
+    request.kind === 'add' && refusals-- > 0 ? { error: 'cannot bind' } : { error: undefined },
+  );
+  const web = makePod('web', AMBIENT, withIp('10.244.1.5'));
+  world.pods.put(web);
+  await until('pending', () => annotationOf(web) === 'pending');
+  await until('enabled', () => annotationOf(web) === 'enabled');
+  assert.equal(ztunnel.seen.filter((what) => what === 'add web').length, 3);
+});
+
+test('additions go to the newest ztunnel, deletions to all; the older one takes over when the newer ends', async () => {
+  const agent = await startAgent();
+  const old = await connectZtunnel();
+  await until('first', () => agent.connectedZtunnels === 1 && old.seen.includes('snapshot-sent'));
+  const young = await connectZtunnel();
+  await until('second', () => agent.connectedZtunnels === 2 && young.seen.includes('snapshot-sent'));
+  const a = makePod('a', AMBIENT, withIp('10.244.1.1'));
+  world.pods.put(a);
+  await until('a enrolled', () => annotationOf(a) === 'enabled');
+  assert.deepEqual([old.seen, young.seen], [['snapshot-sent'], ['snapshot-sent', 'add a']]);
+  young.connection.close();
+  await until('gone', () => agent.connectedZtunnels === 1);
+  const b = makePod('b', AMBIENT, withIp('10.244.1.2'));
+  world.pods.put(b);
+  await until('b enrolled', () => annotationOf(b) === 'enabled');
+  assert.deepEqual(old.seen, ['snapshot-sent', 'add b']);
+  const third = await connectZtunnel();
+  await until('snapshot', () => third.seen.includes('snapshot-sent'));
+  assert.deepEqual(third.seen.toSorted(), ['add a', 'add b', 'snapshot-sent']);
+  assert.equal(third.seen.at(-1), 'snapshot-sent');
+  world.pods.drop(world.pods.get('shop/a')!);
+  await until('both told', () => old.seen.includes('del a') && third.seen.includes('del a'));
+});
+
+test('after a restart of the agent the first snapshot names every enrolled pod, and real state is restored', async () => {
+  const first = await startAgent();
+  await connectZtunnel();
+  const kept = makePod('kept', AMBIENT, withIp('10.244.1.1'));
+  const lost = makePod('lost', AMBIENT, withIp('10.244.1.2'));
+  const gone = makePod('gone', AMBIENT, withIp('10.244.1.3'));
+  for (const pod of [kept, lost, gone]) world.pods.put(pod);
+  for (const pod of [kept, lost, gone]) await until('enrolled', () => annotationOf(pod) === 'enabled');
+  await first.stop();
+  assert.ok(redirects(kept), 'rules outlive the agent');
+
+  // Meanwhile: one namespace lost its rules, one pod lost its label and its annotation, one namespace is not found.
+  sh(`ip netns exec cni-${lost.metadata.uid} nft flush ruleset`);
+  const unlabelled = makePod('unlabelled', {}, withIp('10.244.1.4'));
+  sh(
+    `ip netns exec cni-${kept.metadata.uid} nft list ruleset | ip netns exec cni-${unlabelled.metadata.uid} nft -f -`,
+  );
+  world.pods.objects.set('shop/unlabelled', unlabelled);
+  sh(`ip netns del cni-${gone.metadata.uid}`);
+
+  await startAgent();
+  assert.match(world.probeRulesets.at(-1)!, /10\.244\.1\.1 comment/);
+  const ztunnel = await connectZtunnel();
+  await until('snapshot', () => ztunnel.seen.includes('snapshot-sent'));
+  const snapshot = ztunnel.seen.slice(0, ztunnel.seen.indexOf('snapshot-sent'));
+  assert.deepEqual(snapshot.toSorted(), ['add kept', 'add lost', 'keep gone']);
+  await until('rules again', () => redirects(lost));
+  await until('leftovers removed', () => !redirects(unlabelled));
+  assert.equal(annotationOf(kept), 'enabled');
+});
+
+test('the periodic comparison notices rules that vanished and a sandbox that was made anew', async () => {
+  await startAgent({ resyncMs: 50 });
+  const ztunnel = await connectZtunnel();
+  const web = makePod('web', AMBIENT, withIp('10.244.1.5'));
+  world.pods.put(web);
+  await until('enrolled', () => annotationOf(web) === 'enabled');
+  sh(`ip netns exec cni-${web.metadata.uid} nft flush ruleset`);
+  await until('rules again', () => redirects(web));
+  sh(`ip netns del cni-${web.metadata.uid}`);
+  makeNetns(web.metadata.uid!);
+  await until('new namespace redirects', () => redirects(web));
+  await until('new namespace announced', () => ztunnel.namespaces.at(-1) === web.metadata.uid);
+});
+
+test('a ztunnel that does not answer, or speaks out of turn, is cut off', async () => {
+  const agent = await startAgent();
+  const rude = await connectZtunnel();
+  await until('snapshot', () => rude.seen.includes('snapshot-sent'));
+  const closed = new Promise<void>((resolve) => rude.connection.onClose(() => resolve()));
+  await rude.connection.send(encodeAck({ error: undefined }));
+  await closed;
+  await until('list empty', () => agent.connectedZtunnels === 0);
+  const stranger = await connectSeqpacket(join(world.dir, 'ztunnel/ztunnel.sock'));
+  const refused = new Promise<void>((resolve) => stranger.onClose(() => resolve()));
+  stranger.onMessage(() => {});
+  await stranger.send(Buffer.from('no hello'));
+  await refused;
+});
+
+const callPlugin = (pod: Pod, uid = pod.metadata.uid): ReturnType<typeof runPlugin> =>
+  runPlugin({
+    env: {
+      CNI_COMMAND: 'ADD',
+      CNI_NETNS: `/var/run/netns/cni-${pod.metadata.uid}`,
+      CNI_ARGS: `IgnoreUnknown=1;K8S_POD_NAMESPACE=shop;K8S_POD_NAME=${pod.metadata.name};K8S_POD_UID=${uid}`,
+    },
+    stdin: JSON.stringify({
+      cniVersion: '1.0.0',
+      name: 'culvert',
+      type: 'culvert-cni',
+      cni_agent_run_dir: join(world.dir, 'run'),
+      prevResult: { cniVersion: '1.0.0', ips: [{ address: '10.244.1.9/32', interface: 1 }], routes: [] },
+    }),
+  });
+
+test('the plugin enrols a new pod before it has an address in the API, and passes the result on', async () => {
+  await startAgent();
+  const ztunnel = await connectZtunnel();
+  await until('snapshot', () => ztunnel.seen.includes('snapshot-sent'));
+  const web = makePod('web', AMBIENT, { phase: 'Pending' });
+  world.pods.put(web);
+  const outcome = await callPlugin(web);
+  assert.deepEqual(
+    [outcome.exitCode, JSON.parse(outcome.stdout)],
+    [0, { cniVersion: '1.0.0', ips: [{ address: '10.244.1.9/32', interface: 1 }], routes: [] }],
+  );
+  assert.ok(ztunnel.seen.includes('add web'));
+  assert.ok(redirects(web));
+  assert.equal(annotationOf(web), 'enabled');
+  assert.match(world.probeRulesets.at(-1)!, /10\.244\.1\.9 comment/);
+  // The status arrives later and changes nothing.
+  world.pods.put({ ...world.pods.get('shop/web')!, status: { phase: 'Running', ...withIp('10.244.1.9') } });
+  assert.equal(ztunnel.seen.filter((what) => what === 'add web').length, 1);
+});
+
+test('the plugin lets other pods pass, and stops a pod that cannot be enrolled', async () => {
+  const agent = await startAgent();
+  await connectZtunnel((request) => ({ error: request.kind === 'add' ? 'no room' : undefined }));
+  await until('connected', () => agent.connectedZtunnels === 1);
+  const plain = makePod('plain');
+  world.pods.put(plain);
+  assert.equal((await callPlugin(plain)).exitCode, 0);
+  assert.ok(!redirects(plain));
+
+  const web = makePod('web', AMBIENT, { phase: 'Pending' });
+  world.pods.put(web);
+  const refused = await callPlugin(web);
+  assert.equal(refused.exitCode, 1);
+  assert.match(refused.stdout, /ztunnel did not accept pod shop\/web: no room/);
+  assert.equal(annotationOf(web), 'pending');
+
+  const other = await callPlugin(plain, 'another-uid');
+  assert.match(other.stdout, /another one by now/);
+
+  await agent.stop();
+  const down = await callPlugin(plain);
+  assert.equal(down.exitCode, 1);
+  assert.equal(JSON.parse(down.stdout).code, 11);
+});
