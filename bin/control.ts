@@ -9,7 +9,7 @@ import { startInformer } from '#k8s/reflector.ts';
 import { createRestClient } from '#k8s/rest-client.ts';
 import { createLogger, type LogLevel } from '#telemetry/log.ts';
 
-process.title = 'istiod';
+process.title = 'control';
 const { env } = process;
 const LEVELS: Readonly<Record<string, LogLevel>> = {
   debug: 'debug',

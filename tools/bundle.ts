@@ -12,13 +12,29 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { join } from 'node:path';
-import { build } from 'esbuild';
+import { build, type Plugin } from 'esbuild';
 
 const root = join(import.meta.dirname, '..');
 const dist = join(root, 'dist');
 const lock = join(dist, 'building');
 const stamp = join(dist, 'built');
 const LOCK_STALE_MS = 60_000;
+
+/**
+ * Loads Node's own modules by `require`. An ES import of one evaluates all its exports, the lazy ones too: importing
+ * `node:http` so pulls in the whole of fetch and WebSocket, 7 MB in every process (docs/decisions/0004-node-memory.md).
+ */
+const requireBuiltins: Plugin = {
+  name: 'require-builtins',
+  setup({ onResolve, onLoad }) {
+    onResolve({ filter: /^node:/ }, ({ path, namespace }) =>
+      namespace === 'builtin' ? { path, external: true } : { path, namespace: 'builtin' },
+    );
+    onLoad({ filter: /.*/, namespace: 'builtin' }, ({ path }) => ({
+      contents: `module.exports = require(${JSON.stringify(path)});`,
+    }));
+  },
+};
 
 function entryPoints(): string[] {
   const programs = readdirSync(join(root, 'bin')).filter((name) => name.endsWith('.ts'));
@@ -64,6 +80,7 @@ if (await acquireLock()) {
       sourcesContent: false,
       // koffi loads a prebuilt native library that lies beside its own package.
       external: ['koffi'],
+      plugins: [requireBuiltins],
       logLevel: 'warning',
       banner: { js: "import{createRequire as __cr}from'node:module';const require=__cr(import.meta.url);" },
     });

@@ -45,6 +45,7 @@ export class Scope {
       forget();
       run();
     }, delayMs);
+    timer.unref();
     const forget = this.onClose(() => clearTimeout(timer));
     return () => {
       clearTimeout(timer);

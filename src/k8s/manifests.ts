@@ -84,6 +84,8 @@ const ORDER: readonly (readonly string[])[] = [
   ['Role', 'ClusterRole', 'RoleBinding', 'ClusterRoleBinding'],
   ['ConfigMap', 'Secret'],
   ['Service'],
+  // Before the pods they guard: a workload must not run a moment without its policy.
+  ['AuthorizationPolicy', 'PeerAuthentication'],
   ['Pod', 'ReplicaSet', 'Deployment', 'StatefulSet', 'DaemonSet', 'Job', 'CronJob'],
 ];
 

@@ -2,7 +2,7 @@
 // benchmarks hands on it: the API client, kubectl, logs, processes. `stop` leaves nothing behind and says so if it does.
 
 import { type ChildProcess, execFile, spawn } from 'node:child_process';
-import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, readlinkSync, rmSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -38,6 +38,8 @@ export interface MeshProcess {
   readonly pid: number;
   readonly parent: number;
   readonly commandLine: string;
+  /** A shell or nsenter that started a program has the same words in its command line. */
+  readonly executable: string;
   readonly environment: Readonly<Record<string, string>>;
 }
 
@@ -117,8 +119,10 @@ export async function startMesh(
       const matching = mesh
         .processes()
         .filter(
-          ({ commandLine, environment }) =>
-            programOf(commandLine) === program && (node === undefined || environment.NODE_NAME === node),
+          ({ commandLine, executable, environment }) =>
+            executable.endsWith('/node') &&
+            programOf(commandLine) === program &&
+            (node === undefined || environment.NODE_NAME === node),
         );
       if (matching.length !== 1) {
         throw new Error(
@@ -198,7 +202,7 @@ function readProcess(pid: number): MeshProcess[] {
         .filter((pair) => pair.includes('='))
         .map((pair) => [pair.slice(0, pair.indexOf('=')), pair.slice(pair.indexOf('=') + 1)]),
     );
-    return [{ pid, parent, commandLine, environment }];
+    return [{ pid, parent, commandLine, environment, executable: readlinkSync(`/proc/${pid}/exe`) }];
   } catch {
     return []; // It ended while we looked.
   }

@@ -1,7 +1,7 @@
 // The way into a running machine from the host: which processes hold the namespaces of a node. Reads what FRONT (lock.ts)
 // and LOCAL (node.ts) wrote into the run directory.
 
-import { readdirSync, readFileSync } from 'node:fs';
+import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import { MeshError } from '#base/errors.ts';
 import { isAlive, type ProcessId } from './process-id.ts';

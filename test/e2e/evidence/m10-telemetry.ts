@@ -11,7 +11,8 @@ export const evidence: Evidence = {
       .find(
         (text) =>
           text.startsWith('istio_tcp_connections_opened_total{') &&
-          text.includes('destination_workload="catalog"'),
+          text.includes('destination_workload="catalog"') &&
+          text.includes('source_workload="web"'),
       );
     assert.ok(line, `no counter for the catalog in:\n${metrics}`);
     assert.match(line, /reporter="destination"/);

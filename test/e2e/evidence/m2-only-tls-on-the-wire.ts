@@ -4,7 +4,20 @@ import { type Evidence, getScript, podNamed, runInPod } from './evidence.ts';
 
 /** Captures everything n2 sees (every interface) while `work` runs; returns the raw packets. */
 async function capture(mesh: Mesh, work: () => Promise<void>): Promise<Buffer> {
-  const tcpdump = mesh.spawnInNode('n2', 'tcpdump', '-U', '-n', '-i', 'any', '-s', '0', '-w', '-', 'tcp');
+  const tcpdump = mesh.spawnInNode(
+    'n2',
+    'tcpdump',
+    '--immediate-mode',
+    '-U',
+    '-n',
+    '-i',
+    'any',
+    '-s',
+    '0',
+    '-w',
+    '-',
+    'tcp',
+  );
   const chunks: Buffer[] = [];
   let words = '';
   tcpdump.stdout?.on('data', (chunk: Buffer) => chunks.push(chunk));

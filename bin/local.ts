@@ -1,0 +1,93 @@
+// LOCAL, started inside the machine by its pid 1 (src/local/machine/pid-one.ts): reads its configuration, reports over the
+// IPC channel inherited from FRONT, and turns signals and messages into start and stop.
+
+import { errnoOf, MeshError, reasonOf } from '#base/errors.ts';
+import { startInformer } from '#k8s/reflector.ts';
+import { createRestClient } from '#k8s/rest-client.ts';
+import { createApiServer } from '#local/apiserver/server.ts';
+import { startControllers } from '#local/controllers/controllers.ts';
+import { type Local, startLocal } from '#local/machine/local.ts';
+import {
+  EXIT_FATAL,
+  EXIT_STOPPED,
+  isStop,
+  type LocalMessage,
+  type MachineConfig,
+} from '#local/machine/messages.ts';
+import { createLogger } from '#telemetry/log.ts';
+
+const config = JSON.parse(process.argv[2] ?? '{}') as MachineConfig;
+process.title = 'culvert-local';
+const log = createLogger('local', {
+  format: 'plain',
+  level: config.logLevel,
+  write: (line) => process.stderr.write(line),
+});
+
+function report(message: LocalMessage): void {
+  if (process.send === undefined || !process.connected) return;
+  process.send(message, (error: Error | null) => {
+    if (error !== null) log.debug('FRONT is gone', { error: reasonOf(error) });
+  });
+}
+
+// Without FRONT nobody could stop the machine: it ends at once, and pid 1 with it.
+process.on('disconnect', () => process.exit(EXIT_STOPPED));
+
+let local: Local | undefined;
+let stopping = false;
+
+async function stop(): Promise<void> {
+  if (stopping) return;
+  stopping = true;
+  log.info('stopping');
+  try {
+    await local?.stop();
+  } catch (error) {
+    log.warn('not everything stopped in order', { error: reasonOf(error) });
+  }
+  process.exit(EXIT_STOPPED);
+}
+
+function stopSoon(): void {
+  stop().catch((error: unknown) => {
+    log.error('stopping failed', { error: reasonOf(error) });
+    process.exit(EXIT_STOPPED);
+  });
+}
+
+process.on('message', (message) => {
+  if (isStop(message)) stopSoon();
+});
+process.on('SIGTERM', stopSoon);
+
+try {
+  local = await startLocal(
+    {
+      log,
+      createApiServer: (podLogs, wish) => createApiServer({ log: log.scoped('apiserver'), podLogs }, wish),
+      createClient: (server, url, userAgent) =>
+        createRestClient({
+          server: url,
+          caPem: server.caPem,
+          clientCertPem: server.adminCertPem,
+          clientKeyPem: server.adminKeyPem,
+          userAgent,
+        }),
+      startInformer,
+      startControllers: (client, server) =>
+        startControllers({ client, log: log.scoped('controllers'), caPem: server.caPem }),
+      onStep: (step) => report({ type: 'step', ...step }),
+    },
+    config,
+  );
+  report({ type: 'ready', ...local.ready });
+  log.info('ready', { adopted: local.ready.adoptedContainers });
+} catch (error) {
+  const failure = MeshError.from(error, 'LOCAL_MACHINE_FAILED', 'the local machine could not start');
+  log.error(failure.message, { code: failure.code, errno: errnoOf(error) });
+  if (failure.stack !== undefined) log.debug(failure.stack);
+  report({ type: 'failed', code: failure.code, message: failure.message });
+  // The message leaves before the process does.
+  setTimeout(() => process.exit(EXIT_FATAL), 100);
+}

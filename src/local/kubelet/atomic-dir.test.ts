@@ -1,0 +1,44 @@
+import assert from 'node:assert/strict';
+import { mkdtempSync, readdirSync, readFileSync, readlinkSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { writeAtomically } from './atomic-dir.ts';
+
+test('files change together, vanish together, and stay when nothing changed', async (t) => {
+  const dir = mkdtempSync(join(tmpdir(), 'culvert-atomic-'));
+  t.after(() => rmSync(dir, { recursive: true }));
+  assert.equal(
+    await writeAtomically(
+      dir,
+      new Map([
+        ['a', '1'],
+        ['sub/b', '2'],
+      ]),
+    ),
+    true,
+  );
+  assert.equal(readFileSync(join(dir, 'a'), 'utf8'), '1');
+  assert.equal(readFileSync(join(dir, 'sub/b'), 'utf8'), '2');
+  const first = readlinkSync(join(dir, '..data'));
+
+  assert.equal(
+    await writeAtomically(
+      dir,
+      new Map([
+        ['a', '1'],
+        ['sub/b', '2'],
+      ]),
+    ),
+    false,
+  );
+  assert.equal(readlinkSync(join(dir, '..data')), first);
+
+  assert.equal(await writeAtomically(dir, new Map([['a', Buffer.from('3')]])), true);
+  assert.equal(readFileSync(join(dir, 'a'), 'utf8'), '3');
+  assert.deepEqual(
+    readdirSync(dir).filter((name) => !name.startsWith('..')),
+    ['a'],
+  );
+  assert.equal(readdirSync(dir).filter((name) => name.startsWith('..version_')).length, 1);
+});

@@ -1,0 +1,108 @@
+// From a pod's spec to what one container needs: command line, environment, mounts; or the reason why it cannot start yet.
+
+import { existsSync, statSync } from 'node:fs';
+import { join } from 'node:path';
+import type { Container, Pod } from '#k8s/objects.ts';
+import type { EmulatedNode } from '#local/machine/node.ts';
+import { API_SERVICE_ADDRESS } from '#local/machine/plan.ts';
+import { DEFAULT_PATH } from '#local/machine/tools.ts';
+import type { ContainerSpec } from './container.ts';
+import { type BindMount, canonicalTarget } from './container-script.ts';
+import { containerEnv, type EnvSource } from './env.ts';
+import { type ImageOptions, resolveImage } from './images.ts';
+import { hostnameOf, podDirOf, type Sandbox } from './sandbox.ts';
+import { isNodeOwn } from './volumes.ts';
+
+export interface PlanContext {
+  readonly node: EmulatedNode;
+  readonly images: ImageOptions;
+  readonly keepPaths: readonly string[];
+  readonly source: EnvSource;
+  readonly sandbox: Sandbox;
+  /** Volume name → path of the node. */
+  readonly volumes: ReadonlyMap<string, string>;
+}
+
+export type PlanResult =
+  | { readonly kind: 'spec'; readonly spec: ContainerSpec }
+  /** `reason` is Kubernetes' own: ErrImagePull, CreateContainerConfigError. */
+  | { readonly kind: 'held'; readonly reason: string; readonly message: string };
+
+const API_HTTPS_PORT = '443';
+
+export function planContainer(pod: Pod, container: Container, context: PlanContext): PlanResult {
+  const { node, sandbox, source } = context;
+  const command = resolveImage(container, context.images);
+  if (command.kind === 'unknown-image')
+    return { kind: 'held', reason: 'ErrImagePull', message: command.message };
+  const facts = { podIp: sandbox.podIp, hostIp: node.plan.address, nodeName: node.plan.name };
+  const environment = containerEnv(pod, container, facts, source, baseEnv(hostnameOf(pod, node.plan.name)));
+  if (environment.kind === 'missing')
+    return { kind: 'held', reason: 'CreateContainerConfigError', message: environment.message };
+  const mounts = mountsOf(pod, container, context);
+  if (typeof mounts === 'string')
+    return { kind: 'held', reason: 'CreateContainerConfigError', message: mounts };
+
+  const podDir = podDirOf(pod.metadata.uid ?? '');
+  return {
+    kind: 'spec',
+    spec: {
+      name: container.name,
+      dir: containerDir(pod, container.name),
+      argv: command.argv,
+      env: environment.env,
+      netnsPath: sandbox.netnsPath,
+      plan: {
+        mounts,
+        stageDirs: { run: `${podDir}/run`, tmp: `${podDir}/tmp` },
+        keepPaths: context.keepPaths,
+        maskDirs: ['/var/lib/kubelet'],
+        workingDir: container.workingDir ?? '/',
+      },
+    },
+  };
+}
+
+/** As a path of the node. */
+export function containerDir(pod: Pod, name: string): string {
+  return `${podDirOf(pod.metadata.uid ?? '')}/containers/${name}`;
+}
+
+function baseEnv(hostname: string): Record<string, string> {
+  return {
+    PATH: DEFAULT_PATH,
+    HOME: '/root',
+    HOSTNAME: hostname,
+    KUBERNETES_SERVICE_HOST: API_SERVICE_ADDRESS,
+    KUBERNETES_SERVICE_PORT: API_HTTPS_PORT,
+    KUBERNETES_SERVICE_PORT_HTTPS: API_HTTPS_PORT,
+    KUBERNETES_PORT: `tcp://${API_SERVICE_ADDRESS}:${API_HTTPS_PORT}`,
+  };
+}
+
+/** The mounts, or a sentence that says why one cannot be made. */
+function mountsOf(pod: Pod, container: Container, context: PlanContext): BindMount[] | string {
+  const { node, volumes } = context;
+  const etc = `${podDirOf(pod.metadata.uid ?? '')}/etc`;
+  const mounts: BindMount[] = ['resolv.conf', 'hosts', 'hostname'].map((name) => ({
+    source: `${etc}/${name}`,
+    target: `/etc/${name}`,
+    kind: 'file',
+    readOnly: false,
+  }));
+  for (const { name, mountPath, subPath = '', readOnly = false } of container.volumeMounts ?? []) {
+    const volume = volumes.get(name);
+    if (volume === undefined) return `volumeMount ${mountPath}: the pod has no volume "${name}"`;
+    if (subPath.split('/').includes('..')) return `volumeMount ${mountPath}: subPath must not contain '..'`;
+    const source = join(volume, subPath);
+    const target = canonicalTarget(mountPath);
+    const real = join(node.rootPath, source);
+    if (!existsSync(real)) return `volumeMount ${mountPath}: ${subPath} does not exist in volume "${name}"`;
+    const staged = /^\/(run|tmp)(\/|$)/.test(target);
+    if (!staged && !existsSync(join(node.rootPath, target)) && !isNodeOwn(node.rootPath, target)) {
+      return `volumeMount ${mountPath} does not exist and belongs to the host, where local mode makes nothing; choose a path below /run, /tmp, /var, /etc or a new top-level directory`;
+    }
+    mounts.push({ source, target, kind: statSync(real).isDirectory() ? 'dir' : 'file', readOnly });
+  }
+  return mounts;
+}

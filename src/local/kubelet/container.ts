@@ -1,0 +1,225 @@
+// One run of one container: starting its process in the pod's namespaces, adopting one that a former LOCAL started,
+// collecting its output, noticing its end, ending it.
+
+import { type ChildProcess, spawn } from 'node:child_process';
+import { closeSync, constants, existsSync, openSync, readFileSync } from 'node:fs';
+import { mkdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { Socket } from 'node:net';
+import { join } from 'node:path';
+import { MeshError } from '#base/errors.ts';
+import type { EmulatedNode } from '#local/machine/node.ts';
+import { groupIsAlive, identify, isAlive, type ProcessId } from '#local/machine/process-id.ts';
+import { mustRun } from '#local/machine/tools.ts';
+import { type ContainerPlan, parseExitFile, renderContainerScript } from './container-script.ts';
+import { CriLineSplitter, type LogStream } from './cri-line.ts';
+import type { ContainerLog } from './logs.ts';
+
+export interface ContainerRun {
+  /** Counts from 0; the restart count of this run. */
+  readonly attempt: number;
+  readonly containerId: string;
+  readonly startedAt: string;
+  readonly process: ProcessId;
+}
+
+export type ContainerEnd =
+  | { readonly kind: 'exited'; readonly exitCode: number; readonly finishedAt: string }
+  /** The program never ran: a mount or the like failed. */
+  | { readonly kind: 'setup-failed'; readonly message: string; readonly finishedAt: string };
+
+export interface RunningContainer {
+  readonly run: ContainerRun;
+  /** Never rejects; set once the process and its output are over. */
+  readonly ended: Promise<ContainerEnd>;
+  signal(name: 'SIGTERM' | 'SIGKILL'): void;
+}
+
+export interface ContainerSpec {
+  readonly name: string;
+  /** Directory of this container's files, as a path of the node. */
+  readonly dir: string;
+  readonly argv: readonly string[];
+  readonly env: Readonly<Record<string, string>>;
+  readonly netnsPath: string;
+  readonly plan: ContainerPlan;
+}
+
+/** Adopted processes are nobody's children here: their end is seen by looking. */
+const ADOPTED_POLL_MS = 250;
+/** After the program's end its output may still be held open by processes it left; they are killed, then this is enough. */
+const OUTPUT_DRAIN_MS = 500;
+
+const runFile = (dir: string): string => join(dir, 'run.json');
+const exitFile = (dir: string, attempt: number): string => join(dir, `exit.${attempt}`);
+const setupFile = (dir: string, attempt: number): string => join(dir, `setup.${attempt}`);
+const fifo = (dir: string, stream: LogStream): string => join(dir, stream);
+
+/** @throws MeshError LOCAL_MACHINE_FAILED when the process cannot be started at all. */
+export async function startContainer(
+  node: EmulatedNode,
+  spec: ContainerSpec,
+  attempt: number,
+  log: ContainerLog,
+): Promise<RunningContainer> {
+  const { tools } = node;
+  const dir = join(node.rootPath, spec.dir);
+  await mkdir(dir, { recursive: true, mode: 0o700 });
+  const streams = [fifo(dir, 'stdout'), fifo(dir, 'stderr')];
+  await Promise.all(streams.map((path) => rm(path, { force: true })));
+  await mustRun(tools.mkfifo, ['-m', '600', ...streams], {
+    doing: `making the output pipes of container ${spec.name}`,
+  });
+
+  const fds: number[] = [];
+  const open = (path: string, flags: number): number => {
+    const fd = openSync(path, flags, 0o600);
+    fds.push(fd);
+    return fd;
+  };
+  const { O_RDWR, O_WRONLY, O_CREAT, O_TRUNC } = constants;
+  try {
+    // The container holds both ends of its pipes (O_RDWR): the death of LOCAL is no EPIPE for it.
+    const stdout = open(fifo(dir, 'stdout'), O_RDWR);
+    const stderr = open(fifo(dir, 'stderr'), O_RDWR);
+    const exit = open(exitFile(dir, attempt), O_WRONLY | O_CREAT | O_TRUNC);
+    const setup = open(setupFile(dir, attempt), O_WRONLY | O_CREAT | O_TRUNC);
+    const child = spawn(
+      tools.nsenter,
+      [
+        ...node.enter(spec.netnsPath),
+        tools.unshare,
+        '--mount',
+        '--propagation',
+        'slave',
+        tools.sh,
+        '-c',
+        renderContainerScript(tools, spec.plan),
+        spec.name,
+        ...spec.argv,
+      ],
+      { detached: true, cwd: '/', env: { ...spec.env }, stdio: ['ignore', stdout, setup, exit, stderr] },
+    );
+    const process = await identifyChild(child, spec.name);
+    const run: ContainerRun = {
+      attempt,
+      containerId: `culvert://${process.pid}-${process.startTicks}`,
+      startedAt: new Date().toISOString(),
+      process,
+    };
+    await writeFile(runFile(dir), JSON.stringify(run), { mode: 0o600 });
+    const over = new Promise<void>((resolve) => {
+      if (child.exitCode !== null || child.signalCode !== null) resolve();
+      else child.once('exit', () => resolve());
+    });
+    child.unref();
+    return watchContainer(dir, run, over, log);
+  } finally {
+    for (const fd of fds) closeSync(fd);
+  }
+}
+
+function identifyChild(child: ChildProcess, name: string): Promise<ProcessId> {
+  return new Promise((resolve, reject) => {
+    child.once('error', (error) =>
+      reject(MeshError.from(error, 'LOCAL_MACHINE_FAILED', `cannot start container ${name}`)),
+    );
+    child.once('spawn', () => {
+      // Our own child stays visible, as a zombie at worst, until its exit was delivered.
+      const id = child.pid === undefined ? undefined : identify(child.pid);
+      if (id === undefined) reject(new MeshError('LOCAL_MACHINE_FAILED', `container ${name} is gone`));
+      else resolve(id);
+    });
+  });
+}
+
+/** The last run that a former LOCAL started in this directory, running or ended; undefined when there is none. */
+export async function adoptContainer(
+  node: EmulatedNode,
+  nodeDir: string,
+  openLog: (attempt: number) => ContainerLog,
+): Promise<RunningContainer | undefined> {
+  const dir = join(node.rootPath, nodeDir);
+  if (!existsSync(runFile(dir))) return undefined;
+  const run = JSON.parse(await readFile(runFile(dir), 'utf8')) as ContainerRun;
+  const over = new Promise<void>((resolve) => {
+    const look = (): void => {
+      if (isAlive(run.process)) setTimeout(look, ADOPTED_POLL_MS);
+      else resolve();
+    };
+    look();
+  });
+  return watchContainer(dir, run, over, openLog(run.attempt));
+}
+
+function watchContainer(
+  dir: string,
+  run: ContainerRun,
+  over: Promise<void>,
+  log: ContainerLog,
+): RunningContainer {
+  const outputs = [collect(dir, 'stdout', log), collect(dir, 'stderr', log)];
+  const signal = (name: 'SIGTERM' | 'SIGKILL'): void => {
+    // The group outlives its leader; a recycled id would need a new session with the same number.
+    if (!isAlive(run.process) && !groupIsAlive(run.process.pid)) return;
+    try {
+      process.kill(-run.process.pid, name);
+    } catch {
+      // ended in this moment
+    }
+  };
+  const ended = over.then(async (): Promise<ContainerEnd> => {
+    const finishedAt = new Date().toISOString();
+    signal('SIGKILL'); // what the program left running goes with it
+    const patience = setTimeout(() => {
+      for (const output of outputs) output.close();
+    }, OUTPUT_DRAIN_MS);
+    await Promise.all(outputs.map((output) => output.done));
+    clearTimeout(patience);
+    const record = parseExitFile(readText(exitFile(dir, run.attempt)));
+    const complaints = readText(setupFile(dir, run.attempt)).trim();
+    if (record.kind === 'not-started') {
+      log.end();
+      return {
+        kind: 'setup-failed',
+        message: complaints || 'the container was killed while it started',
+        finishedAt,
+      };
+    }
+    const exitCode = record.kind === 'exited' ? record.code : 137;
+    if ((exitCode === 126 || exitCode === 127) && complaints !== '')
+      log.write(new CriLineSplitter('stderr').push(Buffer.from(`${complaints}\n`), new Date()));
+    log.end();
+    return { kind: 'exited', exitCode, finishedAt };
+  });
+  return { run, ended, signal };
+}
+
+function readText(path: string): string {
+  return existsSync(path) ? readFileSync(path, 'utf8') : '';
+}
+
+interface Output {
+  readonly done: Promise<void>;
+  close(): void;
+}
+
+/** Reads a pipe until every writer is gone. A socket, because a blocking read would hold a thread of the pool for ever. */
+function collect(dir: string, stream: LogStream, log: ContainerLog): Output {
+  const splitter = new CriLineSplitter(stream);
+  let socket: Socket;
+  try {
+    const fd = openSync(fifo(dir, stream), constants.O_RDONLY | constants.O_NONBLOCK);
+    socket = new Socket({ fd, readable: true, writable: false });
+  } catch {
+    return { done: Promise.resolve(), close: () => {} }; // the node's files are gone: nothing more to read
+  }
+  const done = new Promise<void>((resolve) => {
+    socket.on('data', (chunk: Buffer) => log.write(splitter.push(chunk, new Date())));
+    socket.on('error', () => {}); // followed by close
+    socket.on('close', () => {
+      log.write(splitter.end(new Date()));
+      resolve();
+    });
+  });
+  return { done, close: () => socket.destroy() };
+}

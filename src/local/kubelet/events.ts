@@ -1,0 +1,70 @@
+// Kubernetes Events about pods, as `kubectl describe` shows them. Repeated ones are counted, not written again each time.
+
+import type { Clock } from '#base/clock.ts';
+import { reasonOf } from '#base/errors.ts';
+import type { KubeClient } from '#k8s/client.ts';
+import { EVENTS, type KubeObject, type Pod } from '#k8s/objects.ts';
+import type { Logger } from '#telemetry/log.ts';
+
+export interface EventSink {
+  record(pod: Pod, type: 'Normal' | 'Warning', reason: string, message: string): void;
+}
+
+interface Held {
+  readonly name: string;
+  count: number;
+  writtenAtMs: number;
+}
+
+/** A repeated event is counted at most so often. */
+const REPEAT_MS = 10_000;
+const MAX_HELD = 500;
+
+export function createEvents(
+  deps: { readonly client: KubeClient; readonly log: Logger; readonly clock: Clock },
+  nodeName: string,
+): EventSink {
+  const { client, log, clock } = deps;
+  const held = new Map<string, Held>();
+  let sequence = 0;
+
+  const failed = (error: unknown): void =>
+    log.debug('an event could not be written', { error: reasonOf(error) });
+
+  return {
+    record(pod, type, reason, message) {
+      const { namespace = 'default', name, uid = '' } = pod.metadata;
+      const key = `${uid} ${reason} ${message}`;
+      const now = clock.now();
+      const timestamp = new Date(now).toISOString();
+      const known = held.get(key);
+      if (known !== undefined) {
+        known.count++;
+        if (now - known.writtenAtMs < REPEAT_MS) return;
+        known.writtenAtMs = now;
+        const body = { count: known.count, lastTimestamp: timestamp };
+        client.patch(EVENTS, known.name, 'merge', body, { namespace }).catch(failed);
+        return;
+      }
+      if (held.size >= MAX_HELD) held.delete(held.keys().next().value as string);
+      const eventName = `${name}.${now.toString(16)}${(sequence++).toString(16)}`;
+      held.set(key, { name: eventName, count: 1, writtenAtMs: now });
+      const event: KubeObject & Record<string, unknown> = {
+        apiVersion: 'v1',
+        kind: 'Event',
+        metadata: { name: eventName, namespace },
+        involvedObject: { kind: 'Pod', namespace, name, uid, apiVersion: 'v1' },
+        reason,
+        message,
+        type,
+        count: 1,
+        firstTimestamp: timestamp,
+        lastTimestamp: timestamp,
+        source: { component: 'kubelet', host: nodeName },
+        reportingComponent: 'kubelet',
+        reportingInstance: nodeName,
+      };
+      client.create<KubeObject>(EVENTS, event, namespace).catch(failed);
+    },
+  };
+}

@@ -1,0 +1,204 @@
+// What a pod's status says about the state of its containers (pure).
+
+import type { Condition, Container, ContainerState, ContainerStatus, Pod } from '#k8s/objects.ts';
+
+export interface EndedRun {
+  readonly exitCode: number;
+  readonly reason: string;
+  readonly startedAt?: string;
+  readonly finishedAt: string;
+  readonly containerId?: string;
+  readonly message?: string;
+}
+
+export type ContainerPhase =
+  /** Not running: being made, held back, or backing off. */
+  | { readonly kind: 'waiting'; readonly reason: string; readonly message?: string }
+  | { readonly kind: 'running'; readonly startedAt: string; readonly containerId: string }
+  | { readonly kind: 'terminated'; readonly run: EndedRun };
+
+export interface ContainerRecord {
+  readonly phase: ContainerPhase;
+  readonly restartCount: number;
+  readonly ready: boolean;
+  readonly started: boolean;
+  readonly last?: EndedRun;
+}
+
+export interface PodView {
+  readonly pod: Pod;
+  readonly initRecords: ReadonlyMap<string, ContainerRecord>;
+  readonly records: ReadonlyMap<string, ContainerRecord>;
+  /** Undefined until the sandbox is there. */
+  readonly podIp: string | undefined;
+  readonly hostIp: string;
+  readonly startTime: string;
+  /** Set once the kubelet gives the pod up for good. */
+  readonly failure?: { readonly reason: string; readonly message: string };
+}
+
+export type PodStatus = NonNullable<Pod['status']>;
+type PublishedStatus = PodStatus & {
+  initContainerStatuses?: ContainerStatus[];
+  qosClass?: string;
+  observedGeneration?: number;
+};
+
+const CREATING: ContainerRecord = {
+  phase: { kind: 'waiting', reason: 'ContainerCreating' },
+  restartCount: 0,
+  ready: false,
+  started: false,
+};
+
+export function podStatus(view: PodView, now: string): PublishedStatus {
+  const { pod, podIp, hostIp } = view;
+  const initContainers = pod.spec.initContainers ?? [];
+  const initialized = initContainers.every(({ name }) => isDone(view.initRecords.get(name)));
+  const record = (name: string): ContainerRecord => view.records.get(name) ?? waitingRecord(initialized);
+  const phase = podPhase(view);
+  const notReady = pod.spec.containers.filter(({ name }) => !record(name).ready).map(({ name }) => name);
+  const finished = phase === 'Succeeded' || phase === 'Failed';
+  const containersReady: Omit<Condition, 'type'> = finished
+    ? { status: 'False', reason: phase === 'Succeeded' ? 'PodCompleted' : 'PodFailed' }
+    : notReady.length === 0
+      ? { status: 'True' }
+      : {
+          status: 'False',
+          reason: 'ContainersNotReady',
+          message: `containers with unready status: [${notReady.join(' ')}]`,
+        };
+  const pendingInit = initContainers.filter(({ name }) => !isDone(view.initRecords.get(name)));
+  const conditions: Condition[] = [
+    { type: 'PodReadyToStartContainers', status: podIp === undefined ? 'False' : 'True' },
+    initialized
+      ? { type: 'Initialized', status: 'True' }
+      : {
+          type: 'Initialized',
+          status: 'False',
+          reason: 'ContainersNotInitialized',
+          message: `containers with incomplete status: [${pendingInit.map(({ name }) => name).join(' ')}]`,
+        },
+    { type: 'Ready', ...containersReady },
+    { type: 'ContainersReady', ...containersReady },
+    { type: 'PodScheduled', status: 'True' },
+  ];
+  const status: PublishedStatus = {
+    phase,
+    hostIP: hostIp,
+    hostIPs: [{ ip: hostIp }],
+    startTime: view.startTime,
+    conditions: keepTransitionTimes(conditions, pod.status?.conditions ?? [], now),
+    containerStatuses: pod.spec.containers.map((container) =>
+      containerStatus(container, record(container.name)),
+    ),
+    qosClass: 'BestEffort',
+  };
+  if (podIp !== undefined) {
+    status.podIP = podIp;
+    status.podIPs = [{ ip: podIp }];
+  }
+  if (initContainers.length > 0) {
+    status.initContainerStatuses = initContainers.map((container) =>
+      containerStatus(container, view.initRecords.get(container.name) ?? waitingRecord(false)),
+    );
+  }
+  if (view.failure !== undefined) {
+    status.reason = view.failure.reason;
+    status.message = view.failure.message;
+  }
+  return status;
+}
+
+function waitingRecord(initialized: boolean): ContainerRecord {
+  return initialized ? CREATING : { ...CREATING, phase: { kind: 'waiting', reason: 'PodInitializing' } };
+}
+
+/** An init container that ended well. */
+export function isDone(record: ContainerRecord | undefined): boolean {
+  return record?.phase.kind === 'terminated' && record.phase.run.exitCode === 0;
+}
+
+export function podPhase(view: PodView): NonNullable<PodStatus['phase']> {
+  if (view.failure !== undefined) return 'Failed';
+  const { pod, records, initRecords } = view;
+  const policy = pod.spec.restartPolicy ?? 'Always';
+  for (const { name } of pod.spec.initContainers ?? []) {
+    const record = initRecords.get(name);
+    if (isDone(record)) continue;
+    return record?.phase.kind === 'terminated' && policy === 'Never' ? 'Failed' : 'Pending';
+  }
+  const phases = pod.spec.containers.map(({ name }) => records.get(name));
+  const neverStarted = phases.some(
+    (record) => record === undefined || (record.phase.kind === 'waiting' && record.last === undefined),
+  );
+  if (neverStarted) return 'Pending';
+  const running = phases.some((record) => record?.phase.kind !== 'terminated');
+  if (running) return 'Running';
+  const failed = phases.some(
+    (record) => record?.phase.kind === 'terminated' && record.phase.run.exitCode !== 0,
+  );
+  if (policy === 'Always') return 'Running'; // between two runs
+  if (!failed) return 'Succeeded';
+  return policy === 'Never' ? 'Failed' : 'Running';
+}
+
+function containerStatus(container: Container, record: ContainerRecord): ContainerStatus {
+  const { phase, last } = record;
+  const status: ContainerStatus & { imageID: string } = {
+    name: container.name,
+    image: container.image,
+    imageID: '',
+    ready: record.ready,
+    started: record.started,
+    restartCount: record.restartCount,
+    state: containerState(phase),
+    lastState: last === undefined ? {} : { terminated: terminatedState(last) },
+  };
+  if (phase.kind === 'running') status.containerID = phase.containerId;
+  else if (phase.kind === 'terminated' && phase.run.containerId !== undefined)
+    status.containerID = phase.run.containerId;
+  else if (last?.containerId !== undefined) status.containerID = last.containerId;
+  return status;
+}
+
+function containerState(phase: ContainerPhase): ContainerState {
+  switch (phase.kind) {
+    case 'waiting':
+      return {
+        waiting: { reason: phase.reason, ...(phase.message === undefined ? {} : { message: phase.message }) },
+      };
+    case 'running':
+      return { running: { startedAt: phase.startedAt } };
+    case 'terminated':
+      return { terminated: terminatedState(phase.run) };
+  }
+}
+
+function terminatedState(run: EndedRun): NonNullable<ContainerState['terminated']> {
+  return {
+    exitCode: run.exitCode,
+    reason: run.reason,
+    ...(run.message === undefined ? {} : { message: run.message }),
+    ...(run.startedAt === undefined ? {} : { startedAt: run.startedAt }),
+    finishedAt: run.finishedAt,
+    ...(run.containerId === undefined ? {} : { containerID: run.containerId }),
+  };
+}
+
+/** `lastTransitionTime` says since when the status is what it is; conditions of other writers stay. */
+export function keepTransitionTimes(
+  conditions: readonly Condition[],
+  former: readonly Condition[],
+  now: string,
+): Condition[] {
+  const own = new Set(conditions.map(({ type }) => type));
+  return [
+    ...conditions.map((condition) => {
+      const before = former.find(({ type }) => type === condition.type);
+      const since = before?.status === condition.status ? before.lastTransitionTime : undefined;
+      return { ...condition, lastTransitionTime: since ?? now };
+    }),
+    ...former.filter(({ type }) => !own.has(type)),
+  ];
+}

@@ -1,0 +1,203 @@
+// LOCAL: everything inside the machine that is not a pod, put together. API server, controllers and kubelets come in as
+// dependencies and speak to one another through the Kubernetes API only.
+
+import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { MeshError } from '#base/errors.ts';
+import type { KubeClient } from '#k8s/client.ts';
+import type { StartInformer } from '#k8s/informer.ts';
+import { ENDPOINT_SLICES, type EndpointSlice, PODS, SERVICES, type Service } from '#k8s/objects.ts';
+import { warmThreadPool } from '#linux/thread-pool.ts';
+import { type Kubelet, startKubelet } from '#local/kubelet/kubelet.ts';
+import { LogStore } from '#local/kubelet/logs.ts';
+import { startObjectSource } from '#local/kubelet/object-source.ts';
+import { startDnsServer, zoneOf } from '#local/net/dns-server.ts';
+import { startServiceProxy } from '#local/net/service-proxy.ts';
+import type { Logger } from '#telemetry/log.ts';
+import type { MachineConfig, MachineReady, Step } from './messages.ts';
+import { type EmulatedNode, ensureMachineNetwork, ensureNode } from './node.ts';
+import { keepPathsFor } from './node-root.ts';
+import {
+  API_PORT,
+  API_SERVICE_ADDRESS,
+  CLUSTER_DOMAIN,
+  DNS_SERVICE_ADDRESS,
+  MACHINE_ADDRESS,
+  NODES,
+} from './plan.ts';
+import { findTools } from './tools.ts';
+
+/** What LOCAL needs of the API server; `apiserver/server.ts` has it. */
+export interface ApiServerHandle {
+  listen(
+    target: { readonly fd: number } | { readonly host: string; readonly port: number },
+  ): Promise<unknown>;
+  readonly caPem: string;
+  readonly adminCertPem: string;
+  readonly adminKeyPem: string;
+  kubeconfig(serverUrl: string): string;
+  close(): Promise<void>;
+}
+
+export interface ApiServerWish {
+  readonly stateDir: string;
+  readonly dnsNames: readonly string[];
+  readonly ips: readonly string[];
+  readonly crds: readonly string[];
+  readonly advertise: { readonly address: string; readonly port: number };
+}
+
+export interface LocalDeps {
+  readonly log: Logger;
+  readonly createApiServer: (logs: LogStore, wish: ApiServerWish) => Promise<ApiServerHandle>;
+  readonly createClient: (server: ApiServerHandle, url: string, userAgent: string) => KubeClient;
+  readonly startInformer: StartInformer;
+  readonly startControllers: (
+    client: KubeClient,
+    server: ApiServerHandle,
+  ) => Promise<{ close(): void | Promise<void> }>;
+  readonly onStep: (step: Step) => void;
+}
+
+export interface Local {
+  readonly ready: MachineReady;
+  /** Ends the containers, then everything else. */
+  stop(): Promise<void>;
+}
+
+/** All of it together; FRONT waits longer. */
+const STOP_GRACE_MS = 2500;
+
+export async function startLocal(deps: LocalDeps, config: MachineConfig): Promise<Local> {
+  const { log } = deps;
+  const timed = async <T>(step: string, work: Promise<T>): Promise<T> => {
+    const startedAt = performance.now();
+    const result = await work;
+    deps.onStep({ step, ms: Math.round(performance.now() - startedAt) });
+    return result;
+  };
+  await warmThreadPool();
+  const tools = findTools(config.path);
+  await timed('network', ensureMachineNetwork(tools));
+
+  const logs = new LogStore(join(config.runDir, 'logs'));
+  const [server, nodes] = await Promise.all([
+    timed('api server', startApi(deps, config, logs)),
+    timed('node namespaces', Promise.all(NODES.map((plan) => ensureNode({ tools }, plan, config)))),
+  ]);
+
+  const insideUrl = `https://${MACHINE_ADDRESS}:${API_PORT}`;
+  const client = deps.createClient(server, insideUrl, 'culvert-local');
+  const existing = await client.list(PODS);
+  logs.prune(new Set(existing.items.map(({ metadata }) => metadata.uid ?? '')));
+  const informerDeps = { client, log };
+  const services = deps.startInformer<Service>(informerDeps, SERVICES);
+  const slices = deps.startInformer<EndpointSlice>(informerDeps, ENDPOINT_SLICES);
+  const source = startObjectSource({ client, log, startInformer: deps.startInformer });
+  const [controllers, proxy, dns, kubelets] = await Promise.all([
+    timed(
+      'controllers',
+      deps.startControllers(deps.createClient(server, insideUrl, 'kube-controller-manager'), server),
+    ),
+    timed('service rules', startServiceProxy({ nodes, services, slices, log: log.scoped('services') })),
+    timed(
+      'dns',
+      startDnsServer(
+        { zone: zoneOf(services, slices), log: log.scoped('dns') },
+        { host: MACHINE_ADDRESS, port: 53 },
+      ),
+    ),
+    timed('nodes', Promise.all(nodes.map((node) => kubeletOf(node)))),
+    ensureDnsService(client),
+  ]);
+
+  function kubeletOf(node: EmulatedNode): Promise<Kubelet> {
+    return startKubelet(
+      {
+        node,
+        client: deps.createClient(server, insideUrl, 'kubelet'),
+        startInformer: deps.startInformer,
+        source,
+        logs,
+        log: log.scoped(`kubelet-${node.plan.name}`),
+      },
+      {
+        images: { root: config.root, node: config.node },
+        keepPaths: keepPathsFor(config.root, config.node),
+      },
+    );
+  }
+
+  const kubeconfig = server.kubeconfig(`https://127.0.0.1:${config.apiPort}`);
+  writeFileSync(join(config.stateDir, 'kubeconfig'), kubeconfig, { mode: 0o600 });
+  return {
+    ready: {
+      kubeconfig,
+      localPid: process.pid,
+      adoptedContainers: kubelets.reduce((sum, { adopted }) => sum + adopted, 0),
+    },
+    async stop() {
+      await controllers.close(); // or they would start again what is stopped now
+      await Promise.all(kubelets.map((kubelet) => kubelet.stopContainers(STOP_GRACE_MS)));
+      proxy.close();
+      source.close();
+      services.close();
+      slices.close();
+      await dns.close();
+      await server.close();
+    },
+  };
+}
+
+async function startApi(deps: LocalDeps, config: MachineConfig, logs: LogStore): Promise<ApiServerHandle> {
+  const server = await deps.createApiServer(logs, {
+    stateDir: config.stateDir,
+    dnsNames: [
+      'localhost',
+      'kubernetes',
+      'kubernetes.default',
+      'kubernetes.default.svc',
+      `kubernetes.default.svc.${CLUSTER_DOMAIN}`,
+    ],
+    ips: ['127.0.0.1', API_SERVICE_ADDRESS, MACHINE_ADDRESS],
+    crds: readCrds(join(config.root, 'deploy/crds')),
+    advertise: { address: MACHINE_ADDRESS, port: API_PORT },
+  });
+  await Promise.all([
+    server.listen({ fd: config.apiFd }),
+    server.listen({ host: MACHINE_ADDRESS, port: API_PORT }),
+  ]);
+  return server;
+}
+
+function readCrds(dir: string): string[] {
+  try {
+    return readdirSync(dir)
+      .filter((name) => /\.(ya?ml|json)$/.test(name))
+      .sort()
+      .map((name) => readFileSync(join(dir, name), 'utf8'));
+  } catch (error) {
+    throw MeshError.from(error, 'LOCAL_MACHINE_FAILED', `cannot read the resource definitions in ${dir}`);
+  }
+}
+
+/** Visible in `kubectl get svc`, and the place where programs look the address up; the rules do not depend on it. */
+async function ensureDnsService(client: KubeClient): Promise<void> {
+  const service: Service = {
+    apiVersion: 'v1',
+    kind: 'Service',
+    metadata: { name: 'kube-dns', namespace: 'kube-system', labels: { 'k8s-app': 'kube-dns' } },
+    spec: {
+      clusterIP: DNS_SERVICE_ADDRESS,
+      ports: [
+        { name: 'dns', port: 53, protocol: 'UDP' },
+        { name: 'dns-tcp', port: 53, protocol: 'TCP' },
+      ],
+    },
+  };
+  try {
+    await client.create(SERVICES, service, 'kube-system');
+  } catch (error) {
+    if (!(error instanceof MeshError) || error.details.status !== 409) throw error;
+  }
+}

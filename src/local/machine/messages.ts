@@ -1,0 +1,54 @@
+// What FRONT and LOCAL tell each other over Node's IPC channel, and the options LOCAL is started with.
+
+export interface MachineConfig {
+  readonly stateDir: string;
+  readonly runDir: string;
+  /** The project's directory: bundles are `<root>/dist/NAME.mjs`. */
+  readonly root: string;
+  /** Absolute path of the Node binary that runs every program. */
+  readonly node: string;
+  readonly apiPort: number;
+  /** Inherited, already listening on 127.0.0.1:apiPort of the host. */
+  readonly apiFd: number;
+  /** Where programs are looked for. */
+  readonly path: string;
+  readonly logLevel: 'info' | 'debug';
+}
+
+/** A part of the start-up that is done, for the first screen. */
+export interface Step {
+  readonly step: string;
+  readonly ms: number;
+}
+
+export interface MachineReady {
+  /** For clients on the host. */
+  readonly kubeconfig: string;
+  /** Pid of LOCAL inside the machine. */
+  readonly localPid: number;
+  /** Containers that ran already: more than 0 only when LOCAL was started again. */
+  readonly adoptedContainers: number;
+}
+
+export type LocalMessage =
+  | ({ readonly type: 'step' } & Step)
+  | ({ readonly type: 'ready' } & MachineReady)
+  | { readonly type: 'failed'; readonly code: string; readonly message: string };
+
+export type FrontMessage = { readonly type: 'stop' };
+
+/** Undefined for anything that is not a message of ours. */
+export function parseLocalMessage(value: unknown): LocalMessage | undefined {
+  if (typeof value !== 'object' || value === null) return undefined;
+  const { type } = value as { type?: unknown };
+  return type === 'step' || type === 'ready' || type === 'failed' ? (value as LocalMessage) : undefined;
+}
+
+export function isStop(value: unknown): value is FrontMessage {
+  return typeof value === 'object' && value !== null && (value as { type?: unknown }).type === 'stop';
+}
+
+/** Exit codes of LOCAL as pid 1 reads them. */
+export const EXIT_STOPPED = 0;
+/** LOCAL could not start and said why: starting it again would not help. */
+export const EXIT_FATAL = 70;

@@ -1,0 +1,82 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import type { EndpointSlice, Service } from '#k8s/objects.ts';
+import { lookup, type ZoneSource } from './dns-records.ts';
+
+const SERVICES: Readonly<Record<string, Service['spec']>> = {
+  'shop/web': { clusterIP: '10.96.1.1', ports: [{ name: 'http', port: 80 }] },
+  'shop/db': { clusterIP: 'None', ports: [{ name: 'sql', port: 5432 }] },
+  'shop/out': { type: 'ExternalName', externalName: 'db.example.com' },
+};
+const SLICE: EndpointSlice = {
+  apiVersion: 'discovery.k8s.io/v1',
+  kind: 'EndpointSlice',
+  metadata: { name: 'db-1', namespace: 'shop' },
+  addressType: 'IPv4',
+  ports: [{ name: 'sql', port: 15_432 }],
+  endpoints: [
+    { addresses: ['10.244.1.2'], hostname: 'db-0' },
+    { addresses: ['10.244.2.3'] },
+    { addresses: ['10.244.2.4'], conditions: { ready: false } },
+  ],
+};
+const zone: ZoneSource = {
+  service: (namespace, name) => {
+    const spec = SERVICES[`${namespace}/${name}`];
+    return spec && { apiVersion: 'v1', kind: 'Service', metadata: { name, namespace }, spec };
+  },
+  slices: (_namespace, name) => (name === 'db' ? [SLICE] : []),
+  hasNamespace: (namespace) => namespace === 'shop',
+};
+
+// [name, type, answer data | 'empty' | 'none' | 'outside']
+const CASES: readonly (readonly [string, string, readonly unknown[] | 'empty' | 'none' | 'outside'])[] = [
+  ['web.shop.svc.cluster.local', 'A', ['10.96.1.1']],
+  ['WEB.Shop.svc.cluster.local.', 'A', ['10.96.1.1']],
+  ['web.shop.svc.cluster.local', 'AAAA', 'empty'],
+  ['db.shop.svc.cluster.local', 'A', ['10.244.1.2', '10.244.2.3']],
+  ['db-0.db.shop.svc.cluster.local', 'A', ['10.244.1.2']],
+  ['10-244-2-3.db.shop.svc.cluster.local', 'A', ['10.244.2.3']],
+  ['db-9.db.shop.svc.cluster.local', 'A', 'none'],
+  ['out.shop.svc.cluster.local', 'A', ['db.example.com']],
+  [
+    '_http._tcp.web.shop.svc.cluster.local',
+    'SRV',
+    [{ port: 80, target: 'web.shop.svc.cluster.local', weight: 100, priority: 0 }],
+  ],
+  [
+    '_sql._tcp.db.shop.svc.cluster.local',
+    'SRV',
+    [
+      { port: 15_432, target: 'db-0.db.shop.svc.cluster.local', weight: 100, priority: 0 },
+      { port: 15_432, target: '10-244-2-3.db.shop.svc.cluster.local', weight: 100, priority: 0 },
+    ],
+  ],
+  ['_http._udp.web.shop.svc.cluster.local', 'SRV', 'none'],
+  ['nope.shop.svc.cluster.local', 'A', 'none'],
+  ['x.web.shop.svc.cluster.local', 'A', 'none'],
+  ['shop.svc.cluster.local', 'A', 'empty'],
+  ['absent.svc.cluster.local', 'A', 'none'],
+  ['svc.cluster.local', 'A', 'empty'],
+  ['cluster.local', 'SOA', 'empty'],
+  ['pod.cluster.local', 'A', 'none'],
+  ['example.com', 'A', 'outside'],
+  ['xcluster.local', 'A', 'outside'],
+];
+
+for (const [name, type, expected] of CASES) {
+  test(`${type} ${name}`, () => {
+    const found = lookup(name, type, zone);
+    if (expected === 'outside') assert.equal(found.kind, 'outside');
+    else if (expected === 'none') assert.equal(found.kind, 'no-such-name');
+    else {
+      assert.equal(found.kind, 'found');
+      if (found.kind !== 'found') return;
+      assert.deepEqual(
+        found.answers.map(({ data }) => data),
+        expected === 'empty' ? [] : expected,
+      );
+      for (const answer of found.answers) assert.equal(answer.name, name, 'answers carry the name as asked');
+    }
+  });
+}

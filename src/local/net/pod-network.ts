@@ -1,0 +1,78 @@
+// The primary network of a pod: a namespace pinned at /run/netns/cni-UID of its node and a routed veth pair. Chained CNI
+// plugins come after it (kubelet/cni.ts).
+
+import { createHash } from 'node:crypto';
+import type { EmulatedNode } from '#local/machine/node.ts';
+import { quote } from '#local/machine/node-root.ts';
+import type { IpAddress } from '#net/ip.ts';
+
+/** Inside the node's file system. */
+export function podNetnsPath(podUid: string): string {
+  return `/run/netns/cni-${podUid}`;
+}
+
+/** Interface names hold 15 characters. */
+export function hostInterface(podUid: string): string {
+  return `veth${createHash('sha256').update(podUid).digest('hex').slice(0, 10)}`;
+}
+
+export interface PodLink {
+  readonly podUid: string;
+  readonly podIp: IpAddress;
+  /** The node's own address: the pod's gateway, and the source of what the node itself sends to the pod. */
+  readonly nodeIp: IpAddress;
+}
+
+/** `ip -batch` texts: in the node's namespace, then in the pod's. */
+export function linkBatches({ podUid, podIp, nodeIp }: PodLink): { node: string; pod: string } {
+  const host = hostInterface(podUid);
+  return {
+    node: [
+      `link add ${host} type veth peer name eth0 netns cni-${podUid}`,
+      `link set ${host} up`,
+      `route add ${podIp}/32 dev ${host} src ${nodeIp}`,
+    ].join('\n'),
+    pod: [
+      'link set lo up',
+      `addr add ${podIp}/32 dev eth0`,
+      'link set eth0 up',
+      `route add ${nodeIp}/32 dev eth0 scope link`,
+      `route add default via ${nodeIp} dev eth0`,
+    ].join('\n'),
+  };
+}
+
+/** Leaves nothing behind when it fails. */
+export async function addPodNetwork(node: EmulatedNode, link: PodLink): Promise<void> {
+  const { sh, ip, nsenter, unshare } = node.tools;
+  const pin = quote(podNetnsPath(link.podUid));
+  const batches = linkBatches(link);
+  // One shell for all of it: every process costs a millisecond or two, and pods start in bursts.
+  const script = `set -e
+: > ${pin}
+${unshare} --net=${pin} true
+${ip} -batch - <<'END'
+${batches.node}
+END
+${nsenter} --net=${pin} ${ip} -batch - <<'END'
+${batches.pod}
+END
+`;
+  try {
+    await node.mustRun(sh, ['-c', script], { doing: `making the network of pod ${link.podUid}` });
+  } catch (error) {
+    await removePodNetwork(node, link.podUid);
+    throw error;
+  }
+}
+
+/** Does nothing when there is none. */
+export async function removePodNetwork(node: EmulatedNode, podUid: string): Promise<void> {
+  const { sh, ip, umount } = node.tools;
+  const pin = quote(podNetnsPath(podUid));
+  // The veth pair is deleted by name: the namespace itself lives on while any process or descriptor holds it.
+  const script = `${ip} link del ${hostInterface(podUid)} 2>/dev/null
+while ${umount} -n ${pin} 2>/dev/null; do :; done
+rm -f ${pin}`;
+  await node.mustRun(sh, ['-c', script], { doing: `removing the network of pod ${podUid}` });
+}
