@@ -34,6 +34,15 @@ export function createHostProbes(options: HostRuleOptions, apply: ApplyRuleset =
   const ownedBy = (uid: string): IpAddress[] =>
     [...owners].filter(([, owner]) => owner === uid).map(([ip]) => ip);
 
+  // One change at a time: what is dropped and added is worked out from the owners as they stand, and pods that swap
+  // addresses (after a restart of the node) would otherwise delete each other's.
+  let last: Promise<void> = Promise.resolve();
+  const inTurn = (work: () => Promise<void>): Promise<void> => {
+    const turn = last.then(work);
+    last = turn.catch(() => {}); // its caller hears of it; the next one must not
+    return turn;
+  };
+
   const change = async (
     text: string,
     purpose: string,
@@ -46,24 +55,33 @@ export function createHostProbes(options: HostRuleOptions, apply: ApplyRuleset =
   };
 
   return {
-    async install(targets) {
-      await apply(renderHostRules(options, targets), 'installing the rules for probes on the node');
-      owners.clear();
-      for (const { ip, uid } of targets) owners.set(ip, uid);
-    },
-    set(uid, ips) {
-      const dropped = ownedBy(uid).filter((ip) => !ips.includes(ip));
-      const added = ips.filter((ip) => owners.get(ip) !== uid).map((ip) => ({ ip, uid }));
-      const text = renderProbeRemoval(options, dropped) + renderProbeUpsert(options, added);
-      return change(text, `letting probes of pod ${uid} pass`, added, dropped);
-    },
-    remove(uid) {
-      const dropped = ownedBy(uid);
-      return change(renderProbeRemoval(options, dropped), `forgetting the probes of pod ${uid}`, [], dropped);
-    },
-    async uninstall() {
-      await apply(renderHostRemoval(), 'removing the rules for probes on the node');
-      owners.clear();
-    },
+    install: (targets) =>
+      inTurn(async () => {
+        await apply(renderHostRules(options, targets), 'installing the rules for probes on the node');
+        owners.clear();
+        for (const { ip, uid } of targets) owners.set(ip, uid);
+      }),
+    set: (uid, ips) =>
+      inTurn(() => {
+        const dropped = ownedBy(uid).filter((ip) => !ips.includes(ip));
+        const added = ips.filter((ip) => owners.get(ip) !== uid).map((ip) => ({ ip, uid }));
+        const text = renderProbeRemoval(options, dropped) + renderProbeUpsert(options, added);
+        return change(text, `letting probes of pod ${uid} pass`, added, dropped);
+      }),
+    remove: (uid) =>
+      inTurn(() => {
+        const dropped = ownedBy(uid);
+        return change(
+          renderProbeRemoval(options, dropped),
+          `forgetting the probes of pod ${uid}`,
+          [],
+          dropped,
+        );
+      }),
+    uninstall: () =>
+      inTurn(async () => {
+        await apply(renderHostRemoval(), 'removing the rules for probes on the node');
+        owners.clear();
+      }),
   };
 }
