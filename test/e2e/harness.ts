@@ -165,11 +165,13 @@ export function isAlive(pid: number): boolean {
   }
 }
 
-/** `…/dist/ztunnel.mjs …` and a process title of `ztunnel` both name the program `ztunnel`. */
+/** `…/dist/local.mjs …`, and process titles such as `local` or `culvert-local`, name the program `local`. */
 function programOf(commandLine: string): string {
   const words = commandLine.split(' ').filter((word) => word !== '');
   const bundle = words.find((word) => /\/dist\/[\w-]+\.mjs$/.test(word));
-  return bundle === undefined ? (words[0] ?? '') : bundle.replace(/^.*\/dist\/|\.mjs$/g, '');
+  return bundle === undefined
+    ? (words[0] ?? '').replace(/^culvert-/, '')
+    : bundle.replace(/^.*\/dist\/|\.mjs$/g, '');
 }
 
 function descendants(root: number): MeshProcess[] {

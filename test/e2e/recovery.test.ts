@@ -107,17 +107,6 @@ test('the CNI agent killed: traffic goes on, and the agent is back', async () =>
 
 test('the API server and kubelets killed: pods live on, nothing is lost', async () => {
   const mesh = theMesh();
-  await mesh.kubectl(
-    'create',
-    'configmap',
-    'kept',
-    '-n',
-    'default',
-    '--from-literal=key=value',
-    '--dry-run=client',
-    '-o',
-    'name',
-  );
   await mesh.apply(
     '{apiVersion: v1, kind: ConfigMap, metadata: {name: kept, namespace: default}, data: {key: value}}',
   );

@@ -514,6 +514,12 @@ test('discovery in both forms, with the kinds of a new definition', async () => 
     const core = (await rig.call('GET', '/api/v1')).body.resources.map(({ name }: Json) => name);
     for (const name of ['pods', 'pods/log', 'pods/status', 'serviceaccounts/token', 'namespaces/finalize'])
       assert.ok(core.includes(name), name);
+    // What kubectl up to 1.29 asks for before it applies anything.
+    const v2 = await rig.call('GET', '/openapi/v2', {
+      headers: { accept: 'application/com.github.proto-openapi.spec.v2@v1.0+protobuf' },
+    });
+    assert.equal(v2.headers['content-type'], 'application/com.github.proto-openapi.spec.v2.v1.0+protobuf');
+    assert.equal(v2.text, '\n\x032.0\x12\x15\n\nKubernetes\x12\x07v1.37.0B\0J\0');
     const index = (await rig.call('GET', '/openapi/v3')).body.paths;
     for (const { serverRelativeURL } of Object.values<Json>(index))
       assert.equal((await rig.call('GET', serverRelativeURL)).body.openapi, '3.0.0');
@@ -540,6 +546,7 @@ test('a restart keeps objects, versions, keys and tokens, and watches resume', a
       assert.equal(statSync(join(folder, 'pki', name)).mode & 0o777, 0o600, name);
       assert.match(readFileSync(join(folder, 'pki', name), 'utf8'), /PRIVATE KEY/);
     }
+    assert.equal(statSync(join(folder, 'cluster.db')).mode & 0o777, 0o600);
     await withServerIn(folder, async (rig) => {
       assert.equal(rig.server.caPem, before!.caPem);
       assert.equal((await rig.call('GET', '/api', { as: { token: before!.token } })).code, 200);
@@ -554,6 +561,16 @@ test('a restart keeps objects, versions, keys and tokens, and watches resume', a
   } finally {
     rmSync(folder, { recursive: true, force: true });
   }
+});
+
+test('a state directory that cannot be used is said in one sentence', async () => {
+  await assert.rejects(
+    withServerIn('/proc/culvert-state', async () => {}),
+    {
+      code: 'LOCAL_MACHINE_FAILED',
+      message: /\/proc\/culvert-state\/cluster\.db cannot be opened/,
+    },
+  );
 });
 
 test('a port in use is said in one sentence', async () => {
