@@ -565,10 +565,10 @@ test('a restart keeps objects, versions, keys and tokens, and watches resume', a
 
 test('a state directory that cannot be used is said in one sentence', async () => {
   await assert.rejects(
-    withServerIn('/proc/culvert-state', async () => {}),
+    withServerIn('/dev/null/state', async () => {}),
     {
       code: 'LOCAL_MACHINE_FAILED',
-      message: /\/proc\/culvert-state\/cluster\.db cannot be opened/,
+      message: /\/dev\/null\/state\/cluster\.db cannot be opened/,
     },
   );
 });

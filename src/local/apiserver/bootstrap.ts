@@ -1,0 +1,72 @@
+// What every cluster has from the first moment: the default namespaces and the Service that leads to this server.
+
+import type { WriteOptions } from './admit.ts';
+import type { Kind } from './kind.ts';
+import { equal, type JsonObject } from './object.ts';
+import { createObject, type ObjectsDeps, updateObject } from './objects.ts';
+
+const NAMESPACES = ['default', 'kube-system', 'kube-public', 'kube-node-lease'];
+export const KUBERNETES_SERVICE_ADDRESS = '10.96.0.1';
+
+const OPTIONS: WriteOptions = {
+  dryRun: false,
+  fieldManager: 'culvert',
+  fieldValidation: 'Strict',
+  warnings: [],
+};
+
+export function bootstrap(
+  deps: ObjectsDeps,
+  options: {
+    readonly advertise: { readonly address: string; readonly port: number };
+    readonly crds: readonly JsonObject[];
+  },
+): void {
+  const find = (group: string, plural: string): Kind => deps.registry.find(group, 'v1', plural)!;
+  const ensure = (kind: Kind, namespace: string | undefined, object: JsonObject): void => {
+    const name = (object.metadata as { name: string }).name;
+    const stored = deps.store.get(kind.resource, namespace, name);
+    if (stored === undefined) createObject(deps, kind, namespace, object, OPTIONS);
+    else {
+      const change = (current: JsonObject): JsonObject => ({
+        ...current,
+        ...Object.fromEntries(Object.entries(object).filter(([field]) => field !== 'metadata')),
+      });
+      if (!equal(change(stored.object), stored.object))
+        updateObject(deps, kind, stored, change, 'object', OPTIONS);
+    }
+  };
+  for (const name of NAMESPACES)
+    if (deps.store.get(find('', 'namespaces').resource, undefined, name) === undefined)
+      createObject(deps, find('', 'namespaces'), undefined, { metadata: { name } }, OPTIONS);
+  ensure(find('', 'services'), 'default', kubernetesService());
+  ensure(find('discovery.k8s.io', 'endpointslices'), 'default', kubernetesEndpoints(options.advertise));
+  for (const crd of options.crds)
+    ensure(find('apiextensions.k8s.io', 'customresourcedefinitions'), undefined, crd);
+}
+
+const LABELS = { component: 'apiserver', provider: 'kubernetes' };
+
+const kubernetesService = (): JsonObject => ({
+  metadata: { name: 'kubernetes', labels: LABELS },
+  spec: {
+    type: 'ClusterIP',
+    clusterIP: KUBERNETES_SERVICE_ADDRESS,
+    ports: [{ name: 'https', protocol: 'TCP', port: 443, targetPort: 16443 }],
+  },
+});
+
+const kubernetesEndpoints = (advertise: { readonly address: string; readonly port: number }): JsonObject => ({
+  metadata: {
+    name: 'kubernetes',
+    labels: {
+      'kubernetes.io/service-name': 'kubernetes',
+      'endpointslice.kubernetes.io/managed-by': 'culvert',
+    },
+  },
+  addressType: 'IPv4',
+  endpoints: [
+    { addresses: [advertise.address], conditions: { ready: true, serving: true, terminating: false } },
+  ],
+  ports: [{ name: 'https', port: advertise.port, protocol: 'TCP' }],
+});

@@ -1,0 +1,282 @@
+// The table of built-in kinds. Custom resources join at run time (crd.ts).
+
+import {
+  CONFIG_MAP_COLUMNS,
+  CRD_COLUMNS,
+  DAEMON_SET_COLUMNS,
+  DEFAULT_COLUMNS,
+  DEPLOYMENT_COLUMNS,
+  ENDPOINT_SLICE_COLUMNS,
+  EVENT_COLUMNS,
+  LEASE_COLUMNS,
+  NAMESPACE_COLUMNS,
+  NODE_COLUMNS,
+  REPLICA_SET_COLUMNS,
+  ROLE_BINDING_COLUMNS,
+  SECRET_COLUMNS,
+  SERVICE_COLUMNS,
+} from './columns.ts';
+import { POD_COLUMNS } from './columns-pod.ts';
+import { crdStrategy } from './crd-strategy.ts';
+import { ALL_VERBS, type Column, type Kind, type ScalePaths, type Strategy, type Verb } from './kind.ts';
+import { resourceKey } from './store.ts';
+import {
+  endpointSliceStrategy,
+  namespaceStrategy,
+  nodeStrategy,
+  PLAIN,
+  rbacStrategy,
+  secretStrategy,
+} from './strategy-misc.ts';
+import { podStrategy } from './strategy-pod.ts';
+import { serviceStrategy } from './strategy-service.ts';
+import { daemonSetStrategy, deploymentStrategy, replicaSetStrategy } from './strategy-workload.ts';
+
+interface Row {
+  readonly kind: string;
+  readonly plural: string;
+  readonly namespaced?: boolean;
+  readonly shortNames?: readonly string[];
+  readonly categories?: readonly string[];
+  /** `spec` and `status` unless told otherwise. */
+  readonly fields?: readonly string[];
+  readonly status?: boolean;
+  readonly scale?: ScalePaths;
+  readonly extra?: Kind['extra'];
+  readonly columns?: readonly Column[];
+  readonly strategy?: Strategy;
+}
+
+const REPLICAS: ScalePaths = {
+  specReplicas: '.spec.replicas',
+  statusReplicas: '.status.replicas',
+  labelSelector: '.spec.selector',
+};
+const one = (name: string, kind: string, ...verbs: Verb[]): Kind['extra'][number] => ({ name, kind, verbs });
+
+const EVENT_FIELDS: readonly string[] = [
+  'involvedObject',
+  'reason',
+  'message',
+  'source',
+  'firstTimestamp',
+  'lastTimestamp',
+  'count',
+  'type',
+  'eventTime',
+  'series',
+  'action',
+  'related',
+  'reportingComponent',
+  'reportingInstance',
+];
+
+const CORE: readonly Row[] = [
+  {
+    kind: 'Namespace',
+    plural: 'namespaces',
+    namespaced: false,
+    shortNames: ['ns'],
+    status: true,
+    extra: [one('finalize', 'Namespace', 'update')],
+    columns: NAMESPACE_COLUMNS,
+    strategy: namespaceStrategy,
+  },
+  {
+    kind: 'Node',
+    plural: 'nodes',
+    namespaced: false,
+    shortNames: ['no'],
+    status: true,
+    columns: NODE_COLUMNS,
+    strategy: nodeStrategy,
+  },
+  {
+    kind: 'Pod',
+    plural: 'pods',
+    shortNames: ['po'],
+    categories: ['all'],
+    status: true,
+    extra: [one('log', 'Pod', 'get'), one('binding', 'Binding', 'create')],
+    columns: POD_COLUMNS,
+    strategy: podStrategy,
+  },
+  {
+    kind: 'Service',
+    plural: 'services',
+    shortNames: ['svc'],
+    categories: ['all'],
+    status: true,
+    columns: SERVICE_COLUMNS,
+    strategy: serviceStrategy,
+  },
+  {
+    kind: 'ServiceAccount',
+    plural: 'serviceaccounts',
+    shortNames: ['sa'],
+    fields: ['secrets', 'imagePullSecrets', 'automountServiceAccountToken'],
+    extra: [one('token', 'TokenRequest', 'create')],
+  },
+  {
+    kind: 'ConfigMap',
+    plural: 'configmaps',
+    fields: ['data', 'binaryData', 'immutable'],
+    shortNames: ['cm'],
+    columns: CONFIG_MAP_COLUMNS,
+  },
+  {
+    kind: 'Secret',
+    plural: 'secrets',
+    fields: ['data', 'stringData', 'type', 'immutable'],
+    columns: SECRET_COLUMNS,
+    strategy: secretStrategy,
+  },
+  { kind: 'Event', plural: 'events', fields: EVENT_FIELDS, shortNames: ['ev'], columns: EVENT_COLUMNS },
+  { kind: 'Endpoints', plural: 'endpoints', fields: ['subsets'], shortNames: ['ep'] },
+];
+
+const APPS: readonly Row[] = [
+  {
+    kind: 'Deployment',
+    plural: 'deployments',
+    shortNames: ['deploy'],
+    categories: ['all'],
+    status: true,
+    scale: REPLICAS,
+    columns: DEPLOYMENT_COLUMNS,
+    strategy: deploymentStrategy,
+  },
+  {
+    kind: 'ReplicaSet',
+    plural: 'replicasets',
+    shortNames: ['rs'],
+    categories: ['all'],
+    status: true,
+    scale: REPLICAS,
+    columns: REPLICA_SET_COLUMNS,
+    strategy: replicaSetStrategy,
+  },
+  {
+    kind: 'DaemonSet',
+    plural: 'daemonsets',
+    shortNames: ['ds'],
+    categories: ['all'],
+    status: true,
+    columns: DAEMON_SET_COLUMNS,
+    strategy: daemonSetStrategy,
+  },
+];
+
+const RBAC: readonly Row[] = [
+  { kind: 'Role', plural: 'roles', fields: ['rules'], strategy: rbacStrategy },
+  {
+    kind: 'RoleBinding',
+    plural: 'rolebindings',
+    fields: ['subjects', 'roleRef'],
+    columns: ROLE_BINDING_COLUMNS,
+    strategy: rbacStrategy,
+  },
+  {
+    kind: 'ClusterRole',
+    plural: 'clusterroles',
+    fields: ['rules', 'aggregationRule'],
+    namespaced: false,
+    strategy: rbacStrategy,
+  },
+  {
+    kind: 'ClusterRoleBinding',
+    plural: 'clusterrolebindings',
+    fields: ['subjects', 'roleRef'],
+    namespaced: false,
+    columns: ROLE_BINDING_COLUMNS,
+    strategy: rbacStrategy,
+  },
+];
+
+const GROUPS: readonly (readonly [group: string, version: string, rows: readonly Row[]])[] = [
+  ['', 'v1', CORE],
+  ['apps', 'v1', APPS],
+  [
+    'discovery.k8s.io',
+    'v1',
+    [
+      {
+        kind: 'EndpointSlice',
+        plural: 'endpointslices',
+        fields: ['addressType', 'endpoints', 'ports'],
+        columns: ENDPOINT_SLICE_COLUMNS,
+        strategy: endpointSliceStrategy,
+      },
+    ],
+  ],
+  ['coordination.k8s.io', 'v1', [{ kind: 'Lease', plural: 'leases', columns: LEASE_COLUMNS }]],
+  ['rbac.authorization.k8s.io', 'v1', RBAC],
+  [
+    'apiextensions.k8s.io',
+    'v1',
+    [
+      {
+        kind: 'CustomResourceDefinition',
+        plural: 'customresourcedefinitions',
+        namespaced: false,
+        shortNames: ['crd', 'crds'],
+        categories: ['api-extensions'],
+        status: true,
+        columns: CRD_COLUMNS,
+        strategy: crdStrategy,
+      },
+    ],
+  ],
+];
+
+export const BUILT_IN_KINDS: readonly Kind[] = GROUPS.flatMap(([group, version, rows]) =>
+  rows.map((row) => kindOf(group, version, row)),
+);
+
+/** Kinds that are questions: answered at once, never stored (auth.ts, tokens.ts). */
+export interface VirtualKind {
+  readonly group: string;
+  readonly version: string;
+  readonly plural: string;
+  readonly kind: string;
+  readonly namespaced: boolean;
+}
+
+export const VIRTUAL_KINDS: readonly VirtualKind[] = [
+  ask('authentication.k8s.io', 'tokenreviews', 'TokenReview'),
+  ask('authentication.k8s.io', 'selfsubjectreviews', 'SelfSubjectReview'),
+  ask('authorization.k8s.io', 'subjectaccessreviews', 'SubjectAccessReview'),
+  ask('authorization.k8s.io', 'selfsubjectaccessreviews', 'SelfSubjectAccessReview'),
+  ask('authorization.k8s.io', 'localsubjectaccessreviews', 'LocalSubjectAccessReview', true),
+  ask('authorization.k8s.io', 'selfsubjectrulesreviews', 'SelfSubjectRulesReview'),
+];
+
+function ask(group: string, plural: string, kind: string, namespaced = false): VirtualKind {
+  return { group, version: 'v1', plural, kind, namespaced };
+}
+
+function kindOf(group: string, version: string, row: Row): Kind {
+  return {
+    group,
+    version,
+    apiVersion: group === '' ? version : `${group}/${version}`,
+    storageApiVersion: group === '' ? version : `${group}/${version}`,
+    plural: row.plural,
+    singular: row.kind.toLowerCase(),
+    kind: row.kind,
+    listKind: `${row.kind}List`,
+    namespaced: row.namespaced ?? true,
+    shortNames: row.shortNames ?? [],
+    categories: row.categories ?? [],
+    verbs: ALL_VERBS,
+    status: row.status ?? false,
+    scale: row.scale,
+    extra: row.extra ?? [],
+    resource: resourceKey(group, row.plural),
+    columns: row.columns ?? DEFAULT_COLUMNS,
+    strategy: row.strategy ?? PLAIN,
+    rootFields: row.fields ?? ['spec', 'status'],
+    schema: undefined,
+    alwaysStrict: false,
+  };
+}

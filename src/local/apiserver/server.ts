@@ -1,0 +1,207 @@
+// The embedded Kubernetes API server: puts store, kinds, keys and HTTP together. It starts no controllers and runs
+// no containers; those are its clients, over the same REST interface as everybody's.
+
+import { constants } from 'node:crypto';
+import { createServer, type Server } from 'node:https';
+import type { AddressInfo } from 'node:net';
+import { join } from 'node:path';
+import { parse as parseYaml } from 'yaml';
+import { type Clock, type Random, systemClock } from '#base/clock.ts';
+import { errnoOf, MeshError, reasonOf } from '#base/errors.ts';
+import type { Logger } from '#telemetry/log.ts';
+import { bootstrap, KUBERNETES_SERVICE_ADDRESS } from './bootstrap.ts';
+import { type HttpDeps, handle } from './http.ts';
+import type { PodLogs } from './logs.ts';
+import { isObject, type JsonObject } from './object.ts';
+import { OpenApi } from './openapi.ts';
+import { kubeconfigText, openPki, type Pki } from './pki.ts';
+import { Registry } from './registry.ts';
+import { Store } from './store.ts';
+
+export interface ApiServerDeps {
+  readonly log: Logger;
+  /** Where container logs come from; without it `…/log` answers 501. */
+  readonly podLogs?: PodLogs;
+  readonly clock?: Clock;
+  readonly random?: Random;
+}
+
+export interface ApiServerOptions {
+  /** Holds the database and the keys; made when absent. */
+  readonly stateDir: string;
+  /** Names and addresses of the server certificate, and the only `Host` names served. */
+  readonly dnsNames?: readonly string[];
+  readonly ips?: readonly string[];
+  /** JSON or YAML texts of CustomResourceDefinitions to have from the start (deploy/crds). */
+  readonly crds?: readonly string[];
+  /** Where the `kubernetes` Service leads: the address pods reach the server at. 172.31.0.1:16443 unless told otherwise. */
+  readonly advertise?: { readonly address: string; readonly port: number };
+}
+
+export type ListenTarget = { readonly fd: number } | { readonly host: string; readonly port: number };
+
+export interface ApiServer {
+  /** May be called several times; resolves with the address listened on (port 0 chooses a free one). */
+  listen(target: ListenTarget): Promise<{ readonly address: string; readonly port: number }>;
+  /** PEM of the authority that signed the server's certificate (kube-root-ca.crt). */
+  readonly caPem: string;
+  /** Credentials of kubernetes-admin (O=system:masters), for clients inside this process. */
+  readonly adminCertPem: string;
+  readonly adminKeyPem: string;
+  /** Text of a kubeconfig with everything embedded, e.g. for `https://127.0.0.1:16443`. */
+  kubeconfig(serverUrl: string): string;
+  /** Ends every watch, closes every listener and connection, then the database. */
+  close(): Promise<void>;
+}
+
+const DEFAULT_DNS_NAMES = [
+  'localhost',
+  'kubernetes',
+  'kubernetes.default',
+  'kubernetes.default.svc',
+  'kubernetes.default.svc.cluster.local',
+];
+const DEFAULT_IPS = ['127.0.0.1', KUBERNETES_SERVICE_ADDRESS, '172.31.0.1'];
+const DEFAULT_ADVERTISE = { address: '172.31.0.1', port: 16443 };
+const COMPACT_EVERY_MS = 60_000;
+
+/** Throws MeshError LOCAL_MACHINE_FAILED when the state directory cannot be used. */
+export async function createApiServer(deps: ApiServerDeps, options: ApiServerOptions): Promise<ApiServer> {
+  const clock = deps.clock ?? systemClock;
+  const random = deps.random ?? Math.random;
+  const dnsNames = options.dnsNames ?? DEFAULT_DNS_NAMES;
+  const ips = options.ips ?? DEFAULT_IPS;
+  const advertise = options.advertise ?? DEFAULT_ADVERTISE;
+  const crds = (options.crds ?? []).flatMap(parseCrds);
+  const store = new Store({ path: join(options.stateDir, 'cluster.db'), clock });
+  try {
+    const pki = await openPki({ clock }, { folder: join(options.stateDir, 'pki'), dnsNames, ips });
+    const registry = new Registry(store);
+    bootstrap({ store, registry, clock, random }, { advertise, crds });
+    const http: HttpDeps = {
+      store,
+      registry,
+      clock,
+      random,
+      log: deps.log,
+      podLogs: deps.podLogs,
+      openApi: new OpenApi(registry),
+      tokens: { store, clock, key: pki.tokenKey, publicKey: pki.tokenPublicKey },
+      hosts: new Set([...dnsNames, ...ips].map((name) => name.toLowerCase())),
+      serverAddress: `${advertise.address}:${advertise.port}`,
+    };
+    return running(http, pki);
+  } catch (error) {
+    store.close();
+    throw MeshError.from(
+      error,
+      'LOCAL_MACHINE_FAILED',
+      `the API server cannot start from ${options.stateDir}`,
+    );
+  }
+}
+
+function running(http: HttpDeps, pki: Pki): ApiServer {
+  const servers = new Set<Server>();
+  const compaction = setInterval(() => {
+    try {
+      http.store.compact();
+    } catch (error) {
+      // A full disk: the state stays right, only longer.
+      http.log.warn('the history of the API server could not be shortened', { error: reasonOf(error) });
+    }
+  }, COMPACT_EVERY_MS);
+  compaction.unref();
+  return {
+    caPem: pki.caPem,
+    adminCertPem: pki.adminCertPem,
+    adminKeyPem: pki.adminKeyPem,
+    kubeconfig: (serverUrl) => kubeconfigText(pki, serverUrl),
+    listen: async (target) => {
+      const server = httpsServer(http, pki);
+      servers.add(server);
+      try {
+        return await listening(server, target);
+      } catch (error) {
+        servers.delete(server);
+        throw error;
+      }
+    },
+    close: async () => {
+      clearInterval(compaction);
+      await Promise.all(
+        [...servers].map(
+          (server) =>
+            new Promise<void>((resolve) => {
+              server.close(() => resolve());
+              server.closeAllConnections();
+            }),
+        ),
+      );
+      http.store.close();
+    },
+  };
+}
+
+function httpsServer(http: HttpDeps, pki: Pki): Server {
+  const server = createServer(
+    {
+      cert: pki.serverCertPem,
+      key: pki.serverKeyPem,
+      ca: [pki.caPem],
+      ALPNProtocols: ['http/1.1'],
+      minVersion: 'TLSv1.2',
+      // A certificate is asked for and judged per request: tokens are the other way in.
+      requestCert: true,
+      rejectUnauthorized: false,
+      // Every connection proves itself: nothing is resumed.
+      secureOptions: constants.SSL_OP_NO_TICKET,
+    },
+    (request, response) => {
+      response.on('error', () => request.destroy());
+      handle(http, request, response).catch((error: unknown) => {
+        http.log.error('an API answer could not be written', { error: reasonOf(error) });
+        response.destroy();
+      });
+    },
+  );
+  server.keepAliveTimeout = 120_000;
+  server.on('tlsClientError', (error) =>
+    http.log.debug('a TLS client was refused', { error: reasonOf(error) }),
+  );
+  server.on('clientError', (error, socket) => {
+    http.log.debug('a client sent no valid HTTP', { error: reasonOf(error) });
+    if (socket.writable)
+      socket.end('HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-length: 0\r\n\r\n');
+    else socket.destroy();
+  });
+  return server;
+}
+
+function listening(server: Server, target: ListenTarget): Promise<{ address: string; port: number }> {
+  return new Promise((resolve, reject) => {
+    const where = 'fd' in target ? `descriptor ${target.fd}` : `${target.host}:${target.port}`;
+    server.once('error', (error) => {
+      const taken = errnoOf(error) === 'EADDRINUSE';
+      reject(
+        new MeshError(
+          taken ? 'PORT_IN_USE' : 'LOCAL_MACHINE_FAILED',
+          `the API server cannot listen on ${where}: ${taken ? 'the port is in use; stop the other program or choose another port (--api-port)' : reasonOf(error)}`,
+          { cause: error },
+        ),
+      );
+    });
+    server.listen(target, () => {
+      const { address, port } = server.address() as AddressInfo;
+      resolve({ address, port });
+    });
+  });
+}
+
+/** JSON is read as JSON: it costs a hundredth of YAML's time at start. */
+function parseCrds(text: string): JsonObject[] {
+  const documents = text.trimStart().startsWith('{')
+    ? [JSON.parse(text) as unknown]
+    : text.split(/^---\s*$/m).map((document) => parseYaml(document) as unknown);
+  return documents.filter(isObject);
+}

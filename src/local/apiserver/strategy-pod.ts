@@ -1,0 +1,100 @@
+// Rules of Pod: defaults, the projected service-account volume that admission adds, the first status.
+
+import type { Kind, Strategy, StrategyContext } from './kind.ts';
+import { type ApiObject, at, isObject, type JsonObject } from './object.ts';
+import { defaultPodSpec } from './pod-defaults.ts';
+import { podSpecChange, validatePodSpec } from './pod-validation.ts';
+import { randomSuffix } from './random-name.ts';
+import { invalid } from './status.ts';
+import { resourceKey } from './store.ts';
+
+const TOKEN_MOUNT = '/var/run/secrets/kubernetes.io/serviceaccount';
+/** 3607 and not 3600: the field's mark of a token that admission asked for. */
+const TOKEN_SECONDS = 3607;
+const SERVICE_ACCOUNTS: Kind['resource'] = resourceKey('', 'serviceaccounts');
+
+export const podStrategy: Strategy = {
+  generation: true,
+  nameRule: 'subdomain',
+  statusCarries: ['labels', 'annotations'],
+  defaults: (object) => {
+    if (!isObject(object.spec)) object.spec = {};
+    const spec = object.spec as JsonObject;
+    defaultPodSpec(spec);
+    spec.enableServiceLinks ??= true;
+  },
+  prepareCreate: (object, context) => {
+    const spec = object.spec as JsonObject;
+    spec.serviceAccountName ??= 'default';
+    spec.serviceAccount = spec.serviceAccountName;
+    mountToken(object, spec, context);
+    object.status = { phase: 'Pending', qosClass: qosClass(spec) };
+  },
+  validate: (object, old) => {
+    const spec = object.spec as JsonObject;
+    const errors = validatePodSpec(spec, 'spec');
+    if (old !== undefined) errors.push(...podSpecChange(spec, old.spec as JsonObject));
+    const node = spec.nodeName;
+    if (node !== undefined && typeof node !== 'string')
+      errors.push(invalid('spec.nodeName', node, 'must be a string'));
+    return errors;
+  },
+};
+
+/** The ServiceAccount admission plugin: token, cluster root and namespace at the path every client library reads. */
+function mountToken(object: ApiObject, spec: JsonObject, { store, random }: StrategyContext): void {
+  const account = store.get(SERVICE_ACCOUNTS, object.metadata.namespace, String(spec.serviceAccountName));
+  const wanted = spec.automountServiceAccountToken ?? account?.object.automountServiceAccountToken ?? true;
+  if (wanted === false) return;
+  const containers = ['containers', 'initContainers']
+    .flatMap((group) => (Array.isArray(spec[group]) ? (spec[group] as unknown[]) : []))
+    .filter(isObject)
+    .filter((container) => !mountsAt(container, TOKEN_MOUNT));
+  if (containers.length === 0) return;
+  const name = `kube-api-access-${randomSuffix(random)}`;
+  for (const container of containers)
+    container.volumeMounts = [
+      ...(Array.isArray(container.volumeMounts) ? container.volumeMounts : []),
+      { name, readOnly: true, mountPath: TOKEN_MOUNT },
+    ];
+  const namespaceItem = {
+    path: 'namespace',
+    fieldRef: { apiVersion: 'v1', fieldPath: 'metadata.namespace' },
+  };
+  spec.volumes = [
+    ...(Array.isArray(spec.volumes) ? spec.volumes : []),
+    {
+      name,
+      projected: {
+        sources: [
+          { serviceAccountToken: { expirationSeconds: TOKEN_SECONDS, path: 'token' } },
+          { configMap: { name: 'kube-root-ca.crt', items: [{ key: 'ca.crt', path: 'ca.crt' }] } },
+          { downwardAPI: { items: [namespaceItem] } },
+        ],
+        defaultMode: 0o644,
+      },
+    },
+  ];
+}
+
+const mountsAt = (container: JsonObject, path: string): boolean =>
+  Array.isArray(container.volumeMounts) &&
+  container.volumeMounts.some((mount: unknown) => at(mount, 'mountPath') === path);
+
+function qosClass(spec: JsonObject): string {
+  const resources = (Array.isArray(spec.containers) ? (spec.containers as unknown[]) : []).map(
+    (container) => ({
+      requests: at(container, 'resources', 'requests'),
+      limits: at(container, 'resources', 'limits'),
+    }),
+  );
+  if (resources.every(({ requests, limits }) => requests === undefined && limits === undefined))
+    return 'BestEffort';
+  const guaranteed = resources.every(({ requests, limits }) =>
+    ['cpu', 'memory'].every((name) => {
+      const limit = at(limits, name);
+      return limit !== undefined && (at(requests, name) ?? limit) === limit;
+    }),
+  );
+  return guaranteed ? 'Guaranteed' : 'Burstable';
+}
