@@ -22,10 +22,26 @@ export function enterNodeArguments(runDir: string, node: string): string[] {
       `there is no node ${JSON.stringify(node)}; the nodes are ${nodeNames(runDir).join(', ')}`,
     );
   }
-  // The keeper's pid is one of the machine's pid namespace: enter that first, then the keeper's own namespaces.
+  // The pid namespace is not entered: nsenter would have to fork, and a signal for the command would reach nsenter only.
+  return ['-t', String(pidOutside(machine.pid, keeper.pid)), '-m', '-n', '--'];
+}
+
+/** The host's pid of a process that the machine knows as `inner`. */
+function pidOutside(machinePid: number, inner: number): number {
   const init =
-    readFileSync(`/proc/${machine.pid}/task/${machine.pid}/children`, 'utf8').trim().split(' ')[0] ?? '';
-  return ['-t', init, '-m', '-n', '-p', '--', 'nsenter', '-t', String(keeper.pid), '-m', '-n', '--'];
+    readFileSync(`/proc/${machinePid}/task/${machinePid}/children`, 'utf8').trim().split(' ')[0] ?? '';
+  const namespace = readlinkSync(`/proc/${init}/ns/pid`);
+  for (const name of readdirSync('/proc')) {
+    if (!/^\d+$/.test(name)) continue;
+    try {
+      if (readlinkSync(`/proc/${name}/ns/pid`) !== namespace) continue;
+      const nested = /^NSpid:\s+(.*)$/m.exec(readFileSync(`/proc/${name}/status`, 'utf8'))?.[1]?.split(/\s+/);
+      if (nested?.at(-1) === String(inner)) return Number(name);
+    } catch {
+      // It ended while we looked.
+    }
+  }
+  throw new MeshError('LOCAL_MACHINE_FAILED', 'the node is gone; look at the first screen of culvert up');
 }
 
 function nodeNames(runDir: string): string[] {
