@@ -112,8 +112,8 @@ test('the order: what others need comes first, equals keep their place', () => {
     'Secret/s',
     'ConfigMap/c',
     'Service/web',
-    'Deployment/web',
     'AuthorizationPolicy/deny',
+    'Deployment/web',
   ]);
 });
 
