@@ -6,13 +6,16 @@ const periodMs = Number(process.env.PERIOD_MS ?? '1000');
 const shop = process.env.SHOP_URL ?? 'http://web.shop:8080';
 let visits = 0;
 
-setInterval(() => {
+function visit(): void {
   visits += 1;
   const path = visits % 3 === 0 ? '/order' : '/';
   fetchJson(`${shop}${path}`).then(
     () => console.log(`visitor: ${path} ok`),
     (error: Error) => console.log(`visitor: ${path} failed: ${error.message}`),
   );
-}, periodMs);
+}
+
+setInterval(visit, periodMs);
+visit();
 console.log(`visitor: one page every ${periodMs} ms from ${shop}`);
 process.on('SIGTERM', () => process.exit(0));

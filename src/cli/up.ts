@@ -43,8 +43,10 @@ export async function bringUpMesh(deps: UpDeps, options: UpOptions): Promise<voi
   const { projectDir, signal, sample } = options;
   await steps.run('mesh: certificate authority, control plane, node proxies', async () => {
     await apply(client, join(projectDir, 'deploy/crds'));
-    // The sample is applied before the mesh is ready: its pods start meanwhile and are enrolled as they are.
     await apply(client, join(projectDir, 'deploy'));
+    // The sample follows as soon as the plugin stands in every node's CNI chain: from then on a pod is captured before
+    // its first packet. It need not wait for the proxies, the plugin does.
+    await until(() => runsEverywhere(client, ['istio-cni-node']), 'the CNI agents to become ready', signal);
     if (sample) await apply(client, join(projectDir, 'examples/shop/shop.yaml'));
     await until(() => meshReady(client), 'the mesh programs to become ready', signal);
   });
@@ -95,18 +97,21 @@ async function apply(client: KubeClient, path: string): Promise<void> {
 }
 
 async function meshReady(client: KubeClient): Promise<boolean> {
-  const [deployments, daemonSets, nodes] = await Promise.all([
-    client.list(DEPLOYMENTS, { namespace: 'istio-system' }),
+  const { items } = await client.list(DEPLOYMENTS, { namespace: 'istio-system' });
+  const deployed = items.every(({ spec, status }) => status?.readyReplicas === (spec.replicas ?? 1));
+  return items.length > 0 && deployed && (await runsEverywhere(client, ['istio-cni-node', 'ztunnel']));
+}
+
+/** Each of these DaemonSets has a ready pod on every node. */
+async function runsEverywhere(client: KubeClient, names: readonly string[]): Promise<boolean> {
+  const [daemonSets, nodes] = await Promise.all([
     client.list(DAEMON_SETS, { namespace: 'istio-system' }),
     client.list(NODES),
   ]);
-  const deployed =
-    deployments.items.length > 0 &&
-    deployments.items.every(({ spec, status }) => status?.readyReplicas === (spec.replicas ?? 1));
-  const everywhere =
-    daemonSets.items.length > 0 &&
-    daemonSets.items.every(({ status }) => status?.numberReady === nodes.items.length);
-  return deployed && everywhere;
+  return names.every((name) => {
+    const found = daemonSets.items.find(({ metadata }) => metadata.name === name);
+    return found?.status?.numberReady === nodes.items.length;
+  });
 }
 
 async function shopReady(client: KubeClient): Promise<boolean> {

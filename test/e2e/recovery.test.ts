@@ -108,7 +108,7 @@ test('the CNI agent killed: traffic goes on, and the agent is back', async () =>
 test('the API server and kubelets killed: pods live on, nothing is lost', async () => {
   const mesh = theMesh();
   await mesh.apply(
-    '{apiVersion: v1, kind: ConfigMap, metadata: {name: kept, namespace: default}, data: {key: value}}',
+    'apiVersion: v1\nkind: ConfigMap\nmetadata: {name: kept, namespace: default}\ndata: {key: value}\n',
   );
   const web = mesh.pidOf('shop-web');
   await killAndReturn('local');

@@ -7,7 +7,11 @@ import { PODS, type Pod } from '#k8s/objects.ts';
 import { type AccessRecord, parseAccessLine } from './access-line.ts';
 import { isWorthShowing } from './connection-line.ts';
 
+/** Between looks for new ztunnels. Their logs are asked for with some overlap in time, so no connection is missed. */
+const LOOK_MS = 2000;
+const FIRST_LOOKS_MS = 100;
 const RETRY_MS = 500;
+const OVERLAP_S = 3;
 
 export async function followConnections(
   client: KubeClient,
@@ -23,7 +27,7 @@ export async function followConnections(
       followed.add(uid);
       following.push(followPod(client, pod, signal, onRecord).finally(() => followed.delete(uid)));
     }
-    await sleep(RETRY_MS, signal);
+    await sleep(following.length === 0 ? FIRST_LOOKS_MS : LOOK_MS, signal);
   }
   await Promise.all(following);
 }
@@ -44,7 +48,7 @@ async function followPod(
   signal: AbortSignal,
   onRecord: (record: AccessRecord) => void,
 ): Promise<void> {
-  const path = `/api/v1/namespaces/${pod.metadata.namespace}/pods/${pod.metadata.name}/log?follow=true&sinceSeconds=1`;
+  const path = `/api/v1/namespaces/${pod.metadata.namespace}/pods/${pod.metadata.name}/log?follow=true&sinceSeconds=${OVERLAP_S}`;
   let unfinished = '';
   try {
     for await (const text of client.stream(path, signal)) {

@@ -73,6 +73,8 @@ function baseEnv(hostname: string): Record<string, string> {
     PATH: DEFAULT_PATH,
     HOME: '/root',
     HOSTNAME: hostname,
+    // One malloc arena instead of one per thread: half a megabyte less in each of a dozen processes.
+    MALLOC_ARENA_MAX: '1',
     KUBERNETES_SERVICE_HOST: API_SERVICE_ADDRESS,
     KUBERNETES_SERVICE_PORT: API_HTTPS_PORT,
     KUBERNETES_SERVICE_PORT_HTTPS: API_HTTPS_PORT,

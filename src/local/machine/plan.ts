@@ -33,4 +33,8 @@ export function podCidrOf(node: NodePlan): string {
  * V8 flags of every program that runs in the machine. Without them each keeps the garbage of its start-up as heap: the whole
  * mesh takes 403 MiB instead of 300 (docs/decisions/0004-node-memory.md).
  */
-export const NODE_FLAGS: readonly string[] = ['--max-semi-space-size=1', '--optimize-for-size'];
+export const NODE_FLAGS: readonly string[] = [
+  '--max-semi-space-size=1',
+  '--optimize-for-size',
+  '--v8-pool-size=1',
+];

@@ -12,12 +12,12 @@ export const evidence: Evidence = {
         (text) =>
           text.startsWith('istio_tcp_connections_opened_total{') &&
           text.includes('destination_workload="catalog"') &&
-          text.includes('source_workload="web"'),
+          text.includes('source_workload="web"') &&
+          text.includes('connection_security_policy="mutual_tls"'),
       );
     assert.ok(line, `no counter for the catalog in:\n${metrics}`);
     assert.match(line, /reporter="destination"/);
     assert.match(line, /source_principal="spiffe:\/\/cluster\.local\/ns\/shop\/sa\/web"/);
-    assert.match(line, /connection_security_policy="mutual_tls"/);
     assert.ok(metrics.trimEnd().endsWith('# EOF'));
     say(line);
     assert.equal(await fetchInNode(mesh, 'n2', 'http://172.31.0.12:15021/healthz/ready'), 'ready\n');
