@@ -19,13 +19,20 @@ export async function followConnections(
   onRecord: (record: AccessRecord) => void,
 ): Promise<void> {
   const followed = new Set<string>();
+  /** By pod: when its newest record was logged. What a stream repeats of an earlier one is not shown again. */
+  const newest = new Map<string, string>();
   const following: Promise<void>[] = [];
   while (!signal.aborted) {
     for (const pod of await ztunnelPods(client)) {
       const uid = pod.metadata.uid ?? pod.metadata.name;
       if (followed.has(uid)) continue;
       followed.add(uid);
-      following.push(followPod(client, pod, signal, onRecord).finally(() => followed.delete(uid)));
+      const onNew = (record: AccessRecord): void => {
+        if (record.time < (newest.get(uid) ?? '')) return;
+        newest.set(uid, record.time);
+        onRecord(record);
+      };
+      following.push(followPod(client, pod, signal, onNew).finally(() => followed.delete(uid)));
     }
     await sleep(following.length === 0 ? FIRST_LOOKS_MS : LOOK_MS, signal);
   }
