@@ -42,6 +42,8 @@ export const MEASUREMENTS: readonly Measurement[] = [
   { name: 'new connections, 8 at a time', mode: 'connect', amount: 8 },
 ];
 
+/** Only measurements whose name contains this text, for a quick look; the results page is then not written. */
+const ONLY = process.env.BENCH_ONLY ?? '';
 const node = process.execPath;
 const say = (text: string): void => console.error(`bench: ${text}`);
 
@@ -129,6 +131,15 @@ async function measure(
   };
 }
 
+/** A helper process may end while we look. */
+function pssOf(pid: number): number {
+  try {
+    return memoryOf(pid).pssKiB;
+  } catch {
+    return 0;
+  }
+}
+
 const mesh = await startMesh({ sample: false });
 try {
   say('pods: one pair in the mesh, one outside it');
@@ -139,7 +150,7 @@ try {
   const idleMemory = [mesh.pidOf('ztunnel', 'n1'), mesh.pidOf('ztunnel', 'n2')].map(memoryOf);
   const results = new Map<string, { mesh: Sample[]; plain: Sample[] }>();
   for (let round = 1; round <= ROUNDS; round++) {
-    for (const measurement of MEASUREMENTS) {
+    for (const measurement of MEASUREMENTS.filter(({ name }) => name.includes(ONLY))) {
       say(`round ${round} of ${ROUNDS}: ${measurement.name}`);
       const held = results.get(measurement.name) ?? { mesh: [], plain: [] };
       held.plain.push(await measure(mesh, 'bench-plain', plain, measurement));
@@ -150,7 +161,7 @@ try {
   const busyMemory = [mesh.pidOf('ztunnel', 'n1'), mesh.pidOf('ztunnel', 'n2')].map(memoryOf);
   const wholeMesh = mesh
     .processes()
-    .map(({ pid }) => memoryOf(pid).pssKiB)
+    .map(({ pid }) => pssOf(pid))
     .reduce((sum, pss) => sum + pss, 0);
   const text = renderResults({
     commit: execFileSync('git', ['-C', projectDir, 'rev-parse', '--short', 'HEAD'], {
@@ -167,7 +178,8 @@ try {
     wholeMeshPssKiB: wholeMesh,
   });
   console.log(text);
-  if (process.argv.includes('--write')) writeFileSync(join(projectDir, 'bench/RESULTS.md'), text);
+  if (ONLY === '' && process.argv.includes('--write'))
+    writeFileSync(join(projectDir, 'bench/RESULTS.md'), text);
 } finally {
   await mesh.stop();
 }

@@ -4,6 +4,7 @@ import type { Evidence } from './evidence.ts';
 import { evidence as m1 } from './m1-one-proxy-per-node.ts';
 import { evidence as m2 } from './m2-only-tls-on-the-wire.ts';
 import { evidence as m4 } from './m4-identity-per-workload.ts';
+import { evidence as m5 } from './m5-only-its-own-node.ts';
 import { evidence as m7 } from './m7-policy.ts';
 import { evidence as m10 } from './m10-telemetry.ts';
 import { evidence as r1 } from './r1-enrol-by-label.ts';
@@ -13,4 +14,4 @@ import { evidence as r6 } from './r6-probes-under-strict.ts';
 import { evidence as r7 } from './r7-source-address.ts';
 import { evidence as x1 } from './x1-one-command.ts';
 
-export const ALL_EVIDENCE: readonly Evidence[] = [m1, m2, m4, m7, m10, r1, r2, r3, r6, r7, x1];
+export const ALL_EVIDENCE: readonly Evidence[] = [m1, m2, m4, m5, m7, m10, r1, r2, r3, r6, r7, x1];
