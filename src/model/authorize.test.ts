@@ -7,8 +7,8 @@ import { parseCidr } from '#net/cidr.ts';
 import { ip } from '#net/ip.ts';
 import { authorize, type ConnectionFacts } from './authorize.ts';
 import type { SpiffeId } from './identity.ts';
-import type { Policy, PolicyMatch, PolicyRule, StringMatch } from './policy.ts';
-import { matchOf, policyOf } from './samples.ts';
+import { matchOf, type Policy, type PolicyMatch, type PolicyRule, type StringMatch } from './policy.ts';
+import { policyOf } from './samples.ts';
 
 const CART = 'spiffe://cluster.local/ns/shop/sa/cart' as SpiffeId;
 const overTls: ConnectionFacts = {

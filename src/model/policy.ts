@@ -27,6 +27,27 @@ export interface PolicyMatch {
   readonly notDestinationPorts: readonly number[];
 }
 
+/** No populated field: never matches anything. */
+export const EMPTY_MATCH: PolicyMatch = Object.freeze({
+  namespaces: [],
+  notNamespaces: [],
+  serviceAccounts: [],
+  notServiceAccounts: [],
+  principals: [],
+  notPrincipals: [],
+  sourceIps: [],
+  notSourceIps: [],
+  destinationIps: [],
+  notDestinationIps: [],
+  destinationPorts: [],
+  notDestinationPorts: [],
+});
+
+/** A match that looks at these fields only. */
+export function matchOf(fields: Partial<PolicyMatch> = {}): PolicyMatch {
+  return { ...EMPTY_MATCH, ...fields };
+}
+
 /** Matches of one clause are ORed; clauses of one rule are ANDed; rules of one policy are ORed. */
 export interface PolicyRule {
   readonly clauses: readonly (readonly PolicyMatch[])[];

@@ -1,6 +1,6 @@
 // Model values for tests: complete, plain, and changed where a test says so. Not used by any program.
 
-import type { Policy, PolicyMatch } from './policy.ts';
+import type { Policy } from './policy.ts';
 import type { Service } from './service.ts';
 import type { Workload, WorkloadUid } from './workload.ts';
 
@@ -54,24 +54,6 @@ export function serviceOf(fields: Partial<Service> = {}): Service {
     ipFamilies: undefined,
     canonical: false,
     visibility: 'Public',
-    ...fields,
-  };
-}
-
-export function matchOf(fields: Partial<PolicyMatch> = {}): PolicyMatch {
-  return {
-    namespaces: [],
-    notNamespaces: [],
-    serviceAccounts: [],
-    notServiceAccounts: [],
-    principals: [],
-    notPrincipals: [],
-    sourceIps: [],
-    notSourceIps: [],
-    destinationIps: [],
-    notDestinationIps: [],
-    destinationPorts: [],
-    notDestinationPorts: [],
     ...fields,
   };
 }

@@ -4,11 +4,10 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import fc from 'fast-check';
 import type { AuthorizationPolicy } from '#k8s/objects.ts';
-import type { Policy, PolicyMatch, PolicyRule } from '#model/policy.ts';
+import { matchOf, type Policy, type PolicyMatch, type PolicyRule } from '#model/policy.ts';
 import { ip } from '#net/ip.ts';
 import { authorizationPolicy } from '../ambient/fixtures.ts';
 import { convertAuthorizationPolicy } from './authorization-policy.ts';
-import { matchOf } from './match.ts';
 
 type Spec = NonNullable<AuthorizationPolicy['spec']>;
 type Rules = NonNullable<Spec['rules']>;

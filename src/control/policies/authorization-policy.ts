@@ -11,9 +11,9 @@ import type {
   AuthorizationPolicyOperation,
   AuthorizationPolicySource,
 } from '#k8s/objects.ts';
-import type { Policy, PolicyMatch, PolicyRule } from '#model/policy.ts';
+import { matchOf, type Policy, type PolicyMatch, type PolicyRule } from '#model/policy.ts';
 import { ANNOTATION, annotationsOf } from '../ambient/labels.ts';
-import { matchOf, type Readable, readCidrs, readPorts, serviceAccountMatch, stringMatch } from './match.ts';
+import { type Readable, readCidrs, readPorts, serviceAccountMatch, stringMatch } from './match.ts';
 
 export type Conversion =
   | {

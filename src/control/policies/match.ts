@@ -1,27 +1,7 @@
 // Values of a policy as people write them → conditions of the L4 model (control-plane.md §3.4).
 
-import type { PolicyMatch, ServiceAccountMatch, StringMatch } from '#model/policy.ts';
+import type { ServiceAccountMatch, StringMatch } from '#model/policy.ts';
 import { type Cidr, parseCidr } from '#net/cidr.ts';
-
-/** No populated field: never matches anything. */
-export const EMPTY_MATCH: PolicyMatch = Object.freeze({
-  namespaces: [],
-  notNamespaces: [],
-  serviceAccounts: [],
-  notServiceAccounts: [],
-  principals: [],
-  notPrincipals: [],
-  sourceIps: [],
-  notSourceIps: [],
-  destinationIps: [],
-  notDestinationIps: [],
-  destinationPorts: [],
-  notDestinationPorts: [],
-});
-
-export function matchOf(fields: Partial<PolicyMatch>): PolicyMatch {
-  return { ...EMPTY_MATCH, ...fields };
-}
 
 export function stringMatch(text: string): StringMatch {
   if (text === '*') return { kind: 'presence' };

@@ -3,9 +3,8 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import type { MutualTlsMode, PeerAuthentication } from '#k8s/objects.ts';
-import type { PolicyRule } from '#model/policy.ts';
+import { matchOf, type PolicyRule } from '#model/policy.ts';
 import { peerAuthentication } from '../ambient/fixtures.ts';
-import { matchOf } from './match.ts';
 import {
   convertPeerAuthentication,
   inheritedMode,

@@ -6,9 +6,8 @@
 
 import { objectKey } from '#k8s/informer.ts';
 import type { MutualTlsMode, PeerAuthentication } from '#k8s/objects.ts';
-import { type Policy, type PolicyKey, type PolicyMatch, policyKey } from '#model/policy.ts';
+import { matchOf, type Policy, type PolicyKey, type PolicyMatch, policyKey } from '#model/policy.ts';
 import { type Labels, selectsLabels } from '../ambient/labels.ts';
-import { matchOf } from './match.ts';
 
 /** Underscores cannot stand in names of Kubernetes objects, so these never clash with a person's policy. */
 const STATIC_NAME = 'istio_converted_static_strict';

@@ -17,7 +17,7 @@ import {
   parseLocalMessage,
   type Step,
 } from './messages.ts';
-import { EXIT_KEEPS_DYING, machineArguments } from './pid-one.ts';
+import { EXIT_KEEPS_DYING, machineArguments, NEW_NAMESPACES } from './pid-one.ts';
 import { DEFAULT_PATH, findTools, runCommand, type Tools } from './tools.ts';
 
 export interface MachineOptions {
@@ -223,17 +223,7 @@ function unexpectedEnd(code: number | null, signal: string | null, logPath: stri
 /** A try of what the machine needs, so that a missing right or feature is named instead of met halfway. */
 async function probeKernel(tools: Tools): Promise<void> {
   const script = `${tools.ip} link add p0 type veth peer name p1 && echo 'add table ip probe' | ${tools.nft} -f -`;
-  const args = [
-    '--net',
-    '--mount',
-    '--pid',
-    '--fork',
-    '--kill-child',
-    '--mount-proc',
-    tools.sh,
-    '-c',
-    script,
-  ];
+  const args = [...NEW_NAMESPACES, tools.sh, '-c', script];
   const { code, stderr } = await runCommand(tools.unshare, args);
   if (code === 0) return;
   const said = stderr.trim().split('\n').slice(0, 3).join('; ');

@@ -30,15 +30,20 @@ while :; do
 done
 `;
 
-/** Arguments of `unshare` for the whole machine. Everything in it dies with it (--kill-child). */
+/** Everything in them dies with `unshare` (--kill-child). */
+export const NEW_NAMESPACES: readonly string[] = [
+  '--net',
+  '--mount',
+  '--pid',
+  '--fork',
+  '--kill-child',
+  '--mount-proc',
+];
+
+/** Arguments of `unshare` for the whole machine. */
 export function machineArguments(tools: Tools, config: MachineConfig): string[] {
   return [
-    '--net',
-    '--mount',
-    '--pid',
-    '--fork',
-    '--kill-child',
-    '--mount-proc',
+    ...NEW_NAMESPACES,
     tools.sh,
     '-c',
     PID_ONE_SCRIPT,

@@ -25,6 +25,9 @@ export const evidence: Evidence = {
     assert.match(pods, /istio-system\s+istiod-\S+\s+1\/1\s+Running/);
     assert.match(pods, /shop\s+web-\S+\s+1\/1\s+Running/);
     for (const line of pods.trimEnd().split('\n')) say(line);
+    const log = await mesh.kubectl('logs', '-n', 'istio-system', 'daemonset/ztunnel', '--tail=200');
+    assert.match(log, /src\.identity="spiffe:.*dst\.identity="spiffe:/);
+    say('kubectl logs -n istio-system daemonset/ztunnel: src.identity and dst.identity of each connection');
     const record = await waitForRecord(mesh, 'n2', now(), 'a connection over mTLS', (fields) =>
       startsWith(fields.get('src.identity'), 'spiffe://'),
     );
