@@ -2,9 +2,10 @@
 
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
-import { readdirSync, readFileSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { createServer } from 'node:net';
-import { join } from 'node:path';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
 import { test } from 'node:test';
 import { isAlive, projectDir, startMesh, until } from './harness.ts';
 
@@ -69,6 +70,7 @@ test('kill -9 of `culvert up` ends the whole machine, and the next start works',
   first.up.kill('SIGKILL');
   await until(() => pids.every((pid) => !isAlive(pid)), 'every process to end', 20_000);
   first.client.close();
+  rmSync(dirname(first.kubeconfigPath), { recursive: true, force: true });
   const second = await startMesh({ sample: false, readyLine: /The mesh/ });
   await second.stop();
 });
@@ -77,20 +79,16 @@ test('a port in use is named with the fix, and nothing is left behind', async ()
   const server = createServer();
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
   const { port } = server.address() as { port: number };
+  const stateDir = mkdtempSync(join(tmpdir(), 'culvert-port-'));
   try {
-    const { status, words } = culvertEnds(
-      'up',
-      '--api-port',
-      String(port),
-      '--state-dir',
-      `/tmp/culvert-port-${process.pid}`,
-    );
+    const { status, words } = culvertEnds('up', '--api-port', String(port), '--state-dir', stateDir);
     assert.equal(status, 1);
     assert.match(words, new RegExp(`127\\.0\\.0\\.1:${port}`));
     assert.match(words, /--api-port/);
     assert.doesNotMatch(words, /\n\s+at /, 'a sentence, not a stack trace');
   } finally {
     server.close();
+    rmSync(stateDir, { recursive: true, force: true });
   }
 });
 
