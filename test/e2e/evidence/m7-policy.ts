@@ -37,7 +37,8 @@ export const evidence: Evidence = {
         'a refused order',
         (fields) =>
           startsWith(fields.get('dst.workload'), 'cart') &&
-          fields.has('error') &&
+          // An order on its way when the policy came is closed by the change, not refused.
+          fields.get('reason') === 'POLICY_DENIED' &&
           fields.get('direction') === 'inbound',
       );
       assert.match(refused.fields.get('error') ?? '', /shop\/no-orders/);
