@@ -1,7 +1,6 @@
 // The outbound side of one session: TLS to a peer that must be one of the expected identities, HTTP/2, and CONNECT
 // requests on it (ztunnel.md §5.1–5.4). Which session a request goes to is pool.ts's business.
 
-import http2, { type ClientHttp2Session, type ClientHttp2Stream } from 'node:http2';
 import type net from 'node:net';
 import { connect as connectTls, type TLSSocket } from 'node:tls';
 import { errnoOf, MeshError, reasonOf } from '#base/errors.ts';
@@ -11,17 +10,17 @@ import { ALPN_H2, clientTlsOptions } from '#tls/options.ts';
 import { checkExpected, peerIdentity } from '#tls/peer.ts';
 import type { WorkloadSecret } from '#tls/secret.ts';
 import type { HboneHeaders, HbonePeer, HboneTunnel, PoolKey } from './hbone.ts';
-import { ordinaryHeaders } from './server.ts';
-import { keepAlive, SessionLife, widenConnectionWindow } from './session.ts';
-import { clientSessionOptions, type SessionLimits } from './settings.ts';
-import { Http2HboneStream } from './stream.ts';
-
-const REFUSED_STREAM = 7;
+import { CANCEL } from './http2/errors.ts';
+import { ordinaryHeaders, unsendable } from './http2/header-rules.ts';
+import { Session, type SessionShared } from './http2/session.ts';
+import { keepAlive } from './session-life.ts';
+import { CLIENT_HEADER_LIST_BYTES, type SessionLimits } from './settings.ts';
 
 export interface ClientSessionDeps {
   readonly dial: (destination: SocketAddress) => Promise<net.Socket>;
   readonly secret: (id: PoolKey['source']) => Promise<WorkloadSecret>;
   readonly log: Logger;
+  readonly shared: SessionShared;
 }
 
 export interface ClientSession {
@@ -60,47 +59,56 @@ export async function openClientSession(
     identity: peerIdentity(secure.getPeerX509Certificate()?.subjectAltName),
     address: key.destination,
   };
-  const http = http2.connect('https://hbone', { ...clientSessionOptions(), createConnection: () => secure });
-  const life = new SessionLife(http, deps.log);
-  http.once('connect', () => widenConnectionWindow(http));
-  keepAlive(life, limits, () => deps.log.warn('HBONE peer is silent', { peer: where }));
-  return new Http2ClientSession(http, life, peer, where);
+  return new HboneClientSession(secure, peer, where, deps, limits);
 }
 
-class Http2ClientSession implements ClientSession {
+class HboneClientSession implements ClientSession {
   readonly settled: Promise<void>;
-  readonly #http: ClientHttp2Session;
-  readonly #life: SessionLife;
+  readonly #session: Session;
   readonly #peer: HbonePeer;
   readonly #where: string;
-  #openStreams = 0;
-  #peerMaxStreams: number | undefined;
   #onStreamClosed: () => void = () => {};
+  readonly #onClosed: (() => void)[] = [];
 
-  constructor(http: ClientHttp2Session, life: SessionLife, peer: HbonePeer, where: string) {
-    this.#http = http;
-    this.#life = life;
+  constructor(
+    socket: TLSSocket,
+    peer: HbonePeer,
+    where: string,
+    deps: ClientSessionDeps,
+    limits: SessionLimits,
+  ) {
     this.#peer = peer;
     this.#where = where;
+    let settle: () => void = () => {};
     this.settled = new Promise((resolve) => {
-      http.on('remoteSettings', (settings) => {
-        this.#peerMaxStreams = settings.maxConcurrentStreams ?? Number.POSITIVE_INFINITY;
-        resolve();
-      });
-      http.once('close', () => resolve());
+      settle = resolve;
     });
+    const options = { role: 'client', maxListBytes: CLIENT_HEADER_LIST_BYTES } as const;
+    this.#session = new Session(socket, deps.shared, options, {
+      ready: () => settle(),
+      streamClosed: () => this.#onStreamClosed(),
+      closed: (reason) => {
+        stopPinging();
+        deps.log.debug('HBONE session over', { peer: where, reason });
+        settle();
+        for (const run of this.#onClosed) run();
+      },
+    });
+    const stopPinging = keepAlive(this.#session, limits, () =>
+      deps.log.warn('HBONE peer is silent', { peer: where }),
+    );
   }
 
   get openStreams(): number {
-    return this.#openStreams;
+    return this.#session.openStreams;
   }
 
   get usable(): boolean {
-    return !this.#http.closed && !this.#http.destroyed;
+    return this.#session.isUsable;
   }
 
   get peerMaxStreams(): number | undefined {
-    return this.#peerMaxStreams;
+    return this.#session.peerMaxStreams;
   }
 
   onStreamClosed(run: () => void): void {
@@ -108,66 +116,48 @@ class Http2ClientSession implements ClientSession {
   }
 
   onClosed(run: () => void): void {
-    this.#http.once('close', run);
+    this.#onClosed.push(run);
   }
 
   closeGracefully(): void {
-    if (this.usable) this.#http.close();
+    this.#session.drain();
   }
 
   cut(because: string): void {
-    this.#life.cut(because);
+    this.#session.cut(because);
   }
 
   connect(authority: string, headers: HboneHeaders): Promise<HboneTunnel> {
-    let http: ClientHttp2Stream;
-    try {
-      assertSendable(authority, headers);
-      http = this.#http.request(
-        { ':method': 'CONNECT', ':authority': authority, ...headers },
-        { endStream: false },
-      );
-    } catch (error) {
-      return Promise.reject(this.#failed(reasonOf(error), isGone(error), error));
-    }
-    this.#openStreams += 1;
-    const stream = new Http2HboneStream(http, this.#life);
+    const unsent = unsendable(authority, headers);
+    if (unsent !== undefined) return Promise.reject(this.#failed(unsent, false));
+    if (!this.usable) return Promise.reject(this.#failed(this.#session.reason, true));
+    const list = [':method', 'CONNECT', ':authority', authority];
+    for (const name in headers) list.push(name, headers[name]!);
+    const stream = this.#session.request(list);
     return new Promise((resolve, reject) => {
-      let failure: unknown;
-      http.on('error', (error) => {
-        failure = error;
-      });
-      http.once('response', (received, _flags, rawHeaders) => {
-        const status = Number(received[':status']);
-        if (status === 200) resolve({ stream, headers: ordinaryHeaders(rawHeaders), peer: this.#peer });
-        else {
-          stream.reset('CANCEL');
-          reject(this.#refused(status));
+      stream.onResponse = (status, received) => {
+        if (status === 200) {
+          resolve({ stream, headers: ordinaryHeaders(received), peer: this.#peer });
+          return;
         }
-      });
-      http.once('close', () => {
-        this.#openStreams -= 1;
-        this.#onStreamClosed();
-        const isUnprocessed = http.rstCode === REFUSED_STREAM || isGone(failure);
-        // Has no effect after the answer.
-        reject(this.#failed(this.#reason(http.rstCode ?? 0, failure), isUnprocessed, failure));
-      });
+        stream.fail(CANCEL, { clean: true });
+        reject(new MeshError('HBONE_REFUSED', `http status: ${status}`, { details: { status } }));
+      };
+      // Has no effect after the answer.
+      stream.onClosed = (outcome) =>
+        reject(
+          this.#failed(
+            outcome.reason ?? 'the peer reset the stream before it answered',
+            stream.isUnprocessed,
+          ),
+        );
     });
   }
 
-  #reason(rstCode: number, failure: unknown): string {
-    if (this.#life.over) return this.#life.reason;
-    return failure === undefined ? `the peer reset the stream with code ${rstCode}` : reasonOf(failure);
-  }
-
-  #refused(status: number): MeshError {
-    return new MeshError('HBONE_REFUSED', `http status: ${status}`, { details: { status } });
-  }
-
-  #failed(why: string, unprocessed: boolean, cause: unknown): MeshError {
-    const options = { cause, details: { unprocessed } };
+  #failed(why: string, unprocessed: boolean): MeshError {
+    const options = { details: { unprocessed } };
     // TLS 1.3: a client is done before the server has judged its certificate, and hears of a refusal as a broken session.
-    if (this.#life.over && this.#peerMaxStreams === undefined) {
+    if (this.#session.isOver && this.#session.peerMaxStreams === undefined) {
       return new MeshError(
         'TLS_HANDSHAKE_FAILED',
         `${this.#where} closed the connection after the TLS handshake, as it does when it refuses our certificate: ${why}`,
@@ -175,14 +165,6 @@ class Http2ClientSession implements ClientSession {
       );
     }
     return new MeshError('HBONE_PROTOCOL', `the tunnel to ${this.#where} failed: ${why}`, options);
-  }
-}
-
-/** What node:http2 would send all the same, for the peer to refuse (RFC 9113 §8.2.1, §8.5). */
-function assertSendable(authority: string, headers: HboneHeaders): void {
-  if (authority === '') throw new Error('the authority is empty');
-  for (const name in headers) {
-    if (/[\0\r\n]/.test(headers[name]!)) throw new Error(`the header ${name} holds a line break or NUL`);
   }
 }
 
@@ -225,12 +207,6 @@ function handshake(
       else fail('the peer does not speak ALPN h2');
     });
   });
-}
-
-/** The session was on its way out when the request was made: nothing of it was sent. */
-function isGone(error: unknown): boolean {
-  const code = error instanceof Error ? (error as NodeJS.ErrnoException).code : undefined;
-  return code === 'ERR_HTTP2_GOAWAY_SESSION' || code === 'ERR_HTTP2_INVALID_SESSION';
 }
 
 async function orFail<T>(

@@ -13,8 +13,8 @@ export interface StreamOutcome {
 
 /** Receives what a stream reads. Set once with `attach`; nothing is delivered before that. */
 export interface StreamSink {
-  /** The chunk belongs to the sink from now on. */
-  data(chunk: Uint8Array): void;
+  /** `isBorrowed`: the chunk is the reader's own buffer and changes after the call; otherwise it is the sink's to keep. */
+  data(chunk: Uint8Array, isBorrowed: boolean): void;
   /** `write` returned false earlier and may be called again. */
   drain(): void;
   /** The peer finished sending (half-close). */
@@ -26,8 +26,11 @@ export interface StreamSink {
 /** One CONNECT stream: bytes both ways with half-close and back-pressure. */
 export interface HboneStream {
   attach(sink: StreamSink): void;
-  /** False: the peer is slower than we are; stop until `drain`. The chunk must not change afterwards. */
-  write(chunk: Uint8Array): boolean;
+  /**
+   * False: the peer is slower than we are; stop until `drain`. The chunk was taken all the same, and must not change
+   * afterwards unless it is called borrowed.
+   */
+  write(chunk: Uint8Array, isBorrowed?: boolean): boolean;
   /** Half-close: END_STREAM after everything written. */
   end(): void;
   /** Stop delivering; the stream's flow-control window then holds the peer back. */

@@ -14,6 +14,8 @@ import type { Logger } from '#telemetry/log.ts';
 import type { WorkloadSecret } from '#tls/secret.ts';
 import { type ClientSession, openClientSession } from './client.ts';
 import type { HbonePool, PoolKey } from './hbone.ts';
+import type { SessionShared } from './http2/session.ts';
+import { createSessionShared } from './session-life.ts';
 import { SESSION_LIMITS, type SessionLimits } from './settings.ts';
 
 export interface HbonePoolDeps {
@@ -23,6 +25,10 @@ export interface HbonePoolDeps {
   readonly log: Logger;
   readonly scope: Scope;
   readonly clock: Clock;
+  /** Another implementation of a session, for tests. */
+  readonly openSession?: typeof openClientSession;
+  /** Of the data plane; a pool alone makes its own. */
+  readonly shared?: SessionShared;
 }
 
 export interface HbonePoolLimits extends Partial<SessionLimits> {
@@ -49,6 +55,7 @@ interface PooledSession {
 export function createHbonePool(deps: HbonePoolDeps, limits: HbonePoolLimits = {}): HbonePool {
   const { clock } = deps;
   const { maxStreams = 100, idleMs = 300_000 } = limits;
+  const { shared = createSessionShared(clock), openSession = openClientSession } = deps;
   const sessionLimits: SessionLimits = { ...SESSION_LIMITS, ...limits };
   const scope = deps.scope.child('hbone pool');
   const lanes = new Map<string, Lane>();
@@ -78,13 +85,12 @@ export function createHbonePool(deps: HbonePoolDeps, limits: HbonePoolLimits = {
   const drop = (name: string, lane: Lane, session: PooledSession): void => {
     lane.pooled.delete(session);
     forgetIfEmpty(name, lane);
-    // Not earlier: node:http2 sends no pings on a closing session, and its streams would lose their watch.
     if (session.client.openStreams + session.promised === 0) session.client.closeGracefully();
   };
 
   const open = async (name: string, lane: Lane, key: PoolKey): Promise<PooledSession> => {
     try {
-      const client = await openClientSession(deps, key, sessionLimits);
+      const client = await openSession({ ...deps, shared }, key, sessionLimits);
       if (scope.closed) {
         client.cut('this end shut down');
         throw shutDown();
@@ -127,8 +133,7 @@ export function createHbonePool(deps: HbonePoolDeps, limits: HbonePoolLimits = {
         }
       }
       if (lane.opening !== undefined) await lane.opening;
-      // Until the peer's limit is known, a session takes the stream it was opened for and no other: node:http2 would
-      // queue what is too much without a word.
+      // Until the peer's limit is known, a session takes the stream it was opened for and no other.
       else if (unsettled.length > 0) await Promise.race(unsettled);
       else {
         lanes.set(name, lane);

@@ -1,12 +1,6 @@
 // The inbound side of one pod: TLS with the pod's certificate, the peer's trust domain, HTTP/2, one request per CONNECT
 // (ztunnel.md §5.3, §7.1 items 1–2). Whether a request is allowed, and where it leads, is its owner's decision.
 
-import http2, {
-  constants,
-  type IncomingHttpHeaders,
-  type ServerHttp2Session,
-  type ServerHttp2Stream,
-} from 'node:http2';
 import { Socket } from 'node:net';
 import type { TLSSocket, Server as TlsServer } from 'node:tls';
 import { reasonOf } from '#base/errors.ts';
@@ -18,10 +12,12 @@ import type { Logger } from '#telemetry/log.ts';
 import { ALPN_H2, createWorkloadTlsServer } from '#tls/options.ts';
 import { checkTrustDomain, peerIdentity } from '#tls/peer.ts';
 import type { WorkloadSecret } from '#tls/secret.ts';
-import type { HboneHeaders, HbonePeer, HboneRequest, HboneServer } from './hbone.ts';
-import { keepAlive, SessionLife, widenConnectionWindow } from './session.ts';
-import { SESSION_LIMITS, type SessionLimits, serverSessionOptions } from './settings.ts';
-import { Http2HboneStream } from './stream.ts';
+import type { HbonePeer, HboneRequest, HboneServer, StreamSink } from './hbone.ts';
+import { ordinaryHeaders } from './http2/header-rules.ts';
+import { Session, type SessionShared } from './http2/session.ts';
+import type { Stream } from './http2/stream.ts';
+import { createSessionShared, keepAlive } from './session-life.ts';
+import { SERVER_HEADER_LIST_BYTES, SESSION_LIMITS, type SessionLimits } from './settings.ts';
 
 export interface HboneServerDeps {
   /** Asked for each connection, so that a rotated certificate takes effect with the next one. */
@@ -31,18 +27,16 @@ export interface HboneServerDeps {
   readonly onRefusedPeer?: (reason: string, address: SocketAddress) => void;
   readonly log: Logger;
   readonly scope: Scope;
+  /** Of the data plane; a server alone makes its own. */
+  readonly shared?: SessionShared;
 }
 
 export interface HboneServerLimits extends Partial<SessionLimits> {
-  /** Advertised; a peer that exceeds it loses the session. */
+  /** Advertised; streams above it are refused. */
   readonly maxStreams?: number;
   /** How long a connection may wait for our own certificate (ztunnel.md §7.1). */
   readonly secretTimeoutMs?: number;
 }
-
-/** Without `sendDate`, which the declared type lacks, node:http2 adds a header that the field's peers do not send. */
-const ACCEPTED = { endStream: false, sendDate: false };
-const REFUSED = { endStream: true, sendDate: false };
 
 const REFUSED_LINGER_MS = 5000;
 
@@ -54,20 +48,21 @@ interface Terminator {
 
 export function createHboneServer(deps: HboneServerDeps, limits: HboneServerLimits = {}): HboneServer {
   const { log } = deps;
-  const session = { ...SESSION_LIMITS, ...limits };
+  const sessionLimits = { ...SESSION_LIMITS, ...limits };
   const { maxStreams = 200, secretTimeoutMs = 5000 } = limits;
   const scope = deps.scope.child('hbone server');
-  const sessionOptions = serverSessionOptions(maxStreams);
+  const { shared = createSessionShared() } = deps;
+  const sessionOptions = { role: 'server', maxListBytes: SERVER_HEADER_LIST_BYTES, maxStreams } as const;
   /** Sockets without a session yet. */
   const arriving = new Set<Socket>();
   const addresses = new WeakMap<Socket, SocketAddress>();
-  const sessions = new Set<SessionLife>();
+  const sessions = new Set<Session>();
   let terminator: Terminator | undefined;
   let draining = false;
 
   scope.onClose(() => {
     for (const socket of arriving) socket.destroy();
-    for (const life of [...sessions]) life.cut('this end shut down');
+    for (const session of [...sessions]) session.cut('this end shut down');
   });
 
   /** One report for each connection, whatever else fails on it. */
@@ -83,7 +78,7 @@ export function createHboneServer(deps: HboneServerDeps, limits: HboneServerLimi
 
   const terminatorFor = (secret: WorkloadSecret): Terminator => {
     if (terminator?.secret === secret) return terminator;
-    const tls = createWorkloadTlsServer(secret, session.handshakeTimeoutMs);
+    const tls = createWorkloadTlsServer(secret, sessionLimits.handshakeTimeoutMs);
     tls.on('tlsClientError', (error, socket) => refuse(socket, handshakeFailure(error, socket)));
     tls.on('secureConnection', (socket) => startSession(socket, secret.identity));
     terminator = { secret, tls };
@@ -110,18 +105,25 @@ export function createHboneServer(deps: HboneServerDeps, limits: HboneServerLimi
       return;
     }
     const peer: HbonePeer = { identity: peerIdentity(subjectAltName), address };
-    serveSession(http2.performServerHandshake(socket, sessionOptions), peer);
+    serveSession(socket, peer);
   };
 
-  const serveSession = (http: ServerHttp2Session, peer: HbonePeer): void => {
-    const life = new SessionLife(http, log);
-    sessions.add(life);
-    http.once('close', () => sessions.delete(life));
-    http.on('stream', (stream, headers, _flags, rawHeaders) => {
-      serveStream(stream, headers, rawHeaders, life, peer, deps.onRequest);
+  const serveSession = (socket: TLSSocket, peer: HbonePeer): void => {
+    const session = new Session(socket, shared, sessionOptions, {
+      request: (stream, authority, headers) => {
+        if (authority === undefined) refuseStream(session, stream, 400);
+        else deps.onRequest(requestOf(session, stream, authority, headers, peer));
+      },
+      closed: (reason) => {
+        stopPinging();
+        sessions.delete(session);
+        log.debug('HBONE session over', { peer: peer.identity, reason });
+      },
     });
-    widenConnectionWindow(http);
-    keepAlive(life, session, () => log.debug('HBONE peer is silent', { peer: peer.identity }));
+    sessions.add(session);
+    const stopPinging = keepAlive(session, sessionLimits, () =>
+      log.debug('HBONE peer is silent', { peer: peer.identity }),
+    );
   };
 
   const secure = async (socket: Socket): Promise<void> => {
@@ -147,7 +149,7 @@ export function createHboneServer(deps: HboneServerDeps, limits: HboneServerLimi
     },
     drain() {
       draining = true;
-      for (const life of sessions) life.session.close();
+      for (const session of [...sessions]) session.drain();
     },
     close() {
       scope.close();
@@ -155,58 +157,50 @@ export function createHboneServer(deps: HboneServerDeps, limits: HboneServerLimi
   };
 }
 
-function serveStream(
-  http: ServerHttp2Stream,
-  headers: IncomingHttpHeaders,
-  rawHeaders: readonly string[],
-  life: SessionLife,
+function requestOf(
+  session: Session,
+  stream: Stream,
+  authority: string,
+  headers: readonly string[],
   peer: HbonePeer,
-  onRequest: (request: HboneRequest) => void,
-): void {
-  const stream = new Http2HboneStream(http, life);
+): HboneRequest {
   let isAnswered = false;
-  const answerOnce = (): boolean => {
+  const answerOnce = (): void => {
     if (isAnswered) throw new Error('a CONNECT request is answered twice');
     isAnswered = true;
-    return !http.destroyed && !http.closed;
   };
-  const refuse = (status: number): void => {
-    if (!answerOnce()) return;
-    http.respond({ ':status': status }, REFUSED);
-    // A reset right behind the answer would overtake it in the peer's eyes: the peer ends its own half, within a while.
-    http.resume();
-    http.setTimeout(REFUSED_LINGER_MS, () => http.close(constants.NGHTTP2_NO_ERROR));
-  };
-  if (headers[':method'] !== 'CONNECT') {
-    refuse(400);
-    return;
-  }
-  onRequest({
-    authority: String(headers[':authority']),
-    headers: ordinaryHeaders(rawHeaders),
+  return {
+    authority,
+    headers: ordinaryHeaders(headers),
     peer,
     accept(responseHeaders) {
-      if (answerOnce()) http.respond({ ':status': 200, ...responseHeaders }, ACCEPTED);
+      answerOnce();
+      const list = [':status', '200'];
+      for (const name in responseHeaders) list.push(name, responseHeaders[name]!);
+      session.respond(stream, list, false);
       return stream;
     },
-    refuse,
-    onAbort(run) {
-      http.once('close', () => {
-        if (!isAnswered) run();
-      });
+    refuse(status) {
+      answerOnce();
+      refuseStream(session, stream, status);
     },
-  });
+    onAbort(run) {
+      stream.onClosed = () => {
+        if (!isAnswered) run();
+      };
+    },
+  };
 }
 
-/** Repeated headers are joined by a bare comma: node:http2 would put a space behind it, which baggage keys would keep. */
-export function ordinaryHeaders(rawHeaders: readonly string[]): HboneHeaders {
-  const headers: Record<string, string> = {};
-  for (let at = 0; at + 1 < rawHeaders.length; at += 2) {
-    const name = rawHeaders[at]!;
-    const value = rawHeaders[at + 1]!;
-    if (!name.startsWith(':')) headers[name] = name in headers ? `${headers[name]},${value}` : value;
-  }
-  return headers;
+/** What a refused peer still sends is read and dropped, until it ends its own half or has had time to. */
+const DISCARD: StreamSink = { data() {}, drain() {}, end() {}, close() {} };
+
+function refuseStream(session: Session, stream: Stream, status: number): void {
+  session.respond(stream, [':status', String(status)], true);
+  stream.attach(DISCARD);
+  // A reset right behind the answer would overtake it in some peers' eyes.
+  const timer = setTimeout(() => stream.reset('NO_ERROR'), REFUSED_LINGER_MS).unref();
+  stream.onClosed = () => clearTimeout(timer);
 }
 
 /** A foreign root and its like are decided after the handshake, and stand on the socket only. */

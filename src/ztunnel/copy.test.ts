@@ -33,7 +33,7 @@ class Scripted implements HboneStream {
     this.calls.push(`reset ${code}`);
   }
   says(text: string): void {
-    this.sink?.data(Buffer.from(text));
+    this.sink?.data(Buffer.from(text), false);
   }
   closes(outcome: StreamOutcome = { clean: true }): void {
     this.sink?.close(outcome);

@@ -86,7 +86,7 @@ class Pump implements StreamSink {
     this.#onClosed = onClosed;
   }
 
-  data(chunk: Uint8Array): void {
+  data(chunk: Uint8Array, isBorrowed: boolean): void {
     if (this.closed) return;
     // Nobody is left to take it (the peer's broken pipe): close this side once what it was sent is flushed.
     if (this.other?.closed === true) {
@@ -95,7 +95,7 @@ class Pump implements StreamSink {
     }
     this.bytes += chunk.length;
     this.#counter.value += chunk.length;
-    if (!this.#to.write(chunk)) this.#from.pause();
+    if (!this.#to.write(chunk, isBorrowed)) this.#from.pause();
   }
 
   /** `from` takes bytes again, so the side that feeds it may read on. */

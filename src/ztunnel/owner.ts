@@ -5,6 +5,7 @@ import { readFileSync } from 'node:fs';
 import type { Clock, Random } from '#base/clock.ts';
 import { errnoOf, type MeshError } from '#base/errors.ts';
 import { Scope } from '#base/scope.ts';
+import { createSessionShared } from '#hbone/session-life.ts';
 import { createStore, type Store } from '#model/store.ts';
 import type { Workload } from '#model/workload.ts';
 import type { Logger } from '#telemetry/log.ts';
@@ -115,6 +116,7 @@ async function build(deps: DataPlaneDeps, config: ZtunnelConfig, scope: Scope): 
     store,
     secrets,
     io,
+    sessions: createSessionShared(clock),
     connections,
     telemetry,
     log: proxyLog,

@@ -5,6 +5,7 @@ import type { Socket } from 'node:net';
 import type { Clock, Random } from '#base/clock.ts';
 import { MeshError, reasonOf } from '#base/errors.ts';
 import type { HbonePool, HboneServer } from '#hbone/hbone.ts';
+import type { SessionShared } from '#hbone/http2/session.ts';
 import { createHbonePool } from '#hbone/pool.ts';
 import { createHboneServer } from '#hbone/server.ts';
 import type { Store } from '#model/store.ts';
@@ -35,6 +36,7 @@ export interface PodServiceDeps {
   readonly store: Store;
   readonly secrets: SecretManager;
   readonly io: TcpIo;
+  readonly sessions: SessionShared;
   readonly connections: Connections;
   readonly telemetry: Telemetry;
   readonly log: Logger;
@@ -91,6 +93,7 @@ function createPool(deps: PodServiceDeps, config: ZtunnelConfig, pod: Pod): Hbon
       log: deps.log,
       scope: pod.scope,
       clock: deps.clock,
+      shared: deps.sessions,
     },
     {
       maxStreams: config.poolMaxStreams,
@@ -150,6 +153,7 @@ function createServer(
         }),
       log: deps.log,
       scope: pod.scope,
+      shared: deps.sessions,
     },
     {},
   );

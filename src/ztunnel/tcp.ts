@@ -14,7 +14,7 @@ const ORDINARY_ERRNOS: ReadonlySet<string> = new Set(['ECONNRESET', 'EPIPE', 'EN
 
 /**
  * What all TCP ends of one data plane share. The read buffer serves every socket: libuv fills it and calls back in the
- * same turn, and the callback copies out exactly what came, so no connection owns a buffer while it is quiet.
+ * same turn, and the sink copies what it keeps, so no connection owns a buffer while it is quiet.
  */
 export class TcpIo {
   readonly readBuffer: Buffer = Buffer.allocUnsafeSlow(READ_BUFFER_BYTES);
@@ -55,9 +55,7 @@ export class TcpEnd implements HboneStream {
     this.#io = io;
     const buffer = io.readBuffer;
     const callback = (length: number): boolean => {
-      const chunk = Buffer.allocUnsafe(length);
-      buffer.copy(chunk, 0, 0, length);
-      this.#sink?.data(chunk);
+      this.#sink?.data(buffer.subarray(0, length), true);
       return true;
     };
     this.socket = make({ allowHalfOpen: true, onread: { buffer, callback } });
@@ -80,9 +78,9 @@ export class TcpEnd implements HboneStream {
     else this.socket.resume();
   }
 
-  write(chunk: Uint8Array): boolean {
+  write(chunk: Uint8Array, isBorrowed = false): boolean {
     if (chunk.length >= GATHER_FROM_BYTES) this.#io.gather(this.socket);
-    return this.socket.write(chunk);
+    return this.socket.write(isBorrowed ? Buffer.from(chunk) : chunk);
   }
 
   end(): void {

@@ -4,6 +4,7 @@ import { createPrivateKey } from 'node:crypto';
 import net from 'node:net';
 import { type Clock, systemClock } from '#base/clock.ts';
 import { Scope } from '#base/scope.ts';
+import { openClientSession } from '#hbone/client.ts';
 import type {
   HbonePool,
   HboneRequest,
@@ -23,10 +24,22 @@ import { silentLogger } from '#telemetry/log.ts';
 import { type Authority, createAuthority } from '#tls/issue.ts';
 import type { WorkloadSecret } from '#tls/secret.ts';
 import { readWorkloadSecret } from '#tls/workload-certificate.ts';
+import { openNodeSession } from './node-http2/client.ts';
+import { createNodeServer } from './node-http2/server.ts';
 
 export const CLIENT_ID = 'spiffe://cluster.local/ns/shop/sa/web' as SpiffeId;
 export const SERVER_ID = 'spiffe://cluster.local/ns/shop/sa/cart' as SpiffeId;
 export const LOOPBACK = ip('127.0.0.1');
+
+/** One implementation of both ends. */
+export interface Implementation {
+  readonly openSession: typeof openClientSession;
+  readonly createServer: typeof createHboneServer;
+}
+
+export const OURS: Implementation = { openSession: openClientSession, createServer: createHboneServer };
+/** The oracle. */
+export const NODE_HTTP2: Implementation = { openSession: openNodeSession, createServer: createNodeServer };
 
 export const newAuthority = (): Promise<Authority> =>
   createAuthority({ organization: 'cluster.local', validDays: 1 });
@@ -117,13 +130,14 @@ export interface TestServerOptions {
   readonly secret: () => Promise<WorkloadSecret>;
   readonly onRequest?: (request: HboneRequest) => void;
   readonly limits?: HboneServerLimits;
+  readonly createServer?: typeof createHboneServer;
 }
 
 export async function startServer(scope: Scope, options: TestServerOptions): Promise<TestServer> {
   const requests: HboneRequest[] = [];
   const refusals: Refusal[] = [];
   let connections = 0;
-  const server = createHboneServer(
+  const server = (options.createServer ?? createHboneServer)(
     {
       secret: options.secret,
       onRequest: (request) => {
@@ -175,8 +189,9 @@ export function newPool(
   secret: () => Promise<WorkloadSecret>,
   limits?: HbonePoolLimits,
   clock: Clock = systemClock,
+  openSession = openClientSession,
 ): HbonePool {
-  return createHbonePool({ dial, secret, log: silentLogger, scope, clock }, limits);
+  return createHbonePool({ dial, secret, log: silentLogger, scope, clock, openSession }, limits);
 }
 
 export function keyFor(destination: SocketAddress, over: Partial<PoolKey> = {}): PoolKey {
@@ -197,8 +212,14 @@ export interface Pair extends TestServer {
 export async function startPair(
   scope: Scope,
   onRequest: (request: HboneRequest) => void,
-  limits: { readonly server?: HboneServerLimits; readonly pool?: HbonePoolLimits } = {},
+  options: {
+    readonly server?: HboneServerLimits;
+    readonly pool?: HbonePoolLimits;
+    /** Client, server. */
+    readonly ends?: readonly [Implementation, Implementation];
+  } = {},
 ): Promise<Pair> {
+  const [near, far] = options.ends ?? [OURS, OURS];
   const authority = await newAuthority();
   const [serverSecret, clientSecret] = await Promise.all([
     newSecret(authority, SERVER_ID),
@@ -207,9 +228,10 @@ export async function startPair(
   const running = await startServer(scope, {
     secret: async () => serverSecret,
     onRequest,
-    ...(limits.server === undefined ? {} : { limits: limits.server }),
+    createServer: far.createServer,
+    ...(options.server === undefined ? {} : { limits: options.server }),
   });
-  const pool = newPool(scope, async () => clientSecret, limits.pool);
+  const pool = newPool(scope, async () => clientSecret, options.pool, systemClock, near.openSession);
   const key = keyFor(running.address);
   return {
     ...running,

@@ -8,7 +8,7 @@ import { describe, it } from 'node:test';
 import tls from 'node:tls';
 import fc from 'fast-check';
 import type { Scope } from '#base/scope.ts';
-import { ordinaryHeaders } from '#hbone/server.ts';
+import { ordinaryHeaders } from '#hbone/http2/header-rules.ts';
 import type { SocketAddress } from '#net/host-port.ts';
 import { clientTlsOptions, createWorkloadTlsServer } from '#tls/options.ts';
 import type { WorkloadSecret } from '#tls/secret.ts';

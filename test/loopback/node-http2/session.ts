@@ -1,15 +1,9 @@
-// What both ends do with an HTTP/2 session: window, keepalive, and the truth about why it ended.
-//
-// Left to the codec that will replace node:http2 behind hbone.ts:
-// - a process-wide bound of unread bytes. node:http2 gives connection credit back on arrival, so only the stream window
-//   bounds a stalled stream: 4 MiB each, and many times that in one-byte frames, each of which is a Buffer of its own;
-// - pings after GOAWAY: node:http2 sends none on a closing session;
-// - unread bytes of a finished stream whose session the peer closes: they are lost, and the stream says so.
+// What both ends of the oracle do with a session of node:http2: window, keepalive, and the truth about why it ended.
 
 import type { Http2Session } from 'node:http2';
 import { reasonOf } from '#base/errors.ts';
+import { CONNECTION_WINDOW_BYTES, type SessionLimits } from '#hbone/settings.ts';
 import type { Logger } from '#telemetry/log.ts';
-import { CONNECTION_WINDOW_BYTES, type SessionLimits } from './settings.ts';
 
 /** A session and, once it is over, an operator's words for why. */
 export class SessionLife {

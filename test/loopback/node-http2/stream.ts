@@ -4,7 +4,7 @@
 import type { Http2Stream } from 'node:http2';
 import { addAbortSignal } from 'node:stream';
 import { MeshError, reasonOf } from '#base/errors.ts';
-import type { HboneStream, StreamOutcome, StreamSink } from './hbone.ts';
+import type { HboneStream, StreamOutcome, StreamSink } from '#hbone/hbone.ts';
 import type { SessionLife } from './session.ts';
 
 const NO_ERROR = 0;
@@ -49,7 +49,7 @@ export class Http2HboneStream implements HboneStream {
       this.#peerEnded = true;
       sink.end();
     });
-    http.on('data', (chunk: Uint8Array) => sink.data(chunk));
+    http.on('data', (chunk: Uint8Array) => sink.data(chunk, false));
   }
 
   write(chunk: Uint8Array): boolean {
