@@ -1,7 +1,10 @@
 // What a session is about to send: frames gathered over one turn of the event loop into large pieces, so that a turn
 // costs one TLS write and one system call, whatever the number of frames.
 //
-//     frames ──▶ slab ──(end of turn, or full)──▶ socket.write ──(written)──▶ slab back to the pool
+//     frames ──▶ slab ──(end of turn)──▶ socket.write ──(written)──▶ slab back to the pool
+//                  └──(full, or the socket is busy)──▶ waits for the write before it
+//
+// One write is under way at a time: the socket would join what queues behind it, which is one more copy.
 
 import { FRAME_HEADER_BYTES } from './frame-reader.ts';
 
@@ -26,8 +29,9 @@ export class OutboxPool {
     return this.#free.pop() ?? Buffer.allocUnsafeSlow(SLAB_BYTES);
   }
 
+  /** `slab`: one of ours, or the used part of one. */
   giveBack(slab: Buffer): void {
-    if (this.#free.length < MAX_FREE_SLABS) this.#free.push(slab);
+    if (this.#free.length < MAX_FREE_SLABS) this.#free.push(Buffer.from(slab.buffer));
   }
 
   flushAtEndOfTurn(outbox: Outbox): void {
@@ -48,8 +52,11 @@ export class Outbox {
   #used = 0;
   #isDue = false;
   #isClosed = false;
-  /** Given to the socket and not yet taken by the kernel. */
-  #inFlightBytes = 0;
+  /** Slabs that are full and wait for the write under way. */
+  #full: Buffer[] = [];
+  #isWriting = false;
+  /** Of the write under way and of full slabs. */
+  #queuedBytes = 0;
   #isBacklogged = false;
 
   /** `onRoom` runs when writers that were asked to wait may go on. */
@@ -62,10 +69,6 @@ export class Outbox {
   /** Writers should wait: more than enough is on its way. */
   get isBacklogged(): boolean {
     return this.#isBacklogged;
-  }
-
-  get isEmpty(): boolean {
-    return this.#used === 0 && this.#inFlightBytes === 0;
   }
 
   /** A frame's header; its payload follows by `bytes` or `uint32`. */
@@ -106,35 +109,58 @@ export class Outbox {
     }
   }
 
-  /** Hands everything gathered to the socket now. */
+  /** Hands what was gathered to the socket now, or as soon as it has written what it has. */
   flush(): void {
     this.#isDue = false;
-    const slab = this.#slab;
-    if (slab === undefined || this.#isClosed) return;
-    const length = this.#used;
+    if (this.#isClosed || this.#isWriting || this.#used === 0) return;
+    const slab = this.#takeSlab();
+    this.#queuedBytes += slab.length;
+    this.#write(slab);
+  }
+
+  /** Gives everything to the socket at once: nothing follows. */
+  close(): void {
+    if (this.#isClosed) return;
+    this.#isClosed = true;
+    const rest = this.#used === 0 ? this.#full : [...this.#full, this.#takeSlab()];
+    this.#full = [];
+    for (const slab of rest) this.#socket.write(slab, () => {});
+  }
+
+  #takeSlab(): Buffer {
+    const slab = this.#slab!.subarray(0, this.#used);
     this.#slab = undefined;
     this.#used = 0;
-    this.#inFlightBytes += length;
-    if (this.#inFlightBytes >= BACKLOG_BYTES) this.#isBacklogged = true;
-    this.#socket.write(slab.subarray(0, length), () => {
+    return slab;
+  }
+
+  #write(slab: Buffer): void {
+    if (this.#queuedBytes >= BACKLOG_BYTES) this.#isBacklogged = true;
+    this.#isWriting = true;
+    this.#socket.write(slab, () => {
       this.#pool.giveBack(slab);
-      this.#inFlightBytes -= length;
-      if (this.#isBacklogged && this.#inFlightBytes <= BACKLOG_BYTES / 2) {
+      this.#isWriting = false;
+      this.#queuedBytes -= slab.length;
+      if (this.#isClosed) return;
+      const next = this.#full.shift();
+      if (next !== undefined) this.#write(next);
+      else this.flush();
+      if (this.#isBacklogged && this.#queuedBytes <= BACKLOG_BYTES / 2) {
         this.#isBacklogged = false;
-        if (!this.#isClosed) this.#onRoom();
+        this.#onRoom();
       }
     });
   }
 
-  /** Nothing is sent any more. What the socket has it may still send. */
-  close(): void {
-    this.#isClosed = true;
-    this.#slab = undefined;
-    this.#used = 0;
-  }
-
   #room(bytes: number): Buffer {
-    if (this.#slab !== undefined && this.#used + bytes > SLAB_BYTES) this.flush();
+    if (this.#slab !== undefined && this.#used + bytes > SLAB_BYTES) {
+      const slab = this.#takeSlab();
+      this.#queuedBytes += slab.length;
+      if (this.#isWriting) {
+        this.#full.push(slab);
+        if (this.#queuedBytes >= BACKLOG_BYTES) this.#isBacklogged = true;
+      } else this.#write(slab);
+    }
     if (!this.#isDue) {
       this.#isDue = true;
       this.#pool.flushAtEndOfTurn(this);

@@ -456,9 +456,10 @@ export class Session implements StreamSession, FrameHandler {
     this.#send.maxFrameBytes = settings.get(SettingId.maxFrameSize) ?? this.#send.maxFrameBytes;
     const tableBytes = settings.get(SettingId.headerTableSize);
     if (tableBytes !== undefined) this.#encoder.limitTable(tableBytes);
+    // Before what the new window lets out, so that the peer knows which window that is.
+    this.#outbox.frame(SETTINGS, ACK, 0, 0);
     const initialWindow = settings.get(SettingId.initialWindowSize);
     if (initialWindow !== undefined) this.#send.changeInitial(initialWindow);
-    this.#outbox.frame(SETTINGS, ACK, 0, 0);
     if (isFirst) this.#events.ready?.();
   }
 
@@ -550,7 +551,6 @@ export class Session implements StreamSession, FrameHandler {
     if (this.#isOver) return;
     this.#isOver = true;
     this.#reader.stop();
-    this.#outbox.flush();
     this.#outbox.close();
     // Its FIN lets the peer read what was said last; a peer that does not take it is not waited for.
     if (!this.#socket.destroyed) {
