@@ -1,16 +1,20 @@
 // What both ends do with a session beside streams: the shared state of a data plane's sessions, and keepalive.
 
 import { type Clock, systemClock } from '#base/clock.ts';
-import { OutboxPool } from './http2/outbox.ts';
+import { newOutboxPool } from './http2/outbox.ts';
 import { ReceiveBudget } from './http2/receive-budget.ts';
 import type { Session, SessionShared } from './http2/session.ts';
 import type { SessionLimits } from './settings.ts';
 
+/** OpenSSL hands out one record at a time, 16 KiB at most. */
+const READ_BUFFER_BYTES = 64 * 1024;
+
 /** Made once per data plane: its sessions share buffers and the bound of unread bytes. */
 export function createSessionShared(clock: Clock = systemClock): SessionShared {
   return {
-    outboxes: new OutboxPool(),
+    outboxes: newOutboxPool(),
     budget: new ReceiveBudget(),
+    readBuffer: Buffer.allocUnsafeSlow(READ_BUFFER_BYTES),
     monotonicMs: () => clock.monotonicMs(),
   };
 }

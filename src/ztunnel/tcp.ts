@@ -3,10 +3,15 @@
 
 import net from 'node:net';
 import { errnoOf, MeshError, reasonOf } from '#base/errors.ts';
+import { GatheredWriter, SlabPool } from '#hbone/gathered-writer.ts';
 import type { HboneStream, StreamOutcome, StreamSink } from '#hbone/hbone.ts';
 import { formatSocketAddress, type SocketAddress } from '#net/host-port.ts';
 
 const READ_BUFFER_BYTES = 256 * 1024;
+/** Of writes. Bytes come from TLS by records of 16 KiB; a turn brings a few of them. */
+const SLAB_BYTES = 128 * 1024;
+/** What a slow application may leave with us before its peer is held back. */
+const BACKLOG_BYTES = 128 * 1024;
 /** Smaller pieces are written at once: they are answers someone waits for, not bulk. */
 const GATHER_FROM_BYTES = 4096;
 /** How a socket that the other side dropped shows; not failures of the connection (ztunnel.md §5.6). */
@@ -18,19 +23,7 @@ const ORDINARY_ERRNOS: ReadonlySet<string> = new Set(['ECONNRESET', 'EPIPE', 'EN
  */
 export class TcpIo {
   readonly readBuffer: Buffer = Buffer.allocUnsafeSlow(READ_BUFFER_BYTES);
-  #gathering: net.Socket[] = [];
-  readonly #release = (): void => {
-    const sockets = this.#gathering;
-    this.#gathering = [];
-    for (const socket of sockets) socket.uncork();
-  };
-
-  /** One `writev` for what this turn brings, instead of a system call per piece. */
-  gather(socket: net.Socket): void {
-    if (socket.writableCorked > 0) return;
-    socket.cork();
-    if (this.#gathering.push(socket) === 1) setImmediate(this.#release);
-  }
+  readonly slabs = new SlabPool(SLAB_BYTES);
 }
 
 /** The part of net.Socket's options that decides how bytes arrive; the maker of the socket adds the rest. */
@@ -45,27 +38,29 @@ export interface SocketInit {
  */
 export class TcpEnd implements HboneStream {
   readonly socket: net.Socket;
-  readonly #io: TcpIo;
+  readonly #writer: GatheredWriter;
   #sink: StreamSink | undefined;
   #outcome: StreamOutcome = { clean: true };
   #closed = false;
 
   /** `make` gets the options that must be known when the socket is created, and returns it connected or not. */
   constructor(io: TcpIo, make: (init: SocketInit) => net.Socket) {
-    this.#io = io;
     const buffer = io.readBuffer;
     const callback = (length: number): boolean => {
       this.#sink?.data(buffer.subarray(0, length), true);
       return true;
     };
     this.socket = make({ allowHalfOpen: true, onread: { buffer, callback } });
+    this.#writer = new GatheredWriter(io.slabs, this.socket, BACKLOG_BYTES, () => this.#sink?.drain());
     this.socket.pause();
     this.socket.on('error', (error) => {
       if (!ORDINARY_ERRNOS.has(errnoOf(error) ?? ''))
         this.#outcome = { clean: false, reason: reasonOf(error) };
     });
     this.socket.on('end', () => this.#sink?.end());
-    this.socket.on('drain', () => this.#sink?.drain());
+    this.socket.on('drain', () => {
+      if (!this.#writer.isBacklogged) this.#sink?.drain();
+    });
     this.socket.on('close', () => {
       this.#closed = true;
       this.#sink?.close(this.#outcome);
@@ -79,11 +74,14 @@ export class TcpEnd implements HboneStream {
   }
 
   write(chunk: Uint8Array, isBorrowed = false): boolean {
-    if (chunk.length >= GATHER_FROM_BYTES) this.#io.gather(this.socket);
-    return this.socket.write(isBorrowed ? Buffer.from(chunk) : chunk);
+    if (chunk.length < GATHER_FROM_BYTES && this.#writer.isIdle)
+      return this.socket.write(isBorrowed ? Buffer.from(chunk) : chunk);
+    this.#writer.bytes(chunk);
+    return !this.#writer.isBacklogged;
   }
 
   end(): void {
+    this.#writer.close();
     this.socket.end();
   }
 
@@ -96,8 +94,10 @@ export class TcpEnd implements HboneStream {
   }
 
   reset(code: 'NO_ERROR' | 'CANCEL' | 'INTERNAL_ERROR' | 'REFUSED_STREAM'): void {
-    if (code === 'NO_ERROR') this.socket.destroySoon();
-    else if (code === 'CANCEL') this.socket.destroy();
+    if (code === 'NO_ERROR') {
+      this.#writer.close();
+      this.socket.destroySoon();
+    } else if (code === 'CANCEL') this.socket.destroy();
     else this.socket.resetAndDestroy();
   }
 }

@@ -73,7 +73,7 @@ export class RecordingSink implements StreamSink {
   readonly order: string[] = [];
 
   data(chunk: Uint8Array): void {
-    this.chunks.push(chunk);
+    this.chunks.push(Buffer.from(chunk));
     this.bytes += chunk.length;
     if (this.order.at(-1) !== 'data') this.order.push('data');
   }
@@ -103,8 +103,8 @@ export function record(stream: HboneStream): RecordingSink {
 /** Sends back what comes, with back-pressure and half-close. */
 export function echo(stream: HboneStream): void {
   stream.attach({
-    data: (chunk) => {
-      if (!stream.write(chunk)) stream.pause();
+    data: (chunk, isBorrowed) => {
+      if (!stream.write(chunk, isBorrowed)) stream.pause();
     },
     drain: () => stream.resume(),
     end: () => stream.end(),

@@ -32,7 +32,7 @@ export const PREFACE = Buffer.from('PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n');
 export interface FrameHandler {
   /** A DATA frame begins; `length` is its whole payload, padding included (that is what flow control counts). */
   dataBegins(streamId: number, length: number): void;
-  /** Content of the present DATA frame. The chunk is nobody else's from now on. */
+  /** Content of the present DATA frame; valid during the call only. */
   data(chunk: Buffer): void;
   dataEnds(isLast: boolean): void;
   /** Any other known frame; the payload is valid during the call only. */

@@ -4,6 +4,8 @@
 
 import type { Duplex } from 'node:stream';
 import { reasonOf } from '#base/errors.ts';
+import type { SlabPool } from '../gathered-writer.ts';
+import { readInto } from '../read-into.ts';
 import {
   checkPing,
   checkPriority,
@@ -48,7 +50,7 @@ import { type HeaderBlock, HeaderBlocks } from './header-blocks.ts';
 import { areTrailersWellFormed, judgeRequest, statusOf } from './header-rules.ts';
 import { HpackDecoder } from './hpack-decoder.ts';
 import { HpackEncoder } from './hpack-encoder.ts';
-import { Outbox, type OutboxPool } from './outbox.ts';
+import { Outbox } from './outbox.ts';
 import { MAX_STREAM_WINDOW_BYTES, type ReceiveBudget } from './receive-budget.ts';
 import { ReceiveWindow } from './receive-window.ts';
 import { SendWindow } from './send-window.ts';
@@ -57,8 +59,10 @@ import { Stream, type StreamSession } from './stream.ts';
 
 /** What all sessions of one data plane share. */
 export interface SessionShared {
-  readonly outboxes: OutboxPool;
+  readonly outboxes: SlabPool;
   readonly budget: ReceiveBudget;
+  /** Where TLS sockets read into; what is kept of it is copied. */
+  readonly readBuffer: Buffer;
   readonly monotonicMs: () => number;
 }
 
@@ -139,7 +143,7 @@ export class Session implements StreamSession, FrameHandler {
     this.#receive.grantTunnel();
     this.#outbox.flush();
 
-    socket.on('data', (chunk: Buffer) => this.#read(chunk));
+    readInto(socket, shared.readBuffer, (chunk) => this.#read(chunk));
     socket.on('error', (error: Error) => {
       this.#because ??= reasonOf(error);
     });

@@ -153,14 +153,15 @@ export class Stream implements HboneStream {
     return true;
   }
 
+  /** The chunk is valid during the call only. */
   receive(chunk: Buffer): void {
     if (this.#outcome !== undefined) return;
     if (this.#isLive && !this.#isPaused && this.unreadBytes === 0) {
-      this.#sink!.data(chunk, false);
+      this.#sink!.data(chunk, true);
       return;
     }
     this.#unread ??= new ByteQueue();
-    this.#unread.push(chunk, false);
+    this.#unread.push(chunk, true);
     this.#session.countUnread(chunk.length);
   }
 

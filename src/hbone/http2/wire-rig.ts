@@ -2,7 +2,7 @@
 
 import { Duplex } from 'node:stream';
 import { FRAME_HEADER_BYTES } from './frame-reader.ts';
-import { OutboxPool } from './outbox.ts';
+import { newOutboxPool } from './outbox.ts';
 import { ReceiveBudget } from './receive-budget.ts';
 import { Session, type SessionEvents, type SessionShared } from './session.ts';
 
@@ -27,7 +27,12 @@ export function frame(type: number, flags: number, streamId: number, payload: Bu
 }
 
 export function newShared(budgetBytes?: number): SessionShared {
-  return { outboxes: new OutboxPool(), budget: new ReceiveBudget(budgetBytes), monotonicMs: () => 0 };
+  return {
+    outboxes: newOutboxPool(),
+    budget: new ReceiveBudget(budgetBytes),
+    readBuffer: Buffer.alloc(1024),
+    monotonicMs: () => 0,
+  };
 }
 
 /** The session's socket, seen from the peer's side. */
