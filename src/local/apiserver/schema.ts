@@ -1,4 +1,4 @@
-// Structural schemas of custom resources: unknown fields, defaults, checks. A plain walk over the schema; CEL rules
+// Structural schemas: unknown fields, defaults, checks. A plain walk over the schema; CEL rules
 // (x-kubernetes-validations) are not evaluated here.
 
 import { clone, equal, isObject, type JsonObject } from './object.ts';
@@ -37,6 +37,10 @@ export interface StructuralSchema {
   'x-kubernetes-embedded-resource'?: boolean;
   'x-kubernetes-list-type'?: 'atomic' | 'set' | 'map';
   'x-kubernetes-list-map-keys'?: string[];
+  'x-kubernetes-map-type'?: 'atomic' | 'granular';
+  /** Strategic merge; built-in kinds only. The strategy is `merge`, `replace`, `retainKeys` or two joined by a comma. */
+  'x-kubernetes-patch-merge-key'?: string;
+  'x-kubernetes-patch-strategy'?: string;
 }
 
 const ENVELOPE = new Set(['apiVersion', 'kind', 'metadata']);
