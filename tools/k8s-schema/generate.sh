@@ -1,9 +1,9 @@
 #!/bin/sh
-# Generates src/local/apiserver/data from the modules pinned in go.mod. Run by hand after changing a version; needs Go.
+# Generates src/local/apiserver/data and its golden objects from the modules pinned in go.mod. Run by hand after changing a version; needs Go.
 set -eu
 cd "$(dirname "$0")"
 data=../../src/local/apiserver/data
-mkdir -p "$data"
+mkdir -p "$data" ../../src/local/apiserver/testdata
 api="admissionregistration/v1 apps/v1 authentication/v1 authorization/v1 autoscaling/v1 autoscaling/v2 batch/v1
 certificates/v1 coordination/v1 core/v1 discovery/v1 events/v1 networking/v1 node/v1 policy/v1 rbac/v1 scheduling/v1
 scheduling/v1alpha3 storage/v1"
@@ -16,3 +16,4 @@ go tool openapi-gen --output-dir openapi --output-pkg culvert.local/k8s-schema/o
   k8s.io/apimachinery/pkg/api/resource k8s.io/apimachinery/pkg/apis/meta/v1 \
   k8s.io/apimachinery/pkg/runtime k8s.io/apimachinery/pkg/util/intstr
 go run . bundle "$data"
+go run . golden ../../src/local/apiserver/testdata/protobuf.tsv.gz

@@ -26,6 +26,8 @@ func main() {
 	switch os.Args[1] {
 	case "bundle":
 		writeBundle(os.Args[2])
+	case "golden":
+		writeGolden(os.Args[2])
 	default:
 		log.Fatal(usage)
 	}

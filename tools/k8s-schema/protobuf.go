@@ -3,8 +3,9 @@
 //	"core.v1.Pod": [[1, "metadata", "meta.v1.ObjectMeta"], …]
 //
 // A field is [number, JSON name, type]. An empty JSON name means that the message's fields stand inline. The type is
-// string, bytes, int, bool, double or the name of a message; `[]` before it a list, `{}` a map from strings. Before all
-// of that: `*` a pointer (zero is a value), `?` left out of the JSON when empty.
+// string, bytes, int, bool, double, strings (a message of its own that holds a list: `ExtraValue`) or the name of a
+// message; `[]` before it a list, `{}` a map from strings. Before all of that: `*` a pointer (zero is a value), `?` left
+// out of the JSON when empty.
 
 package main
 
@@ -90,12 +91,9 @@ func typeNotation(field reflect.StructField, wire string) (string, reflect.Type)
 	case goType.Kind() == reflect.Map:
 		prefix += "{}"
 		goType = goType.Elem()
-		if isMessageList(goType) {
-			return prefix + messageName(goType), nil
-		}
 	}
 	if isMessageList(goType) {
-		return prefix + messageName(goType), nil
+		return prefix + "strings", nil
 	}
 	if goType.Kind() == reflect.Pointer {
 		goType = goType.Elem()
@@ -118,9 +116,9 @@ func typeNotation(field reflect.StructField, wire string) (string, reflect.Type)
 	return "", nil
 }
 
-// isMessageList tells named lists that are messages of their own on the wire (`ExtraValue`, `Verbs`) from plain ones.
+// isMessageList tells named lists of strings that are messages of their own on the wire from plain ones.
 func isMessageList(goType reflect.Type) bool {
-	if goType.Kind() != reflect.Slice || goType.Name() == "" {
+	if goType.Kind() != reflect.Slice || goType.Name() == "" || goType.Elem().Kind() != reflect.String {
 		return false
 	}
 	_, isMessage := reflect.New(goType).Interface().(interface{ Unmarshal([]byte) error })

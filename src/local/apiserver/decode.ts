@@ -1,8 +1,9 @@
-// Request bodies: JSON or YAML to objects. Protobuf is refused with a sentence; hostile shapes are refused early.
+// Request bodies: JSON, YAML or protobuf to objects. Hostile shapes are refused early.
 
 import { parse as parseYaml } from 'yaml';
 import { reasonOf } from '#base/errors.ts';
 import { isObject, type JsonObject } from './object.ts';
+import { decodeProtobuf } from './protobuf.ts';
 import { badRequest, unsupportedMediaType } from './status.ts';
 
 const MAX_DEPTH = 200;
@@ -18,15 +19,16 @@ export function mediaType(header: string | undefined): string {
 
 export function decodeObject(body: Buffer, contentType: string | undefined): JsonObject {
   const type = mediaType(contentType);
-  if (type === 'application/vnd.kubernetes.protobuf')
-    throw unsupportedMediaType(
-      'protobuf request bodies are not served by this API server; use `kubectl apply -f FILE` (which sends JSON) in place of `kubectl create`',
-    );
+  if (type === 'application/vnd.kubernetes.protobuf') {
+    const object = decodeProtobuf(body);
+    inspect(object, 0);
+    return object;
+  }
   if (type === 'application/cbor')
     throw unsupportedMediaType('CBOR request bodies are not served by this API server; send JSON or YAML');
   if (type !== 'application/json' && type !== 'application/yaml')
     throw unsupportedMediaType(
-      `the body of the request was in an unknown format - accepted media types include: application/json, application/yaml`,
+      `the body of the request was in an unknown format - accepted media types include: application/json, application/yaml, application/vnd.kubernetes.protobuf`,
     );
   const value = decode(body, type === 'application/yaml' ? 'yaml' : 'json');
   if (!isObject(value)) throw badRequest('the body of the request is not an object');

@@ -208,7 +208,7 @@ test('bodies: JSON and YAML; hostile ones are refused', () => {
   };
   assert.equal(
     code(() => read('k8s\0…', 'application/vnd.kubernetes.protobuf')),
-    415,
+    400,
   );
   assert.equal(
     code(() => read('{}', 'text/plain')),
