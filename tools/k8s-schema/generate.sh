@@ -17,3 +17,4 @@ go tool openapi-gen --output-dir openapi --output-pkg culvert.local/k8s-schema/o
   k8s.io/apimachinery/pkg/runtime k8s.io/apimachinery/pkg/util/intstr
 go run . bundle "$data"
 go run . golden ../../src/local/apiserver/testdata/protobuf.tsv.gz
+go run . typed ../../src/local/apiserver/testdata/typed.tsv.gz

@@ -16,7 +16,7 @@ import (
 	"sort"
 )
 
-const usage = "usage: k8s-schema bundle FOLDER | golden FILE"
+const usage = "usage: k8s-schema bundle FOLDER | golden FILE | typed FILE"
 
 func main() {
 	log.SetFlags(0)
@@ -28,6 +28,8 @@ func main() {
 		writeBundle(os.Args[2])
 	case "golden":
 		writeGolden(os.Args[2])
+	case "typed":
+		writeTyped(os.Args[2])
 	default:
 		log.Fatal(usage)
 	}

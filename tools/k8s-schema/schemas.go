@@ -14,7 +14,8 @@ import (
 var special = map[string]map[string]any{
 	"io.k8s.apimachinery.pkg.api.resource.Quantity":                                         {"type": "string", "format": "quantity"},
 	"io.k8s.apimachinery.pkg.util.intstr.IntOrString":                                       {"x-kubernetes-int-or-string": true},
-	"io.k8s.apimachinery.pkg.runtime.RawExtension":                                          {"type": "object", "x-kubernetes-preserve-unknown-fields": true},
+	"io.k8s.apimachinery.pkg.apis.meta.v1.MicroTime":                                        {"type": "string", "format": "date-time", "x-go-type": "v1.MicroTime"},
+	"io.k8s.apimachinery.pkg.runtime.RawExtension":                                          {"type": "object", "x-kubernetes-preserve-unknown-fields": true, "x-go-type": "runtime.RawExtension"},
 	"io.k8s.apimachinery.pkg.apis.meta.v1.FieldsV1":                                         {"type": "object", "x-kubernetes-preserve-unknown-fields": true},
 	"io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.JSON":                         {"x-kubernetes-preserve-unknown-fields": true},
 	"io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.JSONSchemaPropsOrArray":       {"x-kubernetes-preserve-unknown-fields": true},
@@ -26,6 +27,7 @@ var special = map[string]map[string]any{
 func schemasOf(kinds []kind) (map[string]any, map[string]any) {
 	definitions := openapi.GetOpenAPIDefinitions(func(name string) spec.Ref { return spec.MustCreateRef(name) })
 	schemas, descriptions := map[string]any{}, map[string]any{}
+	goTypes := typesByModel(kinds)
 	var add func(name string)
 	add = func(name string) {
 		if _, done := schemas[name]; done {
@@ -43,6 +45,9 @@ func schemasOf(kinds []kind) (map[string]any, map[string]any) {
 		node, isSpecial := special[name]
 		if !isSpecial {
 			node = reduce(generic(definition.Schema)).(map[string]any)
+			if goType, found := goTypes[name]; found {
+				nameGoTypes(node, goType)
+			}
 		}
 		schemas[name] = node
 		for _, reference := range references(node) {

@@ -3,8 +3,13 @@
 import type { Kind } from './kind.ts';
 import { checkMeta } from './names.ts';
 import { type ApiMeta, type ApiObject, isObject, type JsonObject } from './object.ts';
-import { applyDefaults, prune } from './schema.ts';
+import { applyDefaults, prune, type StructuralSchema } from './schema.ts';
+import { builtInSchema, objectMetaSchema } from './schema-bundle.ts';
 import { badRequest, invalidObject } from './status.ts';
+import { readTyped, TypedError, type UnknownField } from './typed.ts';
+
+/** What names a type in the schema bundle. */
+export type TypeName = Pick<Kind, 'group' | 'version' | 'kind'>;
 
 export interface WriteOptions {
   readonly dryRun: boolean;
@@ -12,26 +17,9 @@ export interface WriteOptions {
   readonly fieldValidation: 'Ignore' | 'Warn' | 'Strict';
   /** Collected for `Warning:` headers. */
   readonly warnings: string[];
+  /** Paths that the body names twice (JSON takes the last one); asked for only where it matters. */
+  readonly duplicateFields?: () => readonly string[];
 }
-
-const ENVELOPE: ReadonlySet<string> = new Set(['apiVersion', 'kind', 'metadata']);
-const META_FIELDS: ReadonlySet<string> = new Set([
-  'name',
-  'namespace',
-  'generateName',
-  'selfLink',
-  'uid',
-  'resourceVersion',
-  'generation',
-  'creationTimestamp',
-  'deletionTimestamp',
-  'deletionGracePeriodSeconds',
-  'labels',
-  'annotations',
-  'ownerReferences',
-  'finalizers',
-  'managedFields',
-]);
 
 /**
  * A private copy with a well-formed envelope: apiVersion, kind and namespace of the request, metadata of the right
@@ -69,64 +57,77 @@ const withoutNulls = (value: unknown): unknown =>
   Array.isArray(value) ? value.map(withoutNulls) : isObject(value) ? dropNulls(value) : value;
 
 function metaOf(kind: Kind, value: unknown): ApiMeta {
-  if (!isObject(value)) throw cannotRead(kind, 'metadata', 'an object');
+  if (!isObject(value))
+    throw cannotHandle(
+      kind,
+      `json: cannot unmarshal ${typeof value} into Go struct field ${kind.kind}.metadata of type v1.ObjectMeta`,
+    );
   const meta = dropNulls(value);
-  for (const name of ['name', 'namespace', 'generateName', 'uid', 'resourceVersion'])
-    if (meta[name] !== undefined && typeof meta[name] !== 'string')
-      throw cannotRead(kind, `metadata.${name}`, 'a string');
-  for (const name of ['labels', 'annotations']) {
-    const map = meta[name];
-    if (map === undefined) continue;
-    if (!isObject(map)) throw cannotRead(kind, `metadata.${name}`, 'a map of strings');
-    for (const [key, each] of Object.entries(map))
-      if (typeof each !== 'string')
-        throw cannotRead(kind, `metadata.${name}[${JSON.stringify(key)}]`, 'a string');
-    if (Object.keys(map).length === 0) delete meta[name];
+  // Unknown fields stay until checkFields knows what to do with them.
+  readForm(kind, objectMetaSchema(), meta, 'metadata');
+  for (const name of ['labels', 'annotations', 'finalizers', 'ownerReferences']) {
+    const content = meta[name];
+    if (content !== undefined && Object.keys(content as object).length === 0) delete meta[name];
   }
-  if (meta.finalizers !== undefined) {
-    if (!Array.isArray(meta.finalizers) || meta.finalizers.some((each) => typeof each !== 'string'))
-      throw cannotRead(kind, 'metadata.finalizers', 'a list of strings');
-    if (meta.finalizers.length === 0) delete meta.finalizers;
-  }
-  if (meta.ownerReferences !== undefined) {
-    if (!Array.isArray(meta.ownerReferences) || !meta.ownerReferences.every(isObject))
-      throw cannotRead(kind, 'metadata.ownerReferences', 'a list of objects');
-    if (meta.ownerReferences.length === 0) delete meta.ownerReferences;
-  }
-  if (meta.managedFields !== undefined && !Array.isArray(meta.managedFields))
-    throw cannotRead(kind, 'metadata.managedFields', 'a list');
   meta.name ??= '';
   if (meta.namespace === '') delete meta.namespace;
   return meta as unknown as ApiMeta;
 }
 
-const cannotRead = (kind: Kind, path: string, wanted: string): Error =>
-  badRequest(
-    `${kind.kind} in version ${JSON.stringify(kind.version)} cannot be handled as a ${kind.kind}: ${path} must be ${wanted}`,
-  );
+const cannotHandle = ({ kind, version }: TypeName, why: string): Error =>
+  badRequest(`${kind} in version ${JSON.stringify(version)} cannot be handled as a ${kind}: ${why}`);
 
-/** Unknown fields are dropped with a warning, or refused: as asked, and always for security policies. */
-export function checkUnknownFields(kind: Kind, object: ApiObject, options: WriteOptions): void {
-  const unknown = Object.keys(object.metadata)
-    .filter((name) => !META_FIELDS.has(name))
-    .map((name) => {
-      delete (object.metadata as unknown as JsonObject)[name];
-      return `metadata.${name}`;
-    });
-  if (kind.schema !== undefined) unknown.push(...prune(kind.schema, object));
-  else
-    for (const name of Object.keys(object))
-      if (!ENVELOPE.has(name) && !kind.rootFields.includes(name)) {
-        delete object[name];
-        unknown.push(name);
-      }
-  if (unknown.length === 0) return;
-  const sentences = unknown.map((path) => `unknown field ${JSON.stringify(path)}`);
-  if (kind.alwaysStrict || options.fieldValidation === 'Strict')
-    throw badRequest(
-      `${kind.kind} in version ${JSON.stringify(kind.version)} cannot be handled as a ${kind.kind}: strict decoding error: ${sentences.join(', ')}`,
-    );
+/**
+ * Brings an object into the form of its types. Wrong types are refused; unknown fields are dropped with a warning, or
+ * refused: as asked, and always for security policies.
+ */
+export function checkFields(kind: Kind, object: ApiObject, options: WriteOptions): void {
+  if (kind.schema === undefined) {
+    const found = readForm(kind, builtIn(kind), object);
+    report(kind, remove(found), options, kind.alwaysStrict);
+    return;
+  }
+  const meta = readForm(kind, objectMetaSchema(), object.metadata as unknown as JsonObject, 'metadata');
+  report(kind, [...remove(meta), ...prune(kind.schema, object)], options, kind.alwaysStrict);
+}
+
+/** The same for what is never stored: questions, options, the bodies of subresources. */
+export function checkBody(type: TypeName, body: JsonObject, options: WriteOptions): void {
+  report(type, remove(readForm(type, builtIn(type), body)), options, false);
+}
+
+/** Takes the fields away and answers their paths. */
+function remove(found: readonly UnknownField[]): string[] {
+  for (const { parent, name } of found) delete parent[name];
+  return found.map(({ path }) => path);
+}
+
+function report(type: TypeName, unknown: readonly string[], options: WriteOptions, always: boolean): void {
+  const strict = always || options.fieldValidation === 'Strict';
+  const twice = strict || options.fieldValidation === 'Warn' ? (options.duplicateFields?.() ?? []) : [];
+  if (unknown.length + twice.length === 0) return;
+  const sentences = [
+    ...unknown.map((path) => `unknown field ${JSON.stringify(path)}`),
+    ...twice.map((path) => `duplicate field ${JSON.stringify(path)}`),
+  ];
+  if (strict) throw cannotHandle(type, `strict decoding error: ${sentences.join(', ')}`);
   if (options.fieldValidation === 'Warn') options.warnings.push(...sentences);
+}
+
+/** Throws 400 at a value of a wrong type. */
+function readForm(type: TypeName, schema: StructuralSchema, value: JsonObject, at = ''): UnknownField[] {
+  try {
+    return readTyped(schema, value, at);
+  } catch (error) {
+    if (!(error instanceof TypedError)) throw error;
+    throw cannotHandle(type, error.message);
+  }
+}
+
+function builtIn({ group, version, kind }: TypeName): StructuralSchema {
+  const schema = builtInSchema(group, version, kind);
+  if (schema === undefined) throw new Error(`the schema bundle does not hold ${group}/${version} ${kind}`);
+  return schema;
 }
 
 export function fillDefaults(kind: Kind, object: ApiObject): void {

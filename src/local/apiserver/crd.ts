@@ -50,7 +50,6 @@ function kindOfVersion(crd: ApiObject, version: JsonObject, storageVersion: stri
     resource: resourceKey(group, plural),
     columns: columnsOf(version.additionalPrinterColumns),
     strategy: customStrategy(schema, ALWAYS_STRICT_GROUPS.has(group)),
-    rootFields: [],
     schema,
     alwaysStrict: ALWAYS_STRICT_GROUPS.has(group),
   };

@@ -80,9 +80,7 @@ export interface Kind extends Subject {
   readonly resource: ResourceKey;
   readonly columns: readonly Column[];
   readonly strategy: Strategy;
-  /** Built-in kinds: the fields beside apiVersion, kind and metadata. Deeper ones are not known here. */
-  readonly rootFields: readonly string[];
-  /** Custom resources only. */
+  /** Custom resources only; built-in kinds have theirs in schema-bundle.ts. */
   readonly schema: StructuralSchema | undefined;
   /** Unknown fields are refused whatever the request says: dropping one would open what the author meant to close. */
   readonly alwaysStrict: boolean;

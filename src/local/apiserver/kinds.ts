@@ -38,8 +38,6 @@ interface Row {
   readonly namespaced?: boolean;
   readonly shortNames?: readonly string[];
   readonly categories?: readonly string[];
-  /** `spec` and `status` unless told otherwise. */
-  readonly fields?: readonly string[];
   readonly status?: boolean;
   readonly scale?: ScalePaths;
   readonly extra?: Kind['extra'];
@@ -53,23 +51,6 @@ const REPLICAS: ScalePaths = {
   labelSelector: '.spec.selector',
 };
 const one = (name: string, kind: string, ...verbs: Verb[]): Kind['extra'][number] => ({ name, kind, verbs });
-
-const EVENT_FIELDS: readonly string[] = [
-  'involvedObject',
-  'reason',
-  'message',
-  'source',
-  'firstTimestamp',
-  'lastTimestamp',
-  'count',
-  'type',
-  'eventTime',
-  'series',
-  'action',
-  'related',
-  'reportingComponent',
-  'reportingInstance',
-];
 
 const CORE: readonly Row[] = [
   {
@@ -114,25 +95,22 @@ const CORE: readonly Row[] = [
     kind: 'ServiceAccount',
     plural: 'serviceaccounts',
     shortNames: ['sa'],
-    fields: ['secrets', 'imagePullSecrets', 'automountServiceAccountToken'],
     extra: [one('token', 'TokenRequest', 'create')],
   },
   {
     kind: 'ConfigMap',
     plural: 'configmaps',
-    fields: ['data', 'binaryData', 'immutable'],
     shortNames: ['cm'],
     columns: CONFIG_MAP_COLUMNS,
   },
   {
     kind: 'Secret',
     plural: 'secrets',
-    fields: ['data', 'stringData', 'type', 'immutable'],
     columns: SECRET_COLUMNS,
     strategy: secretStrategy,
   },
-  { kind: 'Event', plural: 'events', fields: EVENT_FIELDS, shortNames: ['ev'], columns: EVENT_COLUMNS },
-  { kind: 'Endpoints', plural: 'endpoints', fields: ['subsets'], shortNames: ['ep'] },
+  { kind: 'Event', plural: 'events', shortNames: ['ev'], columns: EVENT_COLUMNS },
+  { kind: 'Endpoints', plural: 'endpoints', shortNames: ['ep'] },
 ];
 
 const APPS: readonly Row[] = [
@@ -168,25 +146,22 @@ const APPS: readonly Row[] = [
 ];
 
 const RBAC: readonly Row[] = [
-  { kind: 'Role', plural: 'roles', fields: ['rules'], strategy: rbacStrategy },
+  { kind: 'Role', plural: 'roles', strategy: rbacStrategy },
   {
     kind: 'RoleBinding',
     plural: 'rolebindings',
-    fields: ['subjects', 'roleRef'],
     columns: ROLE_BINDING_COLUMNS,
     strategy: rbacStrategy,
   },
   {
     kind: 'ClusterRole',
     plural: 'clusterroles',
-    fields: ['rules', 'aggregationRule'],
     namespaced: false,
     strategy: rbacStrategy,
   },
   {
     kind: 'ClusterRoleBinding',
     plural: 'clusterrolebindings',
-    fields: ['subjects', 'roleRef'],
     namespaced: false,
     columns: ROLE_BINDING_COLUMNS,
     strategy: rbacStrategy,
@@ -203,7 +178,6 @@ const GROUPS: readonly (readonly [group: string, version: string, rows: readonly
       {
         kind: 'EndpointSlice',
         plural: 'endpointslices',
-        fields: ['addressType', 'endpoints', 'ports'],
         columns: ENDPOINT_SLICE_COLUMNS,
         strategy: endpointSliceStrategy,
       },
@@ -275,7 +249,6 @@ function kindOf(group: string, version: string, row: Row): Kind {
     resource: resourceKey(group, row.plural),
     columns: row.columns ?? DEFAULT_COLUMNS,
     strategy: row.strategy ?? PLAIN,
-    rootFields: row.fields ?? ['spec', 'status'],
     schema: undefined,
     alwaysStrict: false,
   };

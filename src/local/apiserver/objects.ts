@@ -3,7 +3,7 @@
 
 import { randomUUID } from 'node:crypto';
 import type { Clock, Random } from '#base/clock.ts';
-import { checkUnknownFields, envelope, fillDefaults, validate, type WriteOptions } from './admit.ts';
+import { checkFields, envelope, fillDefaults, validate, type WriteOptions } from './admit.ts';
 import type { Kind, StrategyContext } from './kind.ts';
 import { type ApiObject, at, clone, equal, type JsonObject, kubeTime } from './object.ts';
 import { generatedName } from './random-name.ts';
@@ -62,7 +62,7 @@ export function createObject(
   if (meta.resourceVersion !== undefined && meta.resourceVersion !== '')
     throw badRequest('resourceVersion should not be set on objects to be created');
   if (meta.name === '' && meta.generateName) meta.name = generatedName(meta.generateName, deps.random);
-  checkUnknownFields(kind, object, options);
+  checkFields(kind, object, options);
   for (const field of [
     'selfLink',
     'deletionTimestamp',
@@ -116,7 +116,7 @@ export function updateObject(
   const old = stored.object;
   const body = envelope(kind, change(clone(render(kind, stored)) as ApiObject), old.metadata.namespace);
   checkIdentity(kind, old, body);
-  checkUnknownFields(kind, body, options);
+  checkFields(kind, body, options);
   const next = part === 'object' ? nextObject(kind, old, body) : nextPart(kind, old, body, part);
   keepMeta(next, old, options.applied === true ? body.metadata.managedFields : old.metadata.managedFields);
   if (part === 'object') {

@@ -1,9 +1,10 @@
 // What a request says about how to write: dry run, field manager, field validation, options of a deletion.
 
-import type { WriteOptions } from './admit.ts';
-import { decodeObject } from './decode.ts';
+import { checkBody, type TypeName, type WriteOptions } from './admit.ts';
+import { decodeObject, mediaType } from './decode.ts';
+import { duplicateFields } from './duplicate-fields.ts';
 import type { ApiRequest } from './exchange.ts';
-import { isObject } from './object.ts';
+import { isObject, type JsonObject } from './object.ts';
 import type { DeleteOptions } from './removal.ts';
 import { badRequest, StatusError } from './status.ts';
 
@@ -19,7 +20,29 @@ export function writeOptions(request: ApiRequest): WriteOptions {
     fieldManager: query.get('fieldManager') ?? (request.userAgent ?? 'unknown').split('/', 1)[0]!,
     fieldValidation: validation === '' ? 'Warn' : (validation as WriteOptions['fieldValidation']),
     warnings: [],
+    duplicateFields: () =>
+      NAMES_FIELDS.test(mediaType(request.contentType)) ? duplicateFields(request.body.toString()) : [],
   };
+}
+
+/** Bodies that are objects in JSON; a JSON patch is a list of operations, and YAML with a field twice is no YAML. */
+const NAMES_FIELDS = /^application\/(?:(?:strategic-)?merge-patch\+)?json$/;
+
+/** The body of a question, an option or a subresource, which is of one type and never stored. */
+export function typedBody(
+  request: ApiRequest,
+  type: TypeName,
+  options: WriteOptions = writeOptions(request),
+): JsonObject {
+  const body = decodeObject(request.body, request.contentType);
+  const { group, version, kind } = type;
+  const apiVersion = group === '' ? version : `${group}/${version}`;
+  if ((body.kind ?? kind) !== kind || (body.apiVersion ?? apiVersion) !== apiVersion)
+    throw badRequest(
+      `no kind ${JSON.stringify(body.kind ?? '')} of ${JSON.stringify(body.apiVersion ?? '')} is taken here, but ${kind} of ${apiVersion}`,
+    );
+  checkBody(type, body, options);
+  return body;
 }
 
 function isDryRun(values: readonly unknown[]): boolean {
@@ -34,6 +57,7 @@ export function deleteOptions(request: ApiRequest): DeleteOptions {
   const body = request.body.length === 0 ? {} : decodeObject(request.body, request.contentType);
   if (body.kind !== undefined && body.kind !== 'DeleteOptions')
     throw badRequest(`the body of a deletion is DeleteOptions, not ${String(body.kind)}`);
+  checkBody({ group: '', version: 'v1', kind: 'DeleteOptions' }, body, writeOptions(request));
   const { query } = request;
   const grace = body.gracePeriodSeconds ?? query.get('gracePeriodSeconds') ?? undefined;
   const policy = body.propagationPolicy ?? query.get('propagationPolicy') ?? undefined;

@@ -1,7 +1,6 @@
 // The table of paths: discovery, health, reviews, resources. Everything here is past authentication.
 
 import { acceptsAggregatedDiscovery } from './accept.ts';
-import { decodeObject } from './decode.ts';
 import {
   aggregatedDiscovery,
   coreVersions,
@@ -14,8 +13,10 @@ import {
 import { type ApiAnswer, type ApiRequest, json } from './exchange.ts';
 import type { Kind } from './kind.ts';
 import { VIRTUAL_KINDS, type VirtualKind } from './kinds.ts';
+import type { JsonObject } from './object.ts';
 import { OPENAPI_V2, OPENAPI_V2_PROTOBUF_TYPE, type OpenApi, openApiV2Protobuf } from './openapi.ts';
 import { parseResourcePath, type ResourcePath } from './paths.ts';
+import { typedBody, writeOptions } from './request-options.ts';
 import { serveCollection, serveObject } from './rest.ts';
 import { methodNotAllowed, notServed, pathNotFound } from './status.ts';
 import { type SubresourceDeps, serveBinding, serveLog, serveScale, serveToken } from './subresources.ts';
@@ -167,15 +168,25 @@ async function ask(
 ): Promise<ApiAnswer | undefined> {
   if (path.name !== undefined || (path.namespace !== undefined) !== kind.namespaced) return undefined;
   if (request.method !== 'POST') throw methodNotAllowed();
-  const body = decodeObject(request.body, request.contentType);
-  switch (kind.kind) {
+  const options = writeOptions(request);
+  const body = typedBody(request, kind, options);
+  return json(201, await review(deps, kind, body, request), options.warnings);
+}
+
+function review(
+  deps: RouteDeps,
+  { kind }: VirtualKind,
+  body: JsonObject,
+  request: ApiRequest,
+): JsonObject | Promise<JsonObject> {
+  switch (kind) {
     case 'TokenReview':
-      return json(201, await reviewToken(deps.tokens, body));
+      return reviewToken(deps.tokens, body);
     case 'SelfSubjectReview':
-      return json(201, reviewSelf(request.user));
+      return reviewSelf(request.user);
     case 'SelfSubjectRulesReview':
-      return json(201, reviewRules(body));
+      return reviewRules(body);
     default:
-      return json(201, reviewAccess(kind.kind, body, request.user));
+      return reviewAccess(kind, body, request.user);
   }
 }

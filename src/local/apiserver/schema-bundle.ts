@@ -45,6 +45,11 @@ export function dataFile(name: string): Buffer {
   return readFileSync(new URL(import.meta.resolve(`#local/apiserver/data/${name}`)));
 }
 
+/** Metadata is the same for every kind, custom ones included. */
+export function objectMetaSchema(): StructuralSchema {
+  return builtInSchema('', 'v1', 'ConfigMap')!.properties!.metadata!;
+}
+
 const HOLDERS = ['items', 'additionalProperties'];
 const isName = (node: unknown): boolean => isObject(node) && typeof node.$ref === 'string';
 
@@ -75,6 +80,11 @@ function link({ kinds, schemas }: RawBundle): NonNullable<typeof linked> {
     if (isObject(properties))
       for (const name of Object.keys(properties)) properties[name] = resolve(properties[name]);
   };
-  for (const schema of Object.values(schemas)) visit(schema);
+  for (const [name, schema] of Object.entries(schemas)) {
+    // io.k8s.api.core.v1.PodSpec is v1.PodSpec in Go.
+    if (schema.properties !== undefined)
+      (schema as JsonObject)['x-go-type'] = name.split('.').slice(-2).join('.');
+    visit(schema);
+  }
   return { kinds, schemas: schemas as Record<string, StructuralSchema> };
 }

@@ -41,6 +41,8 @@ export interface StructuralSchema {
   /** Strategic merge; built-in kinds only. The strategy is `merge`, `replace`, `retainKeys` or two joined by a comma. */
   'x-kubernetes-patch-merge-key'?: string;
   'x-kubernetes-patch-strategy'?: string;
+  /** Built-in kinds only: the name that Kubernetes' decoding errors give the type, where nothing else here tells it. */
+  'x-go-type'?: string;
 }
 
 const ENVELOPE = new Set(['apiVersion', 'kind', 'metadata']);

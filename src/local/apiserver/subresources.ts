@@ -2,8 +2,9 @@
 
 import { reasonOf } from '#base/errors.ts';
 import type { Pod } from '#k8s/objects.ts';
+import { checkBody, type TypeName, type WriteOptions } from './admit.ts';
 import { selectorText } from './cells.ts';
-import { decode, decodeObject, mediaType } from './decode.ts';
+import { decode, mediaType } from './decode.ts';
 import { type ApiAnswer, type ApiRequest, json } from './exchange.ts';
 import { evaluateJsonPath, parseJsonPath, setAtJsonPath } from './json-path.ts';
 import type { Kind } from './kind.ts';
@@ -12,7 +13,7 @@ import { type ApiObject, at, isObject, type JsonObject } from './object.ts';
 import { getStored, type ObjectsDeps, updateObject } from './objects.ts';
 import { jsonPatch, mergePatch } from './patch.ts';
 import type { ResourcePath } from './paths.ts';
-import { writeOptions } from './request-options.ts';
+import { typedBody, writeOptions } from './request-options.ts';
 import {
   badRequest,
   conflict,
@@ -36,9 +37,11 @@ export function serveScale(deps: ObjectsDeps, kind: Kind, path: ObjectPath, requ
   const stored = getStored(deps, kind, path.namespace, path.name);
   if (request.method === 'GET') return json(200, scaleOf(kind, stored));
   if (request.method !== 'PUT' && request.method !== 'PATCH') throw methodNotAllowed();
-  const scale = scaleOf(kind, stored);
+  const options = writeOptions(request);
   const wanted =
-    request.method === 'PUT' ? decodeObject(request.body, request.contentType) : patched(scale, request);
+    request.method === 'PUT'
+      ? typedBody(request, SCALE, options)
+      : patched(scaleOf(kind, stored), request, options);
   const version = at(wanted, 'metadata', 'resourceVersion');
   if (typeof version === 'string' && version !== '' && version !== stored.object.metadata.resourceVersion)
     throw conflict(kind, path.name, MODIFIED);
@@ -48,7 +51,6 @@ export function serveScale(deps: ObjectsDeps, kind: Kind, path: ObjectPath, requ
       invalid('spec.replicas', replicas, 'must be greater than or equal to 0'),
     ]);
   const target = parseJsonPath(kind.scale!.specReplicas) ?? [];
-  const options = writeOptions(request);
   const written = updateObject(
     deps,
     kind,
@@ -63,13 +65,18 @@ export function serveScale(deps: ObjectsDeps, kind: Kind, path: ObjectPath, requ
   return json(200, scaleOf(kind, written), options.warnings);
 }
 
-function patched(scale: JsonObject, request: ApiRequest): JsonObject {
+const SCALE: TypeName = { group: 'autoscaling', version: 'v1', kind: 'Scale' };
+const BINDING: TypeName = { group: '', version: 'v1', kind: 'Binding' };
+const TOKEN_REQUEST: TypeName = { group: 'authentication.k8s.io', version: 'v1', kind: 'TokenRequest' };
+
+function patched(scale: JsonObject, request: ApiRequest, options: WriteOptions): JsonObject {
   const body = decode(request.body, 'json');
   const next =
     mediaType(request.contentType) === 'application/json-patch+json'
       ? jsonPatch(scale, body)
       : mergePatch(scale, body);
   if (!isObject(next)) throw badRequest('the patch does not leave an object');
+  checkBody(SCALE, next, options);
   return next;
 }
 
@@ -101,7 +108,8 @@ export function serveBinding(
   request: ApiRequest,
 ): ApiAnswer {
   if (request.method !== 'POST') throw methodNotAllowed();
-  const node = at(decodeObject(request.body, request.contentType), 'target', 'name');
+  const options = writeOptions(request);
+  const node = at(typedBody(request, BINDING, options), 'target', 'name');
   if (typeof node !== 'string' || node === '')
     throw invalidObject({ group: '', plural: 'bindings', kind: 'Binding' }, path.name, [
       { path: 'target.name', type: 'Required', message: '' },
@@ -122,7 +130,7 @@ export function serveBinding(
     stored,
     (current) => ({ ...current, spec: { ...(current.spec as JsonObject), nodeName: node } }),
     'object',
-    writeOptions(request),
+    options,
   );
   return json(201, { kind: 'Status', apiVersion: 'v1', metadata: {}, status: 'Success', code: 201 });
 }
@@ -135,7 +143,7 @@ export async function serveToken(
 ): Promise<ApiAnswer> {
   if (request.method !== 'POST') throw methodNotAllowed();
   const account = getStored(deps, kind, path.namespace, path.name).object;
-  return json(201, await requestToken(deps.tokens, account, decodeObject(request.body, request.contentType)));
+  return json(201, await requestToken(deps.tokens, account, typedBody(request, TOKEN_REQUEST)));
 }
 
 export function serveLog(
