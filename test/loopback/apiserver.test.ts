@@ -516,12 +516,13 @@ test('discovery in both forms, with the kinds of a new definition', async () => 
     const core = (await rig.call('GET', '/api/v1')).body.resources.map(({ name }: Json) => name);
     for (const name of ['pods', 'pods/log', 'pods/status', 'serviceaccounts/token', 'namespaces/finalize'])
       assert.ok(core.includes(name), name);
-    // What kubectl up to 1.29 asks for before it applies anything.
+    // What kubectl up to 1.26 asks for before it applies anything.
     const v2 = await rig.call('GET', '/openapi/v2', {
       headers: { accept: 'application/com.github.proto-openapi.spec.v2@v1.0+protobuf' },
     });
     assert.equal(v2.headers['content-type'], 'application/com.github.proto-openapi.spec.v2.v1.0+protobuf');
-    assert.equal(v2.text, '\n\x032.0\x12\x15\n\nKubernetes\x12\x07v1.37.0B\0J\0');
+    assert.ok(v2.text.startsWith('\n\x032.0\x12\x15\n\nKubernetes\x12\x07v1.37.0B'));
+    assert.ok((await rig.call('GET', '/openapi/v2')).body.definitions['io.k8s.api.core.v1.Pod']);
     const index = (await rig.call('GET', '/openapi/v3')).body.paths;
     for (const { serverRelativeURL } of Object.values<Json>(index))
       assert.equal((await rig.call('GET', serverRelativeURL)).body.openapi, '3.0.0');

@@ -14,7 +14,8 @@ import { type ApiAnswer, type ApiRequest, json } from './exchange.ts';
 import type { Kind } from './kind.ts';
 import { VIRTUAL_KINDS, type VirtualKind } from './kinds.ts';
 import type { JsonObject } from './object.ts';
-import { OPENAPI_V2, OPENAPI_V2_PROTOBUF_TYPE, type OpenApi, openApiV2Protobuf } from './openapi.ts';
+import type { OpenApi } from './openapi.ts';
+import { OPENAPI_V2_PROTOBUF_TYPE, openApiV2Protobuf } from './openapi-protobuf.ts';
 import { parseResourcePath, type ResourcePath } from './paths.ts';
 import { typedBody, writeOptions } from './request-options.ts';
 import { serveCollection, serveObject } from './rest.ts';
@@ -73,8 +74,13 @@ async function document(deps: RouteDeps, request: ApiRequest): Promise<ApiAnswer
       return json(200, deps.openApi.index());
     case '/openapi/v2':
       return request.accept?.includes('protobuf') === true
-        ? { kind: 'bytes', code: 200, bytes: openApiV2Protobuf(), contentType: OPENAPI_V2_PROTOBUF_TYPE }
-        : json(200, OPENAPI_V2);
+        ? {
+            kind: 'bytes',
+            code: 200,
+            bytes: openApiV2Protobuf(deps.openApi.swagger()),
+            contentType: OPENAPI_V2_PROTOBUF_TYPE,
+          }
+        : json(200, deps.openApi.swagger());
     case '/.well-known/openid-configuration':
       return json(200, {
         issuer: ISSUER,
@@ -87,8 +93,8 @@ async function document(deps: RouteDeps, request: ApiRequest): Promise<ApiAnswer
       return json(200, await keySet(deps.tokens.publicKey));
   }
   if (path.startsWith('/openapi/v3/')) {
-    const text = deps.openApi.document(path.slice('/openapi/v3/'.length));
-    return text === undefined ? undefined : { kind: 'json', code: 200, text, etag: etagOf(text) };
+    const found = deps.openApi.document(path.slice('/openapi/v3/'.length));
+    return found === undefined ? undefined : { kind: 'json', code: 200, ...found };
   }
   const [, root, first, second, ...more] = path.split('/');
   if (more.length > 0) return undefined;
