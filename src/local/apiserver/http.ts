@@ -53,6 +53,7 @@ export async function handle(
   if (deps.log.enabled('debug'))
     deps.log.debug(`${method} ${url}`, {
       code: response.statusCode,
+      type: request.headers['content-type'] ?? '-',
       ms: Math.round(deps.clock.monotonicMs() - startedAt),
     });
 }
