@@ -66,17 +66,24 @@ try {
     {
       log,
       createApiServer: (podLogs, wish) => createApiServer({ log: log.scoped('apiserver'), podLogs }, wish),
-      createClient: (server, url, userAgent) =>
-        createRestClient({
+      createClient: async (server, url, { user, groups = [] }) => {
+        const { certPem, keyPem } = await server.credentials(user, groups);
+        return createRestClient({
           server: url,
           caPem: server.caPem,
-          clientCertPem: server.adminCertPem,
-          clientKeyPem: server.adminKeyPem,
-          userAgent,
-        }),
+          clientCertPem: certPem,
+          clientKeyPem: keyPem,
+          userAgent: user.replace(/^system:(node:.*)?/, '') || 'kubelet',
+        });
+      },
       startInformer,
-      startControllers: (client, server) =>
-        startControllers({ client, log: log.scoped('controllers'), caPem: server.caPem }),
+      startControllers: ({ manager, scheduler }, server) =>
+        startControllers({
+          client: manager,
+          schedulerClient: scheduler,
+          log: log.scoped('controllers'),
+          caPem: server.caPem,
+        }),
       onStep: (step) => report({ type: 'step', ...step }),
     },
     config,

@@ -50,6 +50,11 @@ test('every kind that is watched may be listed and watched', () => {
       );
 });
 
+test('what is watched is not fetched by name: nothing more is granted', () => {
+  for (const { verbs, resourceNames } of rules('ClusterRole'))
+    if (verbs.includes('watch') && resourceNames === undefined) assert.deepEqual(verbs, ['list', 'watch']);
+});
+
 test('what may be changed is named, and the key is readable in one namespace only', () => {
   const all = rules('ClusterRole');
   assert.ok(

@@ -21,15 +21,8 @@ import {
   SERVICES,
 } from './objects.ts';
 import { groupVersionOf, groupVersionPath } from './path.ts';
+import { CLUSTER_ROLE_BINDINGS, CLUSTER_ROLES, ROLE_BINDINGS, ROLES } from './rbac.ts';
 import { isNotFound } from './status.ts';
-
-const rbac = (plural: string, kind: string, namespaced: boolean): Resource => ({
-  group: 'rbac.authorization.k8s.io',
-  version: 'v1',
-  plural,
-  kind,
-  namespaced,
-});
 
 export const CUSTOM_RESOURCE_DEFINITIONS: Resource = {
   group: 'apiextensions.k8s.io',
@@ -57,10 +50,10 @@ const KNOWN: ReadonlyMap<string, Resource> = new Map(
     AUTHORIZATION_POLICIES,
     PEER_AUTHENTICATIONS,
     CUSTOM_RESOURCE_DEFINITIONS,
-    rbac('roles', 'Role', true),
-    rbac('rolebindings', 'RoleBinding', true),
-    rbac('clusterroles', 'ClusterRole', false),
-    rbac('clusterrolebindings', 'ClusterRoleBinding', false),
+    ROLES,
+    ROLE_BINDINGS,
+    CLUSTER_ROLES,
+    CLUSTER_ROLE_BINDINGS,
   ].map((resource: Resource) => [typeKey(groupVersionOf(resource), resource.kind), resource]),
 );
 

@@ -31,6 +31,9 @@ export interface Mesh {
   processes(): MeshProcess[];
   /** The one process that runs a program, on a node if the program runs on each. */
   pidOf(program: string, node?: string): number;
+  /** Refusals that a test provokes: their log line matches. Any other one makes `stop` fail. */
+  expectDenied(line: RegExp): void;
+  /** Fails when the API server has refused anybody anything that no test has announced. */
   stop(): Promise<void>;
 }
 
@@ -97,6 +100,7 @@ export async function startMesh(
     }
   };
 
+  const expectedDenials: RegExp[] = [];
   const mesh: Mesh = {
     client,
     kubeconfigPath,
@@ -131,16 +135,31 @@ export async function startMesh(
       }
       return (matching[0] as MeshProcess).pid;
     },
+    expectDenied: (line) => void expectedDenials.push(line),
     async stop() {
       const before = descendants(up.pid as number).map(({ pid }) => pid);
       client.close();
       up.kill('SIGINT');
       await until(() => up.exitCode !== null || up.signalCode !== null, 'culvert up to end', 30_000);
       await until(() => before.every((pid) => !isAlive(pid)), 'every process of the mesh to end', 10_000);
+      const denials = deniedIn(join(stateDir, 'run/local.log')).filter(
+        (line) => !expectedDenials.some((expected) => expected.test(line)),
+      );
       rmSync(stateDir, { recursive: true, force: true });
+      if (denials.length > 0)
+        throw new Error(
+          `the API server refused what nobody should have asked for, or what a role lacks:\n${denials.join('\n')}`,
+        );
     },
   };
   return mesh;
+}
+
+/** The refusals of authorization in LOCAL's log, which goes on through restarts of LOCAL. */
+function deniedIn(log: string): string[] {
+  return readFileSync(log, 'utf8')
+    .split('\n')
+    .filter((line) => line.includes('\taccess denied\t'));
 }
 
 /** Polls until the condition holds; the limit is generous because the machine may be slow, never because it must be. */

@@ -7,6 +7,7 @@ import { applyDefaults, prune, type StructuralSchema } from './schema.ts';
 import { builtInSchema, objectMetaSchema } from './schema-bundle.ts';
 import { badRequest, invalidObject } from './status.ts';
 import { readTyped, TypedError, type UnknownField } from './typed.ts';
+import type { User } from './user-info.ts';
 
 /** What names a type in the schema bundle. */
 export type TypeName = Pick<Kind, 'group' | 'version' | 'kind'>;
@@ -19,6 +20,8 @@ export interface WriteOptions {
   readonly warnings: string[];
   /** Paths that the body names twice (JSON takes the last one); asked for only where it matters. */
   readonly duplicateFields?: () => readonly string[];
+  /** Who writes; absent for the server itself. */
+  readonly user?: User;
 }
 
 /**

@@ -1,9 +1,11 @@
-// What every cluster has from the first moment: the default namespaces and the Service that leads to this server.
+// What every cluster has from the first moment: the default namespaces, the Service that leads to
+// this server, the default roles.
 
 import type { WriteOptions } from './admit.ts';
 import type { Kind } from './kind.ts';
 import { equal, type JsonObject } from './object.ts';
 import { createObject, type ObjectsDeps, updateObject } from './objects.ts';
+import { ensureDefaultRbac } from './rbac/default-objects.ts';
 
 const NAMESPACES = ['default', 'kube-system', 'kube-public', 'kube-node-lease'];
 export const KUBERNETES_SERVICE_ADDRESS = '10.96.0.1';
@@ -41,6 +43,7 @@ export function bootstrap(
       createObject(deps, find('', 'namespaces'), undefined, { metadata: { name } }, OPTIONS);
   ensure(find('', 'services'), 'default', kubernetesService());
   ensure(find('discovery.k8s.io', 'endpointslices'), 'default', kubernetesEndpoints(options.advertise));
+  ensureDefaultRbac(deps, OPTIONS);
   for (const crd of options.crds)
     ensure(find('apiextensions.k8s.io', 'customresourcedefinitions'), undefined, crd);
 }

@@ -1,4 +1,4 @@
-// The HTTP side: limits, the guard against browsers, authentication, and writing answers. One function per request.
+// The HTTP side: limits, bodies, and writing answers. One function per request; who may come in: gate.ts.
 
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { stringify as toYaml } from 'yaml';
@@ -6,19 +6,17 @@ import { reasonOf } from '#base/errors.ts';
 import type { Logger } from '#telemetry/log.ts';
 import { acceptedForm } from './accept.ts';
 import type { ApiAnswer } from './exchange.ts';
+import { type GateDeps, passGate } from './gate.ts';
 import { type RouteDeps, route } from './routes.ts';
 import { badRequest, StatusError } from './status.ts';
-import { authenticate, authorize } from './user.ts';
 
 /** As etcd-backed servers take it; nothing the mesh writes comes near. */
 const MAX_BODY_BYTES = 3 * 1024 * 1024;
 /** A watcher that lets more than this pile up unread is cut and comes back by itself. */
 const MAX_UNSENT_BYTES = 4 * 1024 * 1024;
 
-export interface HttpDeps extends RouteDeps {
+export interface HttpDeps extends RouteDeps, GateDeps {
   readonly log: Logger;
-  /** Lower-case names and addresses that this server answers to. */
-  readonly hosts: ReadonlySet<string>;
 }
 
 export async function handle(
@@ -26,24 +24,15 @@ export async function handle(
   request: IncomingMessage,
   response: ServerResponse,
 ): Promise<void> {
-  const url = request.url ?? '/';
-  const question = url.indexOf('?');
-  const path = question < 0 ? url : url.slice(0, question);
-  const method = request.method ?? 'GET';
   const startedAt = deps.clock.monotonicMs();
   try {
-    checkBrowser(request, deps.hosts);
-    const user = await authenticate(deps.tokens, request);
-    authorize(user, method, path);
+    const admitted = await passGate(deps, request);
     const body = await readBody(request);
     const answer = await route(deps, {
-      method: method === 'HEAD' ? 'GET' : method,
-      path,
-      query: new URLSearchParams(question < 0 ? '' : url.slice(question + 1)),
+      ...admitted,
       accept: request.headers.accept,
       contentType: request.headers['content-type'],
       userAgent: request.headers['user-agent'],
-      user,
       body,
     });
     await write(answer, request, response);
@@ -51,34 +40,11 @@ export async function handle(
     refuse(deps.log, request, response, error);
   }
   if (deps.log.enabled('debug'))
-    deps.log.debug(`${method} ${url}`, {
+    deps.log.debug(`${request.method} ${request.url}`, {
       code: response.statusCode,
       type: request.headers['content-type'] ?? '-',
       ms: Math.round(deps.clock.monotonicMs() - startedAt),
     });
-}
-
-/**
- * A page in a browser can send requests here, with a client certificate the user once chose. It cannot hide its
- * Origin, nor, when it has bent a name of its own to our address, the foreign Host.
- */
-function checkBrowser(request: IncomingMessage, hosts: ReadonlySet<string>): void {
-  const host = request.headers.host ?? '';
-  if (!hosts.has(hostName(host)))
-    throw new StatusError(
-      403,
-      'Forbidden',
-      `this API server does not answer to the name ${JSON.stringify(host)}`,
-    );
-  const origin = request.headers.origin;
-  if (origin !== undefined && origin.toLowerCase() !== `https://${host.toLowerCase()}`)
-    throw new StatusError(403, 'Forbidden', `requests from pages of ${JSON.stringify(origin)} are refused`);
-}
-
-/** `localhost:16443` → `localhost`, `[::1]:16443` → `::1`. */
-function hostName(host: string): string {
-  const match = /^(?:\[([^\]]*)\]|([^:]*))(?::\d+)?$/.exec(host.toLowerCase());
-  return match?.[1] ?? match?.[2] ?? '';
 }
 
 async function readBody(request: IncomingMessage): Promise<Buffer> {

@@ -25,10 +25,10 @@ import {
   namespaceStrategy,
   nodeStrategy,
   PLAIN,
-  rbacStrategy,
   secretStrategy,
 } from './strategy-misc.ts';
 import { podStrategy } from './strategy-pod.ts';
+import { bindingStrategy, roleStrategy } from './strategy-rbac.ts';
 import { serviceStrategy } from './strategy-service.ts';
 import { daemonSetStrategy, deploymentStrategy, replicaSetStrategy } from './strategy-workload.ts';
 
@@ -146,25 +146,25 @@ const APPS: readonly Row[] = [
 ];
 
 const RBAC: readonly Row[] = [
-  { kind: 'Role', plural: 'roles', strategy: rbacStrategy },
+  { kind: 'Role', plural: 'roles', strategy: roleStrategy },
   {
     kind: 'RoleBinding',
     plural: 'rolebindings',
     columns: ROLE_BINDING_COLUMNS,
-    strategy: rbacStrategy,
+    strategy: bindingStrategy,
   },
   {
     kind: 'ClusterRole',
     plural: 'clusterroles',
     namespaced: false,
-    strategy: rbacStrategy,
+    strategy: roleStrategy,
   },
   {
     kind: 'ClusterRoleBinding',
     plural: 'clusterrolebindings',
     namespaced: false,
     columns: ROLE_BINDING_COLUMNS,
-    strategy: rbacStrategy,
+    strategy: bindingStrategy,
   },
 ];
 

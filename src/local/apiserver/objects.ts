@@ -7,6 +7,7 @@ import { checkFields, envelope, fillDefaults, validate, type WriteOptions } from
 import type { Kind, StrategyContext } from './kind.ts';
 import { type ApiObject, at, clone, equal, type JsonObject, kubeTime } from './object.ts';
 import { generatedName } from './random-name.ts';
+import type { GuardedWrite } from './rbac/write-guard.ts';
 import type { Registry } from './registry.ts';
 import { mayGo, removeStored } from './removal.ts';
 import {
@@ -26,6 +27,8 @@ export interface ObjectsDeps {
   readonly registry: Registry;
   readonly clock: Clock;
   readonly random: Random;
+  /** What authorization must see of a body; throws. Writes of the server itself have no user and pass. */
+  readonly guard?: (write: GuardedWrite) => void;
 }
 
 const NAMESPACES = resourceKey('', 'namespaces');
@@ -81,6 +84,7 @@ export function createObject(
   fillDefaults(kind, object);
   kind.strategy.prepareCreate?.(object, contextOf(deps));
   validate(kind, object, undefined);
+  if (options.user !== undefined) deps.guard?.({ kind, object, old: undefined, user: options.user });
   return options.dryRun ? pretend(deps, object) : deps.store.put(kind.resource, object);
 }
 
@@ -130,6 +134,7 @@ export function updateObject(
     validate(kind, next, old);
   }
   if (equal(next, { ...old, apiVersion: next.apiVersion })) return stored;
+  if (options.user !== undefined) deps.guard?.({ kind, object: next, old, user: options.user });
   if (options.dryRun) return pretend(deps, next);
   const written = deps.store.put(kind.resource, next);
   return mayGo(kind, next) ? removeStored(deps, kind, written) : written;

@@ -80,7 +80,7 @@ async function openAdmin(
   authority: Authority,
   certFile: string,
   keyFile: string,
-): Promise<{ certPem: string; keyPem: string }> {
+): Promise<ClientCredentials> {
   if (existsSync(certFile) && existsSync(keyFile)) {
     const certPem = readFileSync(certFile, 'utf8');
     const certificate = new X509Certificate(certPem);
@@ -88,14 +88,29 @@ async function openAdmin(
     if (ours && Date.parse(certificate.validTo) - clock.now() > RENEW_BEFORE_MS)
       return { certPem, keyPem: readFileSync(keyFile, 'utf8') };
   }
+  const issued = await issueClient(authority, 'kubernetes-admin', ['system:masters']);
+  writeSecret(keyFile, issued.keyPem);
+  writeSecret(certFile, issued.certPem);
+  return issued;
+}
+
+export interface ClientCredentials {
+  readonly certPem: string;
+  readonly keyPem: string;
+}
+
+/** The common name is the user, organizations are his groups. */
+export async function issueClient(
+  authority: Authority,
+  user: string,
+  groups: readonly string[],
+): Promise<ClientCredentials> {
   const issued = await authority.issue({
-    commonName: 'kubernetes-admin',
-    organization: ['system:masters'],
+    commonName: user,
+    organization: [...groups],
     client: true,
     validForMs: LEAF_MS,
   });
-  writeSecret(keyFile, issued.keyPem!);
-  writeSecret(certFile, issued.certPem);
   return { certPem: issued.certPem, keyPem: issued.keyPem! };
 }
 

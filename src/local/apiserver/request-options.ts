@@ -22,6 +22,7 @@ export function writeOptions(request: ApiRequest): WriteOptions {
     warnings: [],
     duplicateFields: () =>
       NAMES_FIELDS.test(mediaType(request.contentType)) ? duplicateFields(request.body.toString()) : [],
+    user: request.user,
   };
 }
 

@@ -1,4 +1,4 @@
-// The table of paths: discovery, health, reviews, resources. Everything here is past authentication.
+// The table of paths: discovery, health, reviews, resources. Everything here is past the gate.
 
 import { acceptsAggregatedDiscovery } from './accept.ts';
 import {
@@ -17,15 +17,17 @@ import type { JsonObject } from './object.ts';
 import type { OpenApi } from './openapi.ts';
 import { OPENAPI_V2_PROTOBUF_TYPE, openApiV2Protobuf } from './openapi-protobuf.ts';
 import { parseResourcePath, type ResourcePath } from './paths.ts';
+import type { AccessControl } from './rbac/access-control.ts';
+import { reviewAccess, reviewRules, reviewSelf } from './rbac/reviews.ts';
 import { typedBody, writeOptions } from './request-options.ts';
 import { serveCollection, serveObject } from './rest.ts';
 import { methodNotAllowed, notServed, pathNotFound } from './status.ts';
 import { type SubresourceDeps, serveBinding, serveLog, serveScale, serveToken } from './subresources.ts';
 import { ISSUER, keySet, reviewToken } from './tokens.ts';
-import { reviewAccess, reviewRules, reviewSelf } from './user.ts';
 
 export interface RouteDeps extends SubresourceDeps {
   readonly openApi: OpenApi;
+  readonly control: AccessControl;
   /** Shown to clients that ask where the server is. */
   readonly serverAddress: string;
 }
@@ -70,6 +72,8 @@ async function document(deps: RouteDeps, request: ApiRequest): Promise<ApiAnswer
       return acceptsAggregatedDiscovery(request.accept)
         ? aggregated(deps, 'groups')
         : json(200, groupList(registry));
+    case '/debug/access':
+      return json(200, deps.control.ledger.report());
     case '/openapi/v3':
       return json(200, deps.openApi.index());
     case '/openapi/v2':
@@ -176,7 +180,7 @@ async function ask(
   if (request.method !== 'POST') throw methodNotAllowed();
   const options = writeOptions(request);
   const body = typedBody(request, kind, options);
-  return json(201, await review(deps, kind, body, request), options.warnings);
+  return json(201, await review(deps, kind, body, request, path.namespace), options.warnings);
 }
 
 function review(
@@ -184,6 +188,7 @@ function review(
   { kind }: VirtualKind,
   body: JsonObject,
   request: ApiRequest,
+  namespace: string | undefined,
 ): JsonObject | Promise<JsonObject> {
   switch (kind) {
     case 'TokenReview':
@@ -191,8 +196,8 @@ function review(
     case 'SelfSubjectReview':
       return reviewSelf(request.user);
     case 'SelfSubjectRulesReview':
-      return reviewRules(body);
+      return reviewRules(deps.control, body, request.user);
     default:
-      return reviewAccess(kind, body, request.user);
+      return reviewAccess(deps.control, kind, body, request.user, namespace);
   }
 }

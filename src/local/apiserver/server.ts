@@ -14,7 +14,9 @@ import { type HttpDeps, handle } from './http.ts';
 import type { PodLogs } from './logs.ts';
 import { isObject, type JsonObject } from './object.ts';
 import { OpenApi } from './openapi.ts';
-import { kubeconfigText, openPki, type Pki } from './pki.ts';
+import { type ClientCredentials, issueClient, kubeconfigText, openPki, type Pki } from './pki.ts';
+import { AccessControl } from './rbac/access-control.ts';
+import { guardWrite } from './rbac/write-guard.ts';
 import { Registry } from './registry.ts';
 import { Store } from './store.ts';
 
@@ -48,6 +50,8 @@ export interface ApiServer {
   /** Credentials of kubernetes-admin (O=system:masters), for clients inside this process. */
   readonly adminCertPem: string;
   readonly adminKeyPem: string;
+  /** A new certificate for a component or a person, valid for a year. */
+  credentials(user: string, groups?: readonly string[]): Promise<ClientCredentials>;
   /** Text of a kubeconfig with everything embedded, e.g. for `https://127.0.0.1:16443`. */
   kubeconfig(serverUrl: string): string;
   /** Ends every watch, closes every listener and connection, then the database. */
@@ -77,6 +81,7 @@ export async function createApiServer(deps: ApiServerDeps, options: ApiServerOpt
   try {
     const pki = await openPki({ clock }, { folder: join(options.stateDir, 'pki'), dnsNames, ips });
     const registry = new Registry(store);
+    const control = new AccessControl({ store, log: deps.log });
     bootstrap({ store, registry, clock, random }, { advertise, crds });
     const http: HttpDeps = {
       store,
@@ -86,6 +91,8 @@ export async function createApiServer(deps: ApiServerDeps, options: ApiServerOpt
       log: deps.log,
       podLogs: deps.podLogs,
       openApi: new OpenApi(registry),
+      control,
+      guard: (write) => guardWrite(control, write),
       tokens: { store, clock, key: pki.tokenKey, publicKey: pki.tokenPublicKey },
       hosts: new Set([...dnsNames, ...ips].map((name) => name.toLowerCase())),
       serverAddress: `${advertise.address}:${advertise.port}`,
@@ -116,6 +123,7 @@ function running(http: HttpDeps, pki: Pki): ApiServer {
     caPem: pki.caPem,
     adminCertPem: pki.adminCertPem,
     adminKeyPem: pki.adminKeyPem,
+    credentials: (user, groups = []) => issueClient(pki.authority, user, groups),
     kubeconfig: (serverUrl) => kubeconfigText(pki, serverUrl),
     listen: async (target) => {
       const server = httpsServer(http, pki);

@@ -1,4 +1,4 @@
-// Rules of the small built-in kinds: Namespace, Node, Secret, EndpointSlice, RBAC.
+// Rules of the small built-in kinds: Namespace, Node, Secret, EndpointSlice.
 
 import type { Strategy } from './kind.ts';
 import { at, isObject, type JsonObject } from './object.ts';
@@ -6,8 +6,6 @@ import { type FieldError, invalid, notSupported, required } from './status.ts';
 
 /** No rules beyond those of metadata. */
 export const PLAIN: Strategy = { generation: false, nameRule: 'subdomain' };
-
-export const rbacStrategy: Strategy = { generation: false, nameRule: 'path' };
 
 export const namespaceStrategy: Strategy = {
   generation: false,

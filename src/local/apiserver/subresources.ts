@@ -13,10 +13,12 @@ import { type ApiObject, at, isObject, type JsonObject } from './object.ts';
 import { getStored, type ObjectsDeps, updateObject } from './objects.ts';
 import { jsonPatch, mergePatch } from './patch.ts';
 import type { ResourcePath } from './paths.ts';
+import { nodeOf } from './rbac/node-access.ts';
 import { typedBody, writeOptions } from './request-options.ts';
 import {
   badRequest,
   conflict,
+  forbidden,
   invalid,
   invalidObject,
   MODIFIED,
@@ -142,8 +144,11 @@ export async function serveToken(
   request: ApiRequest,
 ): Promise<ApiAnswer> {
   if (request.method !== 'POST') throw methodNotAllowed();
+  const body = typedBody(request, TOKEN_REQUEST);
+  if (nodeOf(request.user) !== undefined && at(body, 'spec', 'boundObjectRef', 'kind') !== 'Pod')
+    throw forbidden(kind, path.name, 'a kubelet asks for tokens that are bound to a pod');
   const account = getStored(deps, kind, path.namespace, path.name).object;
-  return json(201, await requestToken(deps.tokens, account, typedBody(request, TOKEN_REQUEST)));
+  return json(201, await requestToken(deps.tokens, account, body));
 }
 
 export function serveLog(

@@ -1,22 +1,26 @@
-// Who asks: by client certificate of the cluster's authority or by service-account token. Authorization of this
-// slice is short: whoever is authenticated may do everything, an anonymous caller may ask for health and version.
+// Who asks: by client certificate of the cluster's authority or by service-account token. What he may do: rbac/.
 
 import type { IncomingMessage } from 'node:http';
 import type { TLSSocket } from 'node:tls';
-import { at, isObject, type JsonObject } from './object.ts';
 import { StatusError } from './status.ts';
 import { ISSUER, type TokensDeps, verifyToken } from './tokens.ts';
-import { type User, userInfo } from './user-info.ts';
+import type { User } from './user-info.ts';
 
 export const ANONYMOUS: User = { name: 'system:anonymous', groups: ['system:unauthenticated'] };
-const OPEN_PATHS: ReadonlySet<string> = new Set(['/version', '/version/', '/healthz', '/readyz', '/livez']);
 
 const unauthorized = (): StatusError => new StatusError(401, 'Unauthorized', 'Unauthorized');
 
+/** A certificate does not change while its connection lasts; reading one costs more than judging a request. */
+const byConnection = new WeakMap<TLSSocket, User>();
+
 /** Throws 401 for credentials that are bad; none at all is anonymous. */
 export async function authenticate(deps: TokensDeps, request: IncomingMessage): Promise<User> {
-  const byCertificate = certificateUser(request.socket as TLSSocket);
-  if (byCertificate !== undefined) return byCertificate;
+  const socket = request.socket as TLSSocket;
+  const byCertificate = byConnection.get(socket) ?? certificateUser(socket);
+  if (byCertificate !== undefined) {
+    byConnection.set(socket, byCertificate);
+    return byCertificate;
+  }
   const header = request.headers.authorization;
   if (header === undefined) return ANONYMOUS;
   const match = /^Bearer +(\S+) *$/i.exec(header);
@@ -35,59 +39,4 @@ function certificateUser(socket: TLSSocket): User | undefined {
   const groups = [subject.O].flat().filter((group) => typeof group === 'string');
   if (names[0] === undefined) throw unauthorized();
   return { name: names[0], groups: [...groups, 'system:authenticated'] };
-}
-
-export function authorize(user: User, method: string, path: string): void {
-  if (user !== ANONYMOUS || OPEN_PATHS.has(path)) return;
-  throw new StatusError(
-    403,
-    'Forbidden',
-    `forbidden: User ${JSON.stringify(user.name)} cannot ${method.toLowerCase()} path ${JSON.stringify(path)}: present a client certificate or a service account token`,
-    {},
-  );
-}
-
-const REASON = 'culvert: every authenticated user may do everything (RBAC objects are stored, not enforced)';
-
-/** Answers Subject-, SelfSubject- and LocalSubjectAccessReview. */
-export function reviewAccess(kind: string, body: JsonObject, user: User): JsonObject {
-  const spec = isObject(body.spec) ? body.spec : {};
-  const anonymous = kind !== 'SelfSubjectAccessReview' && spec.user === ANONYMOUS.name;
-  return {
-    ...review('authorization.k8s.io/v1', kind, body),
-    spec: kind === 'SelfSubjectAccessReview' || spec.user !== undefined ? spec : { ...spec, user: user.name },
-    status: anonymous
-      ? { allowed: false, reason: 'anonymous requests are refused' }
-      : { allowed: true, reason: REASON },
-  };
-}
-
-export function reviewRules(body: JsonObject): JsonObject {
-  return {
-    ...review('authorization.k8s.io/v1', 'SelfSubjectRulesReview', body),
-    spec: body.spec ?? {},
-    status: {
-      incomplete: false,
-      resourceRules: [{ verbs: ['*'], apiGroups: ['*'], resources: ['*'] }],
-      nonResourceRules: [{ verbs: ['*'], nonResourceURLs: ['*'] }],
-    },
-  };
-}
-
-export function reviewSelf(user: User): JsonObject {
-  return {
-    kind: 'SelfSubjectReview',
-    apiVersion: 'authentication.k8s.io/v1',
-    metadata: { creationTimestamp: null },
-    status: { userInfo: userInfo(user) },
-  };
-}
-
-function review(apiVersion: string, kind: string, body: JsonObject): JsonObject {
-  const namespace = at(body, 'metadata', 'namespace');
-  return {
-    kind,
-    apiVersion,
-    metadata: { creationTimestamp: null, ...(namespace === undefined ? {} : { namespace }) },
-  };
 }

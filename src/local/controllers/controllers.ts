@@ -4,6 +4,7 @@
 import { type Clock, type Random, systemClock } from '#base/clock.ts';
 import type { KubeClient } from '#k8s/client.ts';
 import type { Logger } from '#telemetry/log.ts';
+import { createClusterRoleAggregation } from './cluster-role-aggregation.ts';
 import { type ControllerContext, createInformerSet } from './context.ts';
 import { createDaemonSetController } from './daemon-sets.ts';
 import { createDeploymentController } from './deployments.ts';
@@ -15,6 +16,8 @@ import { createScheduler } from './scheduler.ts';
 
 export interface ControllersDeps {
   readonly client: KubeClient;
+  /** Binds pods with the scheduler's own rights; `client` without it. */
+  readonly schedulerClient?: KubeClient;
   readonly log: Logger;
   /** The API server's root certificate, published as ConfigMap kube-root-ca.crt in every namespace. */
   readonly caPem: string;
@@ -43,9 +46,10 @@ export async function startControllers(deps: ControllersDeps): Promise<Controlle
     createDeploymentController(context),
     createReplicaSetController(context),
     createDaemonSetController(context),
-    createScheduler(context),
+    createScheduler({ ...context, client: deps.schedulerClient ?? client }),
     createEndpointSliceController(context),
     createGarbageCollector(context),
+    createClusterRoleAggregation(context),
   ];
   await informers.synced();
   for (const queue of queues) queue.start();

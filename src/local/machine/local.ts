@@ -33,8 +33,10 @@ export interface ApiServerHandle {
     target: { readonly fd: number } | { readonly host: string; readonly port: number },
   ): Promise<unknown>;
   readonly caPem: string;
-  readonly adminCertPem: string;
-  readonly adminKeyPem: string;
+  credentials(
+    user: string,
+    groups?: readonly string[],
+  ): Promise<{ readonly certPem: string; readonly keyPem: string }>;
   kubeconfig(serverUrl: string): string;
   close(): Promise<void>;
 }
@@ -47,13 +49,28 @@ export interface ApiServerWish {
   readonly advertise: { readonly address: string; readonly port: number };
 }
 
+/** As whom a part of LOCAL speaks to the API server: each with the rights of its counterpart in a real cluster. */
+export interface Identity {
+  readonly user: string;
+  readonly groups?: readonly string[];
+}
+
+const MACHINE: Identity = { user: 'culvert:machine' };
+const CONTROLLER_MANAGER: Identity = { user: 'system:kube-controller-manager' };
+const SCHEDULER: Identity = { user: 'system:kube-scheduler' };
+const NODE_PROXY: Identity = { user: 'system:kube-proxy' };
+const kubeletIdentity = (node: string): Identity => ({
+  user: `system:node:${node}`,
+  groups: ['system:nodes'],
+});
+
 export interface LocalDeps {
   readonly log: Logger;
   readonly createApiServer: (logs: LogStore, wish: ApiServerWish) => Promise<ApiServerHandle>;
-  readonly createClient: (server: ApiServerHandle, url: string, userAgent: string) => KubeClient;
+  readonly createClient: (server: ApiServerHandle, url: string, identity: Identity) => Promise<KubeClient>;
   readonly startInformer: StartInformer;
   readonly startControllers: (
-    client: KubeClient,
+    clients: { readonly manager: KubeClient; readonly scheduler: KubeClient },
     server: ApiServerHandle,
   ) => Promise<{ close(): void | Promise<void> }>;
   readonly onStep: (step: Step) => void;
@@ -87,18 +104,22 @@ export async function startLocal(deps: LocalDeps, config: MachineConfig): Promis
   ]);
 
   const insideUrl = `https://${MACHINE_ADDRESS}:${API_PORT}`;
-  const client = deps.createClient(server, insideUrl, 'culvert-local');
+  const clientOf = (identity: Identity): Promise<KubeClient> =>
+    deps.createClient(server, insideUrl, identity);
+  const [client, proxyClient, manager, scheduler] = await Promise.all([
+    clientOf(MACHINE),
+    clientOf(NODE_PROXY),
+    clientOf(CONTROLLER_MANAGER),
+    clientOf(SCHEDULER),
+  ]);
   const existing = await client.list(PODS);
   logs.prune(new Set(existing.items.map(({ metadata }) => metadata.uid ?? '')));
-  const informerDeps = { client, log };
+  const informerDeps = { client: proxyClient, log };
   const services = deps.startInformer<Service>(informerDeps, SERVICES);
   const slices = deps.startInformer<EndpointSlice>(informerDeps, ENDPOINT_SLICES);
   const source = startObjectSource({ client, log, startInformer: deps.startInformer });
   const [controllers, proxy, dns, kubelets] = await Promise.all([
-    timed(
-      'controllers',
-      deps.startControllers(deps.createClient(server, insideUrl, 'kube-controller-manager'), server),
-    ),
+    timed('controllers', deps.startControllers({ manager, scheduler }, server)),
     timed('service rules', startServiceProxy({ nodes, services, slices, log: log.scoped('services') })),
     timed(
       'dns',
@@ -111,11 +132,11 @@ export async function startLocal(deps: LocalDeps, config: MachineConfig): Promis
     ensureDnsService(client),
   ]);
 
-  function kubeletOf(node: EmulatedNode): Promise<Kubelet> {
+  async function kubeletOf(node: EmulatedNode): Promise<Kubelet> {
     return startKubelet(
       {
         node,
-        client: deps.createClient(server, insideUrl, 'kubelet'),
+        client: await clientOf(kubeletIdentity(node.plan.name)),
         startInformer: deps.startInformer,
         source,
         logs,
