@@ -3,6 +3,7 @@
 import { acceptedForm } from './accept.ts';
 import { type ApiAnswer, type ApiRequest, json } from './exchange.ts';
 import type { Kind } from './kind.ts';
+import { chunkOf } from './list-chunk.ts';
 import type { JsonObject } from './object.ts';
 import { type ObjectsDeps, render } from './objects.ts';
 import { selectorFilter } from './selectors.ts';
@@ -36,12 +37,7 @@ export function list(
   namespace: string | undefined,
   request: ApiRequest,
 ): ApiAnswer {
-  const asked = Number(request.query.get('resourceVersion') ?? 0);
-  if (!Number.isInteger(asked) || asked < 0)
-    throw badRequest(`invalid resource version ${JSON.stringify(request.query.get('resourceVersion'))}`);
-  if (asked > deps.store.rev) throw refusal('future', asked, deps.store);
-  const chosen = selected(deps, kind, namespace, request);
-  const resourceVersion = String(deps.store.rev);
+  const { items: chosen, metadata } = chunkOf(deps, kind, namespace, request.query);
   switch (acceptedForm(request.accept).form) {
     case 'table':
       return json(
@@ -50,7 +46,7 @@ export function list(
           kind,
           chosen.map((each) => render(kind, each)),
           {
-            resourceVersion,
+            metadata,
             include: includeOf(request),
             nowMs: deps.clock.now(),
           },
@@ -60,7 +56,7 @@ export function list(
       return json(200, {
         kind: 'PartialObjectMetadataList',
         apiVersion: 'meta.k8s.io/v1',
-        metadata: { resourceVersion },
+        metadata,
         items: chosen.map(({ object }) => partialMetadata(object)),
       });
     case 'object': {
@@ -71,7 +67,7 @@ export function list(
       const head = JSON.stringify({
         kind: kind.listKind,
         apiVersion: kind.apiVersion,
-        metadata: { resourceVersion },
+        metadata,
       });
       return { kind: 'json', code: 200, text: `${head.slice(0, -1)},"items":[${items.join(',')}]}` };
     }
@@ -139,7 +135,7 @@ export function single(
       return json(
         code,
         tableOf(kind, [shown], {
-          resourceVersion: shown.metadata.resourceVersion ?? '',
+          metadata: { resourceVersion: shown.metadata.resourceVersion ?? '' },
           include: includeOf(request),
           nowMs: deps.clock.now(),
         }),

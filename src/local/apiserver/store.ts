@@ -91,9 +91,24 @@ export class Store {
   list(resource: ResourceKey, namespace?: string): Stored[] {
     const objects = this.#state.get(resource);
     if (objects === undefined) return [];
-    const prefix = namespace === undefined ? '' : `${namespace}/`;
-    const keys = [...objects.keys()].filter((key) => key.startsWith(prefix)).sort();
-    return keys.map((key) => objects.get(key)!);
+    return inOrder(objects, namespace);
+  }
+
+  /** As `list`, at a former moment; `expired` when the changes since then are not all known. */
+  listAt(resource: ResourceKey, namespace: string | undefined, rev: number): Stored[] | 'expired' {
+    if (rev < this.#compactedRev) return 'expired';
+    const objects = new Map(this.#state.get(resource));
+    for (let index = this.#ring.length - 1; index >= 0; index--) {
+      const change = this.#ring[index]!;
+      if (change.rev <= rev) break;
+      if (change.resource !== resource) continue;
+      const key = keyOf(change.stored.object);
+      if (change.type === 'ADDED') objects.delete(key);
+      // The first logged change of an object after a restart does not say what was there before.
+      else if (change.previous === undefined) return 'expired';
+      else objects.set(key, change.previous);
+    }
+    return inOrder(objects, namespace);
   }
 
   /** Creates or replaces. The object gets its version, is frozen and belongs to the store from here on. */
@@ -237,6 +252,12 @@ export class Store {
       else last.set(fullKey, stored);
     }
   }
+}
+
+function inOrder(objects: ReadonlyMap<string, Stored>, namespace: string | undefined): Stored[] {
+  const prefix = namespace === undefined ? '' : `${namespace}/`;
+  const keys = [...objects.keys()].filter((key) => key.startsWith(prefix)).sort();
+  return keys.map((key) => objects.get(key)!);
 }
 
 const localKey = (namespace: string | undefined, name: string): string => `${namespace ?? ''}/${name}`;

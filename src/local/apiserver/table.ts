@@ -14,7 +14,8 @@ export function tableOf(
   kind: Kind,
   objects: readonly ApiObject[],
   options: {
-    readonly resourceVersion: string;
+    /** Of the list, or of the one object. */
+    readonly metadata: JsonObject;
     readonly include: IncludeObject;
     readonly nowMs: number;
     /** Later rows of a watch leave the columns out, as clients have them already. */
@@ -24,7 +25,7 @@ export function tableOf(
   return {
     kind: 'Table',
     apiVersion: 'meta.k8s.io/v1',
-    metadata: { resourceVersion: options.resourceVersion },
+    metadata: options.metadata,
     columnDefinitions:
       options.columns === false
         ? []

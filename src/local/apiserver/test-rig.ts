@@ -36,7 +36,7 @@ export interface Rig extends ObjectsDeps {
 }
 
 /** Namespaced objects live in `default`. */
-export function makeRig(): Rig {
+export function makeRig(options: { readonly ringSize?: number } = {}): Rig {
   let nowMs = Date.parse('2026-01-01T00:00:00Z');
   let seed = 1;
   const clock = { now: () => nowMs, monotonicMs: () => nowMs };
@@ -45,7 +45,7 @@ export function makeRig(): Rig {
     seed = (seed * 48_271) % 2_147_483_647;
     return seed / 2_147_483_647;
   };
-  const store = new Store({ path: ':memory:', clock });
+  const store = new Store({ path: ':memory:', clock, ...options });
   const registry = new Registry(store);
   const deps: ObjectsDeps = { store, registry, clock, random };
   const crds = policyCrdTexts().map((text) => parseYaml(text) as JsonObject);

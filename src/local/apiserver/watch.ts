@@ -67,7 +67,7 @@ export function startWatch(
       request.form === 'metadata'
         ? partialMetadata(stored.object)
         : tableOf(kind, [render(kind, stored)], {
-            resourceVersion: stored.object.metadata.resourceVersion ?? '',
+            metadata: { resourceVersion: stored.object.metadata.resourceVersion ?? '' },
             include: request.include,
             nowMs: clock.now(),
             columns: rows++ === 0,
@@ -83,7 +83,7 @@ export function startWatch(
       request.form === 'table'
         ? {
             ...tableOf(kind, [], {
-              resourceVersion: String(store.rev),
+              metadata: { resourceVersion: String(store.rev) },
               include: 'None',
               nowMs: clock.now(),
             }),
