@@ -5,7 +5,12 @@ import type { IncomingHttpHeaders, IncomingMessage, OutgoingHttpHeaders } from '
 import { Agent, request as httpsRequest } from 'node:https';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { type ApiServer, type ApiServerDeps, createApiServer } from '#local/apiserver/server.ts';
+import {
+  type ApiLimits,
+  type ApiServer,
+  type ApiServerDeps,
+  createApiServer,
+} from '#local/apiserver/server.ts';
 import { silentLogger } from '#telemetry/log.ts';
 
 const CRD_FOLDER = join(import.meta.dirname, '../../deploy/crds');
@@ -46,10 +51,11 @@ export interface ApiRig {
 export async function withApiServer(
   run: (rig: ApiRig) => Promise<void>,
   deps: Partial<ApiServerDeps> = {},
+  limits: Partial<ApiLimits> = {},
 ): Promise<void> {
   const folder = mkdtempSync(join(tmpdir(), 'culvert-api-'));
   try {
-    await withServerIn(folder, run, deps);
+    await withServerIn(folder, run, deps, limits);
   } finally {
     rmSync(folder, { recursive: true, force: true });
   }
@@ -59,9 +65,10 @@ export async function withServerIn(
   folder: string,
   run: (rig: ApiRig) => Promise<void>,
   deps: Partial<ApiServerDeps> = {},
+  limits: Partial<ApiLimits> = {},
 ): Promise<void> {
   const crds = readdirSync(CRD_FOLDER).map((name) => readFileSync(join(CRD_FOLDER, name), 'utf8'));
-  const server = await createApiServer({ log: silentLogger, ...deps }, { stateDir: folder, crds });
+  const server = await createApiServer({ log: silentLogger, ...deps }, { stateDir: folder, crds, limits });
   const agent = new Agent({ keepAlive: true });
   try {
     const { port } = await server.listen({ host: '127.0.0.1', port: 0 });

@@ -270,6 +270,40 @@ async function eventsUntil(
   return events;
 }
 
+test('a list carries the version of the whole cluster, and an unknown field is a Warning header', async () => {
+  await withApiServer(async (rig) => {
+    await made(rig, MAPS, { metadata: { name: 'a' } });
+    const secret = await made(rig, '/api/v1/namespaces/default/secrets', { metadata: { name: 's' } });
+    const list = await rig.call('GET', MAPS);
+    assert.equal(list.body.metadata.resourceVersion, secret.metadata.resourceVersion);
+    const odd = { metadata: { name: 'odd' }, datta: {} };
+    const warned = await rig.call('POST', MAPS, { body: odd });
+    assert.equal(warned.code, 201);
+    assert.equal(warned.headers.warning, '299 - "unknown field \\"datta\\""');
+    const strict = await rig.call('POST', `${MAPS}?fieldValidation=Strict`, { body: odd });
+    assert.equal(strict.code, 400);
+    assert.match(strict.body.message, /strict decoding error: unknown field "datta"/);
+  });
+});
+
+test('kubectl get --chunk-size: tables come in chunks, too', async () => {
+  await withApiServer(async (rig) => {
+    for (const name of ['a', 'b', 'c']) await made(rig, MAPS, { metadata: { name } });
+    const accept = 'application/json;as=Table;v=v1;g=meta.k8s.io';
+    const first = (await rig.call('GET', `${MAPS}?limit=2`, { headers: { accept } })).body;
+    assert.equal(first.rows.length, 2);
+    assert.equal(first.metadata.remainingItemCount, 1);
+    await rig.call('DELETE', `${MAPS}/c`);
+    const token = encodeURIComponent(first.metadata.continue);
+    const rest = (await rig.call('GET', `${MAPS}?limit=2&continue=${token}`, { headers: { accept } })).body;
+    assert.deepEqual(
+      rest.rows.map((row: Json) => row.cells[0]),
+      ['c'],
+    );
+    assert.equal(rest.metadata.continue, undefined);
+  });
+});
+
 test('list and watch: nothing is missed in between', async () => {
   await withApiServer(async (rig) => {
     await made(rig, MAPS, { metadata: { name: 'a' } });

@@ -25,6 +25,7 @@ import {
   SERVICE_ACCOUNTS,
   SERVICES,
 } from '#k8s/objects.ts';
+import { CLUSTER_ROLES, type ClusterRole } from '#k8s/rbac.ts';
 import { startInformer } from '#k8s/reflector.ts';
 import { createRestClient } from '#k8s/rest-client.ts';
 import { isNotFound } from '#k8s/status.ts';
@@ -57,22 +58,24 @@ async function openCluster(t: TestContext) {
   );
   t.after(() => server.close());
   const { port } = await server.listen({ host: '127.0.0.1', port: 0 });
-  const open = (userAgent: string): KubeClient => {
+  const admin = { certPem: server.adminCertPem, keyPem: server.adminKeyPem };
+  const open = ({ certPem, keyPem } = admin): KubeClient => {
     const client = createRestClient({
       server: `https://127.0.0.1:${port}`,
       caPem: server.caPem,
-      clientCertPem: server.adminCertPem,
-      clientKeyPem: server.adminKeyPem,
-      userAgent,
+      clientCertPem: certPem,
+      clientKeyPem: keyPem,
     });
     t.after(() => client.close());
     return client;
   };
-  const client = open('test');
+  const client = open();
   // Before the controllers start, so that they know both from the first pod on.
   for (const name of ['n1', 'n2']) await addNode(client, name);
   const controllers = await startControllers({
-    client: open('controllers'),
+    // With the rights they have in the machine, so that what a role lacks is seen here.
+    client: open(await server.credentials('system:kube-controller-manager')),
+    schedulerClient: open(await server.credentials('system:kube-scheduler')),
     log: silentLogger,
     caPem: server.caPem,
   });
@@ -467,4 +470,32 @@ test('garbage: dangling references, orphans, foreground deletion', async (t) => 
   await make('i', [h]);
   await client.delete(CONFIG_MAPS, 'd', { ...inShop, propagation: 'Foreground' });
   await become();
+});
+
+test('an aggregated ClusterRole follows the roles its labels match', async (t) => {
+  const { client } = await openCluster(t);
+  const role = (name: string, labels: Record<string, string>, verbs: string[]): ClusterRole => ({
+    apiVersion: 'rbac.authorization.k8s.io/v1',
+    kind: 'ClusterRole',
+    metadata: { name, labels },
+    rules: [{ apiGroups: ['x'], resources: [name], verbs }],
+  });
+  const resourcesOf = async (name: string): Promise<string> =>
+    ((await client.get(CLUSTER_ROLES, name)).rules ?? []).flatMap(({ resources }) => resources ?? []).join();
+  await client.create<ClusterRole>(CLUSTER_ROLES, {
+    ...role('all', {}, []),
+    rules: [],
+    aggregationRule: { clusterRoleSelectors: [{ matchLabels: { part: 'yes' } }] },
+  });
+  await client.create(CLUSTER_ROLES, role('b', { part: 'yes' }, ['get']));
+  await client.create(CLUSTER_ROLES, role('a', { part: 'yes' }, ['get']));
+  await client.create(CLUSTER_ROLES, role('c', { part: 'no' }, ['get']));
+  await until('both parts', async () => (await resourcesOf('all')) === 'a,b');
+  await client.delete(CLUSTER_ROLES, 'a');
+  await until('one part', async () => (await resourcesOf('all')) === 'b');
+  // Through two steps: what is viewed may be edited and administered.
+  const label = 'rbac.authorization.k8s.io/aggregate-to-view';
+  await client.create(CLUSTER_ROLES, role('gadgets', { [label]: 'true' }, ['get']));
+  for (const name of ['view', 'edit', 'admin'])
+    await until(name, async () => (await resourcesOf(name)).includes('gadgets'));
 });

@@ -192,6 +192,27 @@ test('label and field selectors', () => {
     );
 });
 
+test('field selectors: a field that is not written has its value all the same', () => {
+  const rig = makeRig();
+  const matches = (plural: string, name: string, selector: string): boolean =>
+    selectorFilter(
+      rig.kind(plural),
+      new URLSearchParams({ fieldSelector: selector }),
+    )(rig.get(plural, name)!);
+  rig.create('nodes', { metadata: { name: 'open' } });
+  rig.create('nodes', { metadata: { name: 'cordoned' }, spec: { unschedulable: true } });
+  assert.ok(matches('nodes', 'open', 'spec.unschedulable=false'));
+  assert.ok(!matches('nodes', 'cordoned', 'spec.unschedulable=false'));
+  assert.ok(matches('nodes', 'cordoned', 'spec.unschedulable=true'));
+  rig.create('events', {
+    metadata: { name: 'e' },
+    involvedObject: { kind: 'Pod', name: 'p' },
+    source: { component: 'kubelet', host: 'n1' },
+  });
+  assert.ok(matches('events', 'e', 'source=kubelet,involvedObject.kind=Pod,involvedObject.name=p'));
+  assert.ok(!matches('events', 'e', 'source=scheduler'));
+});
+
 test('bodies: JSON and YAML; hostile ones are refused', () => {
   const read = (text: string, type?: string): JsonObject => decodeObject(Buffer.from(text), type);
   assert.deepEqual(read('{"a":1}'), { a: 1 });

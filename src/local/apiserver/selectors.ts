@@ -9,6 +9,13 @@ import { badRequest } from './status.ts';
 export type Filter = (object: ApiObject) => boolean;
 
 const ANY = ['metadata.name', 'metadata.namespace'];
+/** Fields that have a value where an object does not say one, and the one that is looked up elsewhere. */
+const WHEN_ABSENT: Readonly<Record<string, string>> = {
+  'spec.unschedulable': 'false',
+  'spec.hostNetwork': 'false',
+  'status.replicas': '0',
+};
+const ELSEWHERE: Readonly<Record<string, readonly string[]>> = { source: ['source', 'component'] };
 const EVENT_FIELDS = ['kind', 'namespace', 'name', 'uid', 'apiVersion', 'resourceVersion', 'fieldPath'];
 /** What Kubernetes lets clients select by, per resource. */
 const FIELDS: Readonly<Record<string, readonly string[]>> = {
@@ -20,6 +27,7 @@ const FIELDS: Readonly<Record<string, readonly string[]>> = {
     'spec.hostNetwork',
     'status.phase',
     'status.podIP',
+    'status.nominatedNodeName',
   ],
   'core/events': [
     ...EVENT_FIELDS.map((name) => `involvedObject.${name}`),
@@ -66,11 +74,16 @@ function fieldFilter(kind: Kind, text: string): Filter | undefined {
       throw badRequest(
         `${JSON.stringify(path)} is not a known field selector: only "metadata.name", "metadata.namespace"${(FIELDS[kind.resource] ?? []).map((name) => `, "${name}"`).join('')}`,
       );
-    return { path: path.split('.'), equals: operator !== '!=', value: value.replace(/\\(.)/g, '$1') };
+    return {
+      path: ELSEWHERE[path] ?? path.split('.'),
+      absent: WHEN_ABSENT[path] ?? '',
+      equals: operator !== '!=',
+      value: value.replace(/\\(.)/g, '$1'),
+    };
   });
   return (object) =>
-    terms.every(({ path, equals, value }) => {
+    terms.every(({ path, absent, equals, value }) => {
       const found = at(object, ...path);
-      return ((found === undefined || found === null ? '' : String(found)) === value) === equals;
+      return ((found === undefined || found === null ? absent : String(found)) === value) === equals;
     });
 }

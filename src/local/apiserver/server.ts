@@ -38,7 +38,25 @@ export interface ApiServerOptions {
   readonly crds?: readonly string[];
   /** Where the `kubernetes` Service leads: the address pods reach the server at. 172.31.0.1:16443 unless told otherwise. */
   readonly advertise?: { readonly address: string; readonly port: number };
+  readonly limits?: Partial<ApiLimits>;
 }
+
+/** What a client may hold on to without giving anything; each has a default that no well-behaved client meets. */
+export interface ApiLimits {
+  /** For the TLS handshake, and then for the head of a request. */
+  readonly headMs: number;
+  /** For a whole request, its body included; answers may last. */
+  readonly requestMs: number;
+  /** How often the two are looked at. */
+  readonly checkMs: number;
+  readonly connections: number;
+}
+
+const DEFAULT_LIMITS: ApiLimits = { headMs: 10_000, requestMs: 60_000, checkMs: 5_000, connections: 4_000 };
+/** A watcher that vanished without a word is noticed by its silence. */
+const TCP_KEEP_ALIVE_MS = 30_000;
+/** How long a client that is hung up on may take to read why. */
+const LAST_WORDS_MS = 1_000;
 
 export type ListenTarget = { readonly fd: number } | { readonly host: string; readonly port: number };
 
@@ -97,7 +115,7 @@ export async function createApiServer(deps: ApiServerDeps, options: ApiServerOpt
       hosts: new Set([...dnsNames, ...ips].map((name) => name.toLowerCase())),
       serverAddress: `${advertise.address}:${advertise.port}`,
     };
-    return running(http, pki);
+    return running(http, pki, { ...DEFAULT_LIMITS, ...options.limits });
   } catch (error) {
     store.close();
     throw MeshError.from(
@@ -108,7 +126,7 @@ export async function createApiServer(deps: ApiServerDeps, options: ApiServerOpt
   }
 }
 
-function running(http: HttpDeps, pki: Pki): ApiServer {
+function running(http: HttpDeps, pki: Pki, limits: ApiLimits): ApiServer {
   const servers = new Set<Server>();
   const compaction = setInterval(() => {
     try {
@@ -126,7 +144,7 @@ function running(http: HttpDeps, pki: Pki): ApiServer {
     credentials: (user, groups = []) => issueClient(pki.authority, user, groups),
     kubeconfig: (serverUrl) => kubeconfigText(pki, serverUrl),
     listen: async (target) => {
-      const server = httpsServer(http, pki);
+      const server = httpsServer(http, pki, limits);
       servers.add(server);
       try {
         return await listening(server, target);
@@ -151,7 +169,7 @@ function running(http: HttpDeps, pki: Pki): ApiServer {
   };
 }
 
-function httpsServer(http: HttpDeps, pki: Pki): Server {
+function httpsServer(http: HttpDeps, pki: Pki, limits: ApiLimits): Server {
   const server = createServer(
     {
       cert: pki.serverCertPem,
@@ -164,6 +182,12 @@ function httpsServer(http: HttpDeps, pki: Pki): Server {
       rejectUnauthorized: false,
       // Every connection proves itself: nothing is resumed.
       secureOptions: constants.SSL_OP_NO_TICKET,
+      handshakeTimeout: limits.headMs,
+      headersTimeout: limits.headMs,
+      requestTimeout: limits.requestMs,
+      connectionsCheckingInterval: limits.checkMs,
+      keepAlive: true,
+      keepAliveInitialDelay: TCP_KEEP_ALIVE_MS,
     },
     (request, response) => {
       response.on('error', () => request.destroy());
@@ -174,14 +198,17 @@ function httpsServer(http: HttpDeps, pki: Pki): Server {
     },
   );
   server.keepAliveTimeout = 120_000;
-  server.on('tlsClientError', (error) =>
-    http.log.debug('a TLS client was refused', { error: reasonOf(error) }),
-  );
+  server.maxConnections = limits.connections;
+  server.on('tlsClientError', (error, socket) => {
+    http.log.debug('a TLS client was refused', { error: reasonOf(error) });
+    socket.destroy();
+  });
   server.on('clientError', (error, socket) => {
     http.log.debug('a client sent no valid HTTP', { error: reasonOf(error) });
     if (socket.writable)
       socket.end('HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-length: 0\r\n\r\n');
-    else socket.destroy();
+    // Not only ended: a client that keeps its half open, or reads nothing, would keep the connection.
+    setTimeout(() => socket.destroy(), LAST_WORDS_MS).unref();
   });
   return server;
 }
