@@ -78,8 +78,8 @@ if (await acquireLock()) {
       keepNames: true,
       sourcemap: 'linked',
       sourcesContent: false,
-      // koffi loads a prebuilt native library that lies beside its own package.
-      external: ['koffi'],
+      // koffi loads a prebuilt native library that lies beside its own package; the CEL evaluator is loaded by few clusters.
+      external: ['koffi', '@bufbuild/cel', '@bufbuild/cel/ext'],
       plugins: [requireBuiltins],
       logLevel: 'warning',
       banner: { js: "import{createRequire as __cr}from'node:module';const require=__cr(import.meta.url);" },

@@ -1,8 +1,11 @@
 // Rules of CustomResourceDefinition itself: defaults of its names, checks, and the status that makes it served at once.
 
+import { isCelLoaded, loadCel } from './cel/engine.ts';
+import { checkRules } from './cel/rules.ts';
 import type { Strategy, StrategyContext } from './kind.ts';
 import { checkName } from './names.ts';
 import { type ApiObject, at, isObject, type JsonObject, kubeTime } from './object.ts';
+import type { StructuralSchema } from './schema.ts';
 import { type FieldError, invalid, notSupported, required } from './status.ts';
 
 const SCOPES = ['Cluster', 'Namespaced'];
@@ -20,6 +23,9 @@ const versionsOf = (object: ApiObject): JsonObject[] => {
 export const crdStrategy: Strategy = {
   generation: true,
   nameRule: 'subdomain',
+  load: async (body) => {
+    if (body.includes('x-kubernetes-validations')) await loadCel();
+  },
   defaults: (object) => {
     const names = at(object, 'spec', 'names');
     if (isObject(names)) {
@@ -88,6 +94,14 @@ function validate(object: ApiObject, old: ApiObject | undefined): FieldError[] {
           `${path}.schema.openAPIV3Schema.type`,
           at(version, 'schema', 'openAPIV3Schema', 'type') ?? '',
           'must be object at the root',
+        ),
+      );
+    // At start the definitions of this program itself come without the evaluator.
+    else if (isCelLoaded())
+      errors.push(
+        ...checkRules(
+          at(version, 'schema', 'openAPIV3Schema') as StructuralSchema,
+          `${path}.schema.openAPIV3Schema`,
         ),
       );
   });

@@ -1,5 +1,7 @@
 // From a stored CustomResourceDefinition to the kinds it defines, one per served version.
 
+import { loadCel } from './cel/engine.ts';
+import { evaluateRules, hasRules } from './cel/rules.ts';
 import { ageOf } from './cells.ts';
 import { DEFAULT_COLUMNS } from './columns.ts';
 import { evaluateJsonPath, parseJsonPath } from './json-path.ts';
@@ -58,15 +60,18 @@ function kindOfVersion(crd: ApiObject, version: JsonObject, storageVersion: stri
 const strings = (value: unknown): string[] => (Array.isArray(value) ? value.map(String) : []);
 
 function customStrategy(schema: StructuralSchema, isPolicy: boolean): Strategy {
+  const rules = hasRules(schema);
   return {
     generation: true,
     nameRule: 'subdomain',
-    validate: (object) => {
+    ...(rules ? { load: loadCel } : {}),
+    validate: (object, old) => {
       // metadata has its own checks; the schema may only say "object" about it.
       const { metadata: _, ...rest } = object;
       const { metadata: __, ...properties } = schema.properties ?? {};
       const required = (schema.required ?? []).filter((name) => name !== 'metadata');
       const errors = validateSchema({ ...schema, properties, required }, rest, '');
+      if (errors.length === 0 && rules) errors.push(...evaluateRules(schema, object, old));
       return isPolicy && errors.length === 0 ? checkPolicy(object) : errors;
     },
   };

@@ -1,5 +1,5 @@
 // Structural schemas: unknown fields, defaults, checks. A plain walk over the schema; CEL rules
-// (x-kubernetes-validations) are not evaluated here.
+// (x-kubernetes-validations) are evaluated in cel/rules.ts.
 
 import { clone, equal, isObject, type JsonObject } from './object.ts';
 import { duplicate, type FieldError, invalid, notSupported, required, typeInvalid } from './status.ts';
@@ -43,6 +43,8 @@ export interface StructuralSchema {
   'x-kubernetes-patch-strategy'?: string;
   /** Built-in kinds only: the name that Kubernetes' decoding errors give the type, where nothing else here tells it. */
   'x-go-type'?: string;
+  /** CEL rules (cel/rules.ts). */
+  'x-kubernetes-validations'?: unknown[];
 }
 
 const ENVELOPE = new Set(['apiVersion', 'kind', 'metadata']);
