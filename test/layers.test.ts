@@ -35,6 +35,8 @@ const GUARDED_PACKAGES: Readonly<Record<string, readonly string[]>> = {
   '@connectrpc/connect-node': ['xds', 'control'],
   '@peculiar/x509': ['tls'],
   jose: ['local'],
+  '@bufbuild/cel': ['local'],
+  '@bufbuild/cel/ext': ['local'],
 };
 
 function reach(folder: string, seen = new Set<string>()): Set<string> {

@@ -600,6 +600,48 @@ test('a restart keeps objects, versions, keys and tokens, and watches resume', a
   }
 });
 
+test('CEL rules over HTTP: the evaluator is there for the first write, also after a restart', async () => {
+  const folder = mkdtempSync(join(tmpdir(), 'culvert-api-'));
+  const sizes = '/apis/example.io/v1/sizes';
+  const spec = {
+    type: 'object',
+    properties: { min: { type: 'integer' }, max: { type: 'integer' } },
+    'x-kubernetes-validations': [{ rule: 'self.min <= self.max', message: 'min may not exceed max' }],
+  };
+  const schema = { openAPIV3Schema: { type: 'object', properties: { spec } } };
+  const size = (name: string, min: number): Json => ({ metadata: { name }, spec: { min, max: 5 } });
+  try {
+    await withServerIn(folder, async (rig) => {
+      await made(rig, '/apis/apiextensions.k8s.io/v1/customresourcedefinitions', {
+        metadata: { name: 'sizes.example.io' },
+        spec: {
+          group: 'example.io',
+          scope: 'Cluster',
+          names: { plural: 'sizes', kind: 'Size' },
+          versions: [{ name: 'v1', served: true, storage: true, schema }],
+        },
+      });
+      await made(rig, sizes, size('good', 1));
+    });
+    await withServerIn(folder, async (rig) => {
+      const refused = await rig.call('POST', sizes, { body: size('bad', 6) });
+      assert.equal(refused.code, 422);
+      assert.match(refused.body.message, /spec: Invalid value: "object": min may not exceed max/);
+      const type = 'application/merge-patch+json';
+      assert.equal(
+        (await rig.call('PATCH', `${sizes}/good`, { body: { spec: { min: 9 } }, type })).code,
+        422,
+      );
+      assert.equal(
+        (await rig.call('PATCH', `${sizes}/good`, { body: { spec: { min: 3 } }, type })).code,
+        200,
+      );
+    });
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
+});
+
 test('a state directory that cannot be used is said in one sentence', async () => {
   await assert.rejects(
     withServerIn('/dev/null/state', async () => {}),

@@ -2,6 +2,7 @@
 // this server, the default roles.
 
 import type { WriteOptions } from './admit.ts';
+import { finishDefinitions } from './crd-removal.ts';
 import type { Kind } from './kind.ts';
 import { equal, type JsonObject } from './object.ts';
 import { createObject, type ObjectsDeps, updateObject } from './objects.ts';
@@ -43,6 +44,7 @@ export function bootstrap(
       createObject(deps, find('', 'namespaces'), undefined, { metadata: { name } }, OPTIONS);
   ensure(find('', 'services'), 'default', kubernetesService());
   ensure(find('discovery.k8s.io', 'endpointslices'), 'default', kubernetesEndpoints(options.advertise));
+  finishDefinitions(deps);
   ensureDefaultRbac(deps, OPTIONS);
   for (const crd of options.crds)
     ensure(find('apiextensions.k8s.io', 'customresourcedefinitions'), undefined, crd);

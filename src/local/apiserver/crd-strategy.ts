@@ -2,11 +2,13 @@
 
 import { isCelLoaded, loadCel } from './cel/engine.ts';
 import { checkRules } from './cel/rules.ts';
+import { acceptNames } from './crd-names.ts';
 import type { Strategy, StrategyContext } from './kind.ts';
 import { checkName } from './names.ts';
 import { type ApiObject, at, isObject, type JsonObject, kubeTime } from './object.ts';
 import type { StructuralSchema } from './schema.ts';
-import { type FieldError, invalid, notSupported, required } from './status.ts';
+import { duplicate, type FieldError, invalid, notSupported, required } from './status.ts';
+import { resourceKey } from './store.ts';
 
 const SCOPES = ['Cluster', 'Namespaced'];
 
@@ -43,23 +45,40 @@ export const crdStrategy: Strategy = {
   validate,
 };
 
-/** There is one server, and no other that could dispute a name: a definition is accepted as it is stored. */
-function establishedStatus(object: ApiObject, old: unknown, { clock }: StrategyContext): JsonObject {
+const CRDS = resourceKey('apiextensions.k8s.io', 'customresourcedefinitions');
+
+/** A definition is accepted as it is stored, unless another one of its group has one of its names. */
+function establishedStatus(object: ApiObject, old: unknown, context: StrategyContext): JsonObject {
+  const { clock, store } = context;
   const storage = versionsOf(object).find((version) => version.storage === true)?.name;
   const stored = (at(old, 'storedVersions') ?? []) as unknown[];
-  const condition = (type: string, reason: string, message: string): JsonObject => ({
-    type,
-    status: 'True',
-    lastTransitionTime: kubeTime(clock.now()),
-    reason,
-    message,
-  });
+  const before = at(old, 'conditions');
+  const held = (Array.isArray(before) ? before : []).filter(isObject);
+  const condition = (type: string, status: boolean, reason: string, message: string): JsonObject => {
+    const known = held.find((each) => each.type === type);
+    const same = known?.status === (status ? 'True' : 'False') && known.reason === reason;
+    if (same && known.message === message) return known;
+    const lastTransitionTime = same ? known.lastTransitionTime : kubeTime(clock.now());
+    return { type, status: status ? 'True' : 'False', lastTransitionTime, reason, message };
+  };
+  const { conflict } = acceptNames(
+    object,
+    store.list(CRDS).map((each) => each.object),
+  );
   return {
-    conditions: at(old, 'conditions') ?? [
-      condition('NamesAccepted', 'NoConflicts', 'no conflicts found'),
-      condition('Established', 'InitialNamesAccepted', 'the initial names have been accepted'),
+    conditions: [
+      ...(conflict === undefined
+        ? [
+            condition('NamesAccepted', true, 'NoConflicts', 'no conflicts found'),
+            condition('Established', true, 'InitialNamesAccepted', 'the initial names have been accepted'),
+          ]
+        : [
+            condition('NamesAccepted', false, conflict.reason, conflict.message),
+            condition('Established', false, 'NotAccepted', 'not all names are accepted'),
+          ]),
+      ...held.filter(({ type }) => type === 'Terminating'),
     ],
-    acceptedNames: at(object, 'spec', 'names'),
+    acceptedNames: conflict === undefined ? at(object, 'spec', 'names') : (at(old, 'acceptedNames') ?? {}),
     storedVersions: storage === undefined || stored.includes(storage) ? stored : [...stored, storage],
   };
 }
@@ -104,10 +123,46 @@ function validate(object: ApiObject, old: ApiObject | undefined): FieldError[] {
           `${path}.schema.openAPIV3Schema`,
         ),
       );
+    errors.push(...checkSelectableFields(version, path));
   });
   if (at(object, 'spec', 'conversion', 'strategy') !== 'None')
     errors.push(
       notSupported('spec.conversion.strategy', at(object, 'spec', 'conversion', 'strategy'), ['None']),
     );
   return errors;
+}
+
+const MAX_SELECTABLE_FIELDS = 8;
+
+/** A plain path to a value that has a text: `.spec.colour`. */
+function checkSelectableFields(version: JsonObject, path: string): FieldError[] {
+  const fields = version.selectableFields;
+  if (fields === undefined) return [];
+  const at_ = `${path}.selectableFields`;
+  if (!Array.isArray(fields)) return [invalid(at_, fields, 'must be a list')];
+  if (fields.length > MAX_SELECTABLE_FIELDS)
+    return [
+      {
+        path: at_,
+        type: 'TooMany',
+        message: `${fields.length}: must have at most ${MAX_SELECTABLE_FIELDS} items`,
+      },
+    ];
+  const seen = new Set<string>();
+  return fields.flatMap((each: unknown, index): FieldError[] => {
+    const jsonPath = at(each, 'jsonPath');
+    const here = `${at_}[${index}].jsonPath`;
+    if (typeof jsonPath !== 'string' || jsonPath === '') return [required(here)];
+    if (!/^(\.[A-Za-z_][A-Za-z0-9_]*)+$/.test(jsonPath))
+      return [invalid(here, jsonPath, 'must be a simple path')];
+    if (seen.has(jsonPath)) return [duplicate(here, jsonPath)];
+    seen.add(jsonPath);
+    const names = jsonPath.slice(1).split('.');
+    const schema = at(version, 'schema', 'openAPIV3Schema', ...names.flatMap((name) => ['properties', name]));
+    if (names[0] === 'metadata' || !['string', 'boolean', 'integer'].includes(String(at(schema, 'type'))))
+      return [
+        invalid(here, jsonPath, 'must point to a field of type string, boolean or integer in the schema'),
+      ];
+    return [];
+  });
 }

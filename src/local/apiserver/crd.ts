@@ -51,6 +51,9 @@ function kindOfVersion(crd: ApiObject, version: JsonObject, storageVersion: stri
     extra: [],
     resource: resourceKey(group, plural),
     columns: columnsOf(version.additionalPrinterColumns),
+    selectableFields: (Array.isArray(version.selectableFields) ? version.selectableFields : []).map((each) =>
+      String(at(each, 'jsonPath')).replace(/^\./, ''),
+    ),
     strategy: customStrategy(schema, ALWAYS_STRICT_GROUPS.has(group)),
     schema,
     alwaysStrict: ALWAYS_STRICT_GROUPS.has(group),

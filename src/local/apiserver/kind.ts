@@ -81,6 +81,8 @@ export interface Kind extends Subject {
   }[];
   readonly resource: ResourceKey;
   readonly columns: readonly Column[];
+  /** Fields that custom resources can be selected by, as `spec.colour`. */
+  readonly selectableFields: readonly string[];
   readonly strategy: Strategy;
   /** Custom resources only; built-in kinds have theirs in schema-bundle.ts. */
   readonly schema: StructuralSchema | undefined;

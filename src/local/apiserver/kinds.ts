@@ -248,6 +248,7 @@ function kindOf(group: string, version: string, row: Row): Kind {
     extra: row.extra ?? [],
     resource: resourceKey(group, row.plural),
     columns: row.columns ?? DEFAULT_COLUMNS,
+    selectableFields: [],
     strategy: row.strategy ?? PLAIN,
     schema: undefined,
     alwaysStrict: false,

@@ -4,6 +4,7 @@
 import { randomUUID } from 'node:crypto';
 import type { Clock, Random } from '#base/clock.ts';
 import { checkFields, envelope, fillDefaults, validate, type WriteOptions } from './admit.ts';
+import { requireLivingDefinition } from './crd-removal.ts';
 import type { Kind, StrategyContext } from './kind.ts';
 import { type ApiObject, at, clone, equal, type JsonObject, kubeTime } from './object.ts';
 import { generatedName } from './random-name.ts';
@@ -74,6 +75,7 @@ export function createObject(
     'generation',
   ])
     delete (meta as unknown as JsonObject)[field];
+  requireLivingDefinition(deps, kind);
   if (meta.namespace !== undefined) requireNamespace(deps, kind, meta.namespace, meta.name);
   if (deps.store.get(kind.resource, meta.namespace, meta.name) !== undefined)
     throw alreadyExists(kind, meta.name);

@@ -1,6 +1,7 @@
 // Which kinds are served now: the built-in table and whatever the stored CustomResourceDefinitions add.
 
 import { kindsOfCrd } from './crd.ts';
+import { isEstablished } from './crd-names.ts';
 import type { Kind } from './kind.ts';
 import { BUILT_IN_KINDS } from './kinds.ts';
 import { resourceKey, type Store } from './store.ts';
@@ -37,7 +38,9 @@ export class Registry {
   }
 
   #rebuild(): void {
-    const custom = this.#store.list(CRDS).flatMap(({ object }) => kindsOfCrd(object));
+    const custom = this.#store
+      .list(CRDS)
+      .flatMap(({ object }) => (isEstablished(object) ? kindsOfCrd(object) : []));
     const taken = new Set(BUILT_IN_KINDS.map((kind) => kind.resource));
     this.#kinds = [...BUILT_IN_KINDS, ...custom.filter((kind) => !taken.has(kind.resource))];
     this.#byPath = new Map(this.#kinds.map((kind) => [`${kind.group}/${kind.version}/${kind.plural}`, kind]));

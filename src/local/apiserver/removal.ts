@@ -1,6 +1,6 @@
 // How objects leave: preconditions, graceful ends of pods, finalizers, the marks the garbage collector waits for.
 
-import { kindsOfCrd } from './crd.ts';
+import { acceptWaiting, endDefinition, finishDefinition } from './crd-removal.ts';
 import type { Kind } from './kind.ts';
 import { type ApiObject, at, equal, type JsonObject, kubeTime } from './object.ts';
 import type { ObjectsDeps } from './objects.ts';
@@ -62,6 +62,10 @@ export function deleteObject(
     throw invalidObject(kind, name, [
       invalid('gracePeriodSeconds', options.gracePeriodSeconds, 'must be greater than or equal to 0'),
     ]);
+  if (kind.resource === CRDS && !options.dryRun && old.metadata.deletionTimestamp === undefined) {
+    const ending = endDefinition(deps, kind, stored, marked(deps, kind, old, options));
+    if (ending !== undefined) return ending;
+  }
   const next = marked(deps, kind, old, options);
   const gone = mayGo(kind, next);
   if (options.dryRun) return { kind: gone ? 'gone' : 'terminating', object: next };
@@ -108,12 +112,8 @@ function hasDependents({ store, registry }: ObjectsDeps, owner: ApiObject): bool
 
 export function removeStored(deps: ObjectsDeps, kind: Kind, stored: Stored): Stored {
   const { namespace, name } = stored.object.metadata;
-  // Custom resources end with their definition, while watches of them can still say so.
-  if (kind.resource === CRDS) {
-    const resources = new Set(kindsOfCrd(stored.object).map((custom) => custom.resource));
-    for (const resource of resources)
-      for (const { object } of deps.store.list(resource))
-        deps.store.remove(resource, object.metadata.namespace, object.metadata.name);
-  }
-  return deps.store.remove(kind.resource, namespace, name) ?? stored;
+  const removed = deps.store.remove(kind.resource, namespace, name) ?? stored;
+  if (kind.schema !== undefined) finishDefinition(deps, `${kind.plural}.${kind.group}`);
+  if (kind.resource === CRDS) acceptWaiting(deps, kind);
+  return removed;
 }

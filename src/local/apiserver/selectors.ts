@@ -70,9 +70,10 @@ function fieldFilter(kind: Kind, text: string): Filter | undefined {
         `invalid field selector: ${JSON.stringify(text)}; can't understand ${JSON.stringify(term)}`,
       );
     const [, path, operator, value] = match as unknown as [string, string, string, string];
-    if (!ANY.includes(path) && !(FIELDS[kind.resource] ?? []).includes(path))
+    const known = [...(FIELDS[kind.resource] ?? []), ...kind.selectableFields];
+    if (!ANY.includes(path) && !known.includes(path))
       throw badRequest(
-        `${JSON.stringify(path)} is not a known field selector: only "metadata.name", "metadata.namespace"${(FIELDS[kind.resource] ?? []).map((name) => `, "${name}"`).join('')}`,
+        `${JSON.stringify(path)} is not a known field selector: only "metadata.name", "metadata.namespace"${known.map((name) => `, "${name}"`).join('')}`,
       );
     return {
       path: ELSEWHERE[path] ?? path.split('.'),
