@@ -259,7 +259,8 @@ test('every refusal is a line in the log and an entry of /debug/access, beside w
       await rig.call('GET', PODS, bob);
       await rig.call('GET', MAPS);
       assert.equal(
-        logged.match(/access denied\tuser="bob" verb="list" why="User \\"bob\\" cannot list/g)?.length,
+        logged.match(/access denied\tuser="bob" verb="list" times=\d why="User \\"bob\\" cannot list/g)
+          ?.length,
         2,
       );
       assert.equal((await rig.call('GET', '/debug/access', bob)).code, 403);

@@ -61,8 +61,10 @@ export class AccessControl {
 
   /** The refusal to throw, after it has been counted and logged. */
   deny(user: User, access: Access, why: string): AccessDenied {
-    this.ledger.denied(user, access);
-    this.#log.warn('access denied', { user: user.name, verb: access.verb, why });
+    const times = this.ledger.denied(user, access);
+    // Whoever asks again and again does not fill the log: the 1st, 2nd, 4th, 8th … refusal is written.
+    if (times !== undefined && Number.isInteger(Math.log2(times)))
+      this.#log.warn('access denied', { user: user.name, verb: access.verb, times, why });
     if (access.kind === 'path') return new AccessDenied(403, 'Forbidden', `forbidden: ${why}`, {});
     const { group, resource, name } = access;
     const thing = group === '' ? resource : `${resource}.${group}`;

@@ -48,24 +48,26 @@ export class AccessLedger {
       this.#granted.set(key, { entry: { user: user.name, ...thingOf(access) }, count: 1 });
   }
 
-  denied(user: User, access: Access): void {
+  /** How often the very same was refused by now; undefined when there is no room to remember it. */
+  denied(user: User, access: Access): number | undefined {
     this.#deniedTotal++;
     const message = refusalText(user.name, access);
     const name = access.kind === 'path' ? '' : access.name;
     const key = `${message} ${name}`;
     const known = this.#denied.get(key);
-    if (known !== undefined) known.count++;
-    else if (this.#denied.size < MAX_DENIED)
-      this.#denied.set(key, {
-        entry: {
-          user: user.name,
-          ...thingOf(access),
-          ...(access.kind === 'path' || access.namespace === '' ? {} : { namespace: access.namespace }),
-          ...(name === '' ? {} : { name }),
-          message,
-        },
-        count: 1,
-      });
+    if (known !== undefined) return ++known.count;
+    if (this.#denied.size >= MAX_DENIED) return undefined;
+    this.#denied.set(key, {
+      entry: {
+        user: user.name,
+        ...thingOf(access),
+        ...(access.kind === 'path' || access.namespace === '' ? {} : { namespace: access.namespace }),
+        ...(name === '' ? {} : { name }),
+        message,
+      },
+      count: 1,
+    });
+    return 1;
   }
 
   report(): { granted: LedgerEntry[]; denied: LedgerDenial[]; deniedTotal: number } {

@@ -1,6 +1,8 @@
 // Expected decisions follow Kubernetes' RBAC documentation: rules only add, `*` and parts as written there.
 
 import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { test } from 'node:test';
 import fc from 'fast-check';
 import type { PolicyRule } from '#k8s/rbac.ts';
@@ -173,4 +175,22 @@ test('property: rules hold themselves, and what was missing completes them', () 
       assert.deepEqual(missingRules([...held, ...missingRules(held, wanted)], wanted), []);
     }),
   );
+});
+
+test('what is missing agrees with Kubernetes’ own library (tools/rbac-oracle)', () => {
+  const cases = JSON.parse(readFileSync(join(import.meta.dirname, 'covers.golden.json'), 'utf8')) as Record<
+    'held' | 'wanted' | 'missing',
+    PolicyRule[]
+  >[];
+  assert.ok(
+    cases.some(({ missing }) => missing.length === 0) && cases.some(({ missing }) => missing.length > 0),
+  );
+  const sorted = (rules: readonly PolicyRule[]): string[] =>
+    rules
+      .map(({ verbs, apiGroups, resources, resourceNames, nonResourceURLs }) =>
+        JSON.stringify([verbs, apiGroups, resources, resourceNames, nonResourceURLs]),
+      )
+      .sort();
+  for (const { held, wanted, missing } of cases)
+    assert.deepEqual(sorted(missingRules(held, wanted)), sorted(missing), JSON.stringify({ held, wanted }));
 });
