@@ -69,6 +69,20 @@ test('a body that never comes is cut off; an answer may last', async () => {
   );
 });
 
+test('a body that never ends is cut off at its limit, whatever length it claims or keeps silent about', async () => {
+  await withApiServer(async (rig) => {
+    const socket = await tlsTo(rig);
+    socket.write(
+      'POST /api/v1/namespaces HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n',
+    );
+    const chunk = `10000\r\n${' '.repeat(0x10000)}\r\n`;
+    const answer = lastWords(socket);
+    for (let sent = 0; sent < 64 && socket.writable; sent++) socket.write(chunk);
+    assert.match(await answer, /^(HTTP\/1\.1 413 |$)/);
+    assert.equal((await rig.call('GET', '/readyz')).text, 'ok');
+  });
+});
+
 test('a head that is too large is refused, and the connection ends', async () => {
   await withApiServer(async (rig) => {
     const socket = await tlsTo(rig);

@@ -37,7 +37,7 @@ export async function passGate(deps: GateDeps, request: IncomingMessage): Promis
   const query = new URLSearchParams(question < 0 ? '' : url.slice(question + 1));
   const method = request.method ?? 'GET';
   const caller = await authenticate(deps.tokens, request);
-  const user = impersonated(deps.control, caller, request.headers, request.headersDistinct);
+  const user = impersonated(deps.control, caller, request);
   const access = accessOf(method, path, query);
   deps.control.require(user, access);
   const made = applyThatCreates(deps, access, request);

@@ -1,6 +1,6 @@
 // `kubectl --as`: a caller who may speak for another one. Every name asked for is a question of its own.
 
-import type { IncomingHttpHeaders } from 'node:http';
+import type { IncomingMessage } from 'node:http';
 import { badRequest } from '../status.ts';
 import type { User } from '../user-info.ts';
 import type { ResourceAccess } from './access.ts';
@@ -14,9 +14,11 @@ const AUTHENTICATION_GROUP = 'authentication.k8s.io';
 export function impersonated(
   control: AccessControl,
   caller: User,
-  headers: IncomingHttpHeaders,
-  distinct: NodeJS.Dict<string[]>,
+  request: Pick<IncomingMessage, 'headers' | 'headersDistinct'>,
 ): User {
+  const { headers } = request;
+  if (!Object.keys(headers).some((header) => header.startsWith('impersonate-'))) return caller;
+  const distinct = request.headersDistinct;
   const name = oneOf(headers['impersonate-user']);
   const uid = oneOf(headers['impersonate-uid']);
   const groups = distinct['impersonate-group'] ?? [];

@@ -6,6 +6,7 @@ import { type FieldError, invalid, invalidObject, required } from '../status.ts'
 import { type User, userInfo } from '../user-info.ts';
 import type { Access } from './access.ts';
 import type { AccessControl } from './access-control.ts';
+import { nodeOf } from './node-access.ts';
 
 const GROUP = 'authorization.k8s.io';
 
@@ -99,12 +100,16 @@ export function reviewRules(control: AccessControl, body: JsonObject, caller: Us
       [required('spec.namespace', 'no namespace on request')],
     );
   const rules = control.rulesFor(caller, namespace);
+  const isKubelet = nodeOf(caller) !== undefined;
   const isPath = ({ nonResourceURLs }: PolicyRule): boolean => (nonResourceURLs ?? []).length > 0;
   return {
     ...review(`${GROUP}/v1`, 'SelfSubjectRulesReview', body),
     spec,
     status: {
-      incomplete: false,
+      incomplete: isKubelet,
+      ...(isKubelet
+        ? { evaluationError: 'what a kubelet may do depends on the pods bound to its node' }
+        : {}),
       resourceRules: rules
         .filter((rule) => !isPath(rule))
         .map(({ verbs, apiGroups, resources, resourceNames }) => ({

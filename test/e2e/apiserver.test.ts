@@ -1,5 +1,6 @@
-// Roles in a running mesh: its programs do with what deploy/ grants them, every rule there is used, every component of
-// the machine has an identity of its own, and a refusal that nobody announced fails the run.
+// The API server as the machine runs it. Roles: the mesh's programs do with what deploy/ grants them, every rule there is
+// used, every component has an identity of its own, and a refusal that nobody announced fails the run. Rules of
+// definitions: the bundled program finds their evaluator.
 
 import assert from 'node:assert/strict';
 import { readdirSync, readFileSync } from 'node:fs';
@@ -145,4 +146,35 @@ test('a pod of the shop may ask for nothing, and a provoked refusal is announced
   const { items } = await mesh.client.list(PODS, { namespace: 'shop' });
   assert.ok(items.length > 0);
   assert.ok((await ledger()).denied.every(({ user }) => user === 'system:serviceaccount:shop:web'));
+});
+
+test('a definition with CEL rules refuses what breaks them', async () => {
+  const mesh = theMesh();
+  await mesh.apply(`
+apiVersion: apiextensions.k8s.io/v1
+kind: CustomResourceDefinition
+metadata: { name: sizes.example.io }
+spec:
+  group: example.io
+  scope: Namespaced
+  names: { plural: sizes, kind: Size }
+  versions:
+    - name: v1
+      served: true
+      storage: true
+      schema:
+        openAPIV3Schema:
+          type: object
+          properties:
+            spec:
+              type: object
+              properties: { min: { type: integer }, max: { type: integer } }
+              x-kubernetes-validations:
+                - { rule: self.min <= self.max, message: min may not exceed max }
+`);
+  const size = (min: number): string =>
+    `{apiVersion: example.io/v1, kind: Size, metadata: {name: s, namespace: default}, spec: {min: ${min}, max: 5}}`;
+  await mesh.apply(size(1));
+  await assert.rejects(mesh.apply(size(6)), /spec: Invalid value: "object": min may not exceed max/);
+  await mesh.kubectl('delete', 'crd', 'sizes.example.io');
 });
