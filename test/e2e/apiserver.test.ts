@@ -173,7 +173,7 @@ spec:
                 - { rule: self.min <= self.max, message: min may not exceed max }
 `);
   const size = (min: number): string =>
-    `{apiVersion: example.io/v1, kind: Size, metadata: {name: s, namespace: default}, spec: {min: ${min}, max: 5}}`;
+    `apiVersion: example.io/v1\nkind: Size\nmetadata: {name: s, namespace: default}\nspec: {min: ${min}, max: 5}\n`;
   await mesh.apply(size(1));
   await assert.rejects(mesh.apply(size(6)), /spec: Invalid value: "object": min may not exceed max/);
   await mesh.kubectl('delete', 'crd', 'sizes.example.io');

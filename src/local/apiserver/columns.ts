@@ -223,8 +223,8 @@ export const ROLE_BINDING_COLUMNS: readonly Column[] = [
   AGE,
 ];
 
-/** kubectl prints no age here but the time itself. */
-export const CRD_COLUMNS: readonly Column[] = [
+/** kubectl prints no age of roles and definitions but the time itself. */
+export const CREATED_AT_COLUMNS: readonly Column[] = [
   NAME,
   column('Created At', (object) => object.metadata.creationTimestamp ?? '<unknown>', { type: 'date' }),
 ];

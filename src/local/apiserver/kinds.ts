@@ -2,7 +2,7 @@
 
 import {
   CONFIG_MAP_COLUMNS,
-  CRD_COLUMNS,
+  CREATED_AT_COLUMNS,
   DAEMON_SET_COLUMNS,
   DEFAULT_COLUMNS,
   DEPLOYMENT_COLUMNS,
@@ -146,7 +146,7 @@ const APPS: readonly Row[] = [
 ];
 
 const RBAC: readonly Row[] = [
-  { kind: 'Role', plural: 'roles', strategy: roleStrategy },
+  { kind: 'Role', plural: 'roles', columns: CREATED_AT_COLUMNS, strategy: roleStrategy },
   {
     kind: 'RoleBinding',
     plural: 'rolebindings',
@@ -157,6 +157,7 @@ const RBAC: readonly Row[] = [
     kind: 'ClusterRole',
     plural: 'clusterroles',
     namespaced: false,
+    columns: CREATED_AT_COLUMNS,
     strategy: roleStrategy,
   },
   {
@@ -196,7 +197,7 @@ const GROUPS: readonly (readonly [group: string, version: string, rows: readonly
         shortNames: ['crd', 'crds'],
         categories: ['api-extensions'],
         status: true,
-        columns: CRD_COLUMNS,
+        columns: CREATED_AT_COLUMNS,
         strategy: crdStrategy,
       },
     ],
