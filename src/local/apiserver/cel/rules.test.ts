@@ -142,6 +142,23 @@ test('transition rules speak of changes only, also inside lists with keys', () =
   passes(schema, { loose: [{ mode: 'b' }] }, { loose: [{ mode: 'a' }] });
 });
 
+test('what an update leaves as it was is not held against it; the rest is', () => {
+  const port = object({ port: INT }, { rule: 'self.port > 10', message: 'above ten' });
+  const schema = object({
+    ports: list(port, { 'x-kubernetes-list-type': 'map', 'x-kubernetes-list-map-keys': ['port'] }),
+    note: TEXT,
+  });
+  const stored = { ports: [{ port: 5 }] };
+  passes(schema, { ...stored, note: 'new' }, stored);
+  passes(schema, { ports: [{ port: 20 }, { port: 5 }] }, stored);
+  assert.deepEqual(broken(schema, { ports: [{ port: 5 }, { port: 6 }] }, stored), [
+    'spec.ports[1] Invalid "object": above ten',
+  ]);
+  // A list without keys is one value: changing a part of it is changing all of it.
+  const loose = object({ ports: list(port) });
+  assert.equal(broken(loose, { ports: [{ port: 5 }, { port: 20 }] }, stored).length, 1);
+});
+
 test('the functions of Kubernetes, and escaped names', () => {
   const cases: [string, StructuralSchema, unknown, boolean][] = [
     ['isIP(self)', TEXT, '::1', true],

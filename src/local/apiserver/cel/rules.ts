@@ -105,6 +105,19 @@ export function evaluateRules(
   return errors;
 }
 
+interface Seen {
+  readonly self: unknown;
+  readonly oldSelf: unknown;
+  readonly unchanged: boolean;
+}
+
+/** An object's metadata changes with every write. */
+function contentOf(value: unknown, root: boolean): unknown {
+  if (!root || !isObject(value)) return value;
+  const { metadata: _, ...content } = value;
+  return content;
+}
+
 class Evaluation {
   readonly #budget: Budget;
   readonly #errors: FieldError[];
@@ -122,7 +135,8 @@ class Evaluation {
         root ? rootValue(schema, each as JsonObject) : celValue(schema, each);
       const self = shape(value);
       const oldSelf = old === undefined || old === null ? undefined : shape(old);
-      for (const rule of rules) this.#judge(rule, schema, self, oldSelf, path);
+      const unchanged = oldSelf !== undefined && equal(contentOf(value, root), contentOf(old, root));
+      for (const rule of rules) this.#judge(rule, schema, { self, oldSelf, unchanged }, path);
     }
     if (Array.isArray(value)) {
       const { items } = schema;
@@ -141,8 +155,7 @@ class Evaluation {
   #judge(
     rule: ValidationRule,
     schema: StructuralSchema,
-    self: unknown,
-    oldSelf: unknown,
+    { self, oldSelf, unchanged }: Seen,
     path: string,
   ): void {
     const { program, message } = compiledRule(rule);
@@ -155,6 +168,8 @@ class Evaluation {
     }
     // Transition rules speak of changes only.
     if (program.usesOldSelf && oldSelf === undefined) return;
+    // What an update leaves as it was is not held against it: a definition may have become stricter since.
+    if (unchanged && !program.usesOldSelf) return;
     const bindings = { self, ...(oldSelf === undefined ? {} : { oldSelf }) };
     const outcome = program.run(bindings, this.#budget);
     if ('error' in outcome) {
