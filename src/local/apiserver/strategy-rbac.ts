@@ -31,13 +31,8 @@ export const roleStrategy: Strategy = {
 };
 
 function checkRule(rule: unknown, path: string, namespaced: boolean): FieldError[] {
-  if (!isObject(rule)) return [typeInvalid(path, rule, 'must be an object')];
-  const errors: FieldError[] = LISTS.filter(
-    (name) =>
-      (rule[name] !== undefined && !strings(rule, name).every((each) => typeof each === 'string')) ||
-      (rule[name] !== undefined && !Array.isArray(rule[name])),
-  ).map((name) => typeInvalid(`${path}.${name}`, rule[name], 'must be a list of strings'));
-  if (errors.length > 0) return errors;
+  if (!isObject(rule)) return [];
+  const errors: FieldError[] = [];
   if (strings(rule, 'verbs').length === 0)
     errors.push(required(`${path}.verbs`, 'verbs must contain at least one value'));
   const urls = strings(rule, 'nonResourceURLs');

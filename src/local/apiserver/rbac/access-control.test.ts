@@ -317,7 +317,7 @@ test('roles and bindings are checked in the words of Kubernetes', () => {
   refused(
     'roles',
     { metadata: { name: 'x' }, rules: [{ verbs: 'get' }] },
-    /verbs: Invalid value: .*list of strings/,
+    /cannot unmarshal string into Go struct field PolicyRule.rules.verbs of type \[\]string/,
   );
   refused(
     'clusterrolebindings',
