@@ -37,6 +37,7 @@ const GUARDED_PACKAGES: Readonly<Record<string, readonly string[]>> = {
   jose: ['local'],
   '@bufbuild/cel': ['local'],
   '@bufbuild/cel/ext': ['local'],
+  ws: ['local'],
 };
 
 function reach(folder: string, seen = new Set<string>()): Set<string> {

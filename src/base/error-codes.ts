@@ -43,6 +43,7 @@ export const ERROR_CODES = [
   // Local mode
   'LOCAL_MACHINE_FAILED',
   'LOCAL_IMAGE_UNKNOWN',
+  'STREAM_PROTOCOL',
 ] as const;
 
 export type ErrorCode = (typeof ERROR_CODES)[number];
