@@ -65,7 +65,7 @@ try {
   local = await startLocal(
     {
       log,
-      createApiServer: (podLogs, wish) => createApiServer({ log: log.scoped('apiserver'), podLogs }, wish),
+      createApiServer: (pods, wish) => createApiServer({ log: log.scoped('apiserver'), ...pods }, wish),
       createClient: async (server, url, { user, groups = [] }) => {
         const { certPem, keyPem } = await server.credentials(user, groups);
         return createRestClient({

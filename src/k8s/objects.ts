@@ -156,6 +156,9 @@ export interface Container {
   command?: string[];
   args?: string[];
   workingDir?: string;
+  stdin?: boolean;
+  stdinOnce?: boolean;
+  tty?: boolean;
   env?: EnvVar[];
   envFrom?: {
     prefix?: string;

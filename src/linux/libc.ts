@@ -26,6 +26,13 @@ export const libc = {
     request: number,
     argument: number,
   ) => number,
+  /** The same call where the argument is memory. */
+  ioctlAt: library.func('int ioctl(int fd, unsigned long request, void *argument)') as (
+    fd: number,
+    request: number,
+    argument: Uint8Array,
+  ) => number,
+  pipe2: library.func('int pipe2(void *fds, int flags)') as (fds: Uint8Array, flags: number) => number,
   setns: library.func('int setns(int fd, int type)') as (fd: number, type: number) => number,
   socket: library.func('int socket(int family, int type, int protocol)') as (
     family: number,
@@ -60,6 +67,9 @@ type MessageCall = (fd: number, message: bigint, flags: number) => number;
 
 /** asm-generic values; the same on x86_64 and aarch64. */
 export const O_RDONLY = 0;
+export const O_RDWR = 2;
+export const O_NOCTTY = 0o400;
+export const O_NONBLOCK = 0o4000;
 export const O_CLOEXEC = 0o2000000;
 export const F_DUPFD_CLOEXEC = 1030;
 export const AF_UNIX = 1;

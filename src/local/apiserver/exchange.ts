@@ -1,5 +1,6 @@
 // One request and its answer, apart from sockets: what the verbs read, and the few forms of answer they give.
 
+import type { Upgrade } from '../streams/upgrade.ts';
 import type { PodLogOptions } from './logs.ts';
 import type { User } from './user-info.ts';
 import type { WatchSink } from './watch.ts';
@@ -33,7 +34,9 @@ export type ApiAnswer =
   | {
       readonly kind: 'stream';
       readonly open: (signal: PodLogOptions['signal']) => AsyncIterable<Uint8Array>;
-    };
+    }
+  /** The connection leaves HTTP. `begin` takes it over, or throws a StatusError while nothing has been sent. */
+  | { readonly kind: 'upgrade'; readonly begin: (upgrade: Upgrade) => void };
 
 export const json = (code: number, body: unknown, warnings?: readonly string[]): ApiAnswer => ({
   kind: 'json',

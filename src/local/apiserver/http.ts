@@ -1,6 +1,7 @@
 // The HTTP side: limits, bodies, and writing answers. One function per request; who may come in: gate.ts.
 
-import type { IncomingMessage, ServerResponse } from 'node:http';
+import { type IncomingMessage, ServerResponse } from 'node:http';
+import type { Socket } from 'node:net';
 import { stringify as toYaml } from 'yaml';
 import { reasonOf } from '#base/errors.ts';
 import type { Logger } from '#telemetry/log.ts';
@@ -26,25 +27,56 @@ export async function handle(
 ): Promise<void> {
   const startedAt = deps.clock.monotonicMs();
   try {
-    const admitted = await passGate(deps, request);
-    const body = await readBody(request);
-    const answer = await route(deps, {
-      ...admitted,
-      accept: request.headers.accept,
-      contentType: request.headers['content-type'],
-      userAgent: request.headers['user-agent'],
-      body,
-    });
-    await write(answer, request, response);
+    await write(await answerTo(deps, request), request, response);
   } catch (error) {
     refuse(deps.log, request, response, error);
   }
   if (deps.log.enabled('debug'))
-    deps.log.debug(`${request.method} ${request.url}`, {
+    deps.log.debug(`${request.method ?? ''} ${request.url ?? ''}`, {
       code: response.statusCode,
       type: request.headers['content-type'] ?? '-',
       ms: Math.round(deps.clock.monotonicMs() - startedAt),
     });
+}
+
+async function answerTo(deps: HttpDeps, request: IncomingMessage): Promise<ApiAnswer> {
+  const admitted = await passGate(deps, request);
+  const body = await readBody(request);
+  return await route(deps, {
+    ...admitted,
+    accept: request.headers.accept,
+    contentType: request.headers['content-type'],
+    userAgent: request.headers['user-agent'],
+    body,
+  });
+}
+
+/** Whether a request with an `Upgrade` header is one of those that mean it; it is ignored on others (RFC 9110 §7.8). */
+export function wantsUpgrade(request: IncomingMessage): boolean {
+  return /^[^?]*\/(?:exec|attach|portforward)(?:\?|$)/.test(request.url ?? '');
+}
+
+/** A request that asks for another protocol; refusals are ordinary answers. */
+export async function handleUpgrade(
+  deps: HttpDeps,
+  request: IncomingMessage,
+  socket: Socket,
+  head: Buffer,
+): Promise<void> {
+  const plainly = async (run: (response: ServerResponse) => unknown): Promise<void> => {
+    const response = new ServerResponse(request);
+    response.shouldKeepAlive = false;
+    response.assignSocket(socket);
+    response.on('finish', () => socket.end());
+    await run(response);
+  };
+  try {
+    const answer = await answerTo(deps, request);
+    if (answer.kind === 'upgrade') answer.begin({ request, socket, head });
+    else await plainly((response) => write(answer, request, response));
+  } catch (error) {
+    await plainly((response) => refuse(deps.log, request, response, error));
+  }
 }
 
 async function readBody(request: IncomingMessage): Promise<Buffer> {
@@ -73,6 +105,8 @@ async function write(answer: ApiAnswer, request: IncomingMessage, response: Serv
       return writeWatch(answer, response);
     case 'stream':
       return writeStream(answer, response);
+    case 'upgrade':
+      throw badRequest('Upgrade request required: WebSocket, or SPDY/3.1 by POST');
   }
 }
 

@@ -17,6 +17,7 @@ import type { JsonObject } from './object.ts';
 import type { OpenApi } from './openapi.ts';
 import { OPENAPI_V2_PROTOBUF_TYPE, openApiV2Protobuf } from './openapi-protobuf.ts';
 import { parseResourcePath, type ResourcePath } from './paths.ts';
+import { type PodStreamDeps, servePodStreams } from './pod-streams.ts';
 import type { AccessControl } from './rbac/access-control.ts';
 import { reviewAccess, reviewRules, reviewSelf } from './rbac/reviews.ts';
 import { typedBody, writeOptions } from './request-options.ts';
@@ -25,7 +26,7 @@ import { methodNotAllowed, notServed, pathNotFound } from './status.ts';
 import { type SubresourceDeps, serveBinding, serveLog, serveScale, serveToken } from './subresources.ts';
 import { ISSUER, keySet, reviewToken } from './tokens.ts';
 
-export interface RouteDeps extends SubresourceDeps {
+export interface RouteDeps extends SubresourceDeps, PodStreamDeps {
   readonly openApi: OpenApi;
   readonly control: AccessControl;
   /** Shown to clients that ask where the server is. */
@@ -33,13 +34,6 @@ export interface RouteDeps extends SubresourceDeps {
 }
 
 const HEALTH_PATHS: ReadonlySet<string> = new Set(['/healthz', '/readyz', '/livez']);
-const NOT_YET: Readonly<Record<string, string>> = {
-  exec: 'kubectl exec is not served yet by this API server',
-  attach: 'kubectl attach is not served yet by this API server',
-  portforward:
-    'kubectl port-forward is not served yet by this API server; reach the pod by its address from inside',
-  proxy: 'the proxy subresource is not served by this API server',
-};
 
 export async function route(deps: RouteDeps, request: ApiRequest): Promise<ApiAnswer> {
   const path = parseResourcePath(request.path);
@@ -166,8 +160,13 @@ async function serveNamed(
         return await serveToken(deps, kind, path, request);
       case 'log':
         return serveLog(deps, kind, path, request);
+      case 'exec':
+      case 'attach':
+      case 'portforward':
+        return servePodStreams(deps, kind, path, subresource, request);
     }
-  if (kind.plural === 'pods' && Object.hasOwn(NOT_YET, subresource)) throw notServed(NOT_YET[subresource]!);
+  if (kind.plural === 'pods' && subresource === 'proxy')
+    throw notServed('the proxy subresource is not served by this API server');
   return undefined;
 }
 

@@ -2,15 +2,17 @@
 // no containers; those are its clients, over the same REST interface as everybody's.
 
 import { constants } from 'node:crypto';
+import type { IncomingMessage } from 'node:http';
 import { createServer, type Server } from 'node:https';
-import type { AddressInfo } from 'node:net';
+import type { AddressInfo, Socket } from 'node:net';
 import { join } from 'node:path';
 import { parse as parseYaml } from 'yaml';
 import { type Clock, type Random, systemClock } from '#base/clock.ts';
 import { errnoOf, MeshError, reasonOf } from '#base/errors.ts';
 import type { Logger } from '#telemetry/log.ts';
+import type { PodStreams } from '../streams/pod-streams.ts';
 import { bootstrap, KUBERNETES_SERVICE_ADDRESS } from './bootstrap.ts';
-import { type HttpDeps, handle } from './http.ts';
+import { type HttpDeps, handle, handleUpgrade, wantsUpgrade } from './http.ts';
 import type { PodLogs } from './logs.ts';
 import { isObject, type JsonObject } from './object.ts';
 import { OpenApi } from './openapi.ts';
@@ -24,6 +26,8 @@ export interface ApiServerDeps {
   readonly log: Logger;
   /** Where container logs come from; without it `…/log` answers 501. */
   readonly podLogs?: PodLogs;
+  /** Who runs exec, attach and port-forward; without it they answer 501. */
+  readonly podStreams?: PodStreams;
   readonly clock?: Clock;
   readonly random?: Random;
 }
@@ -108,6 +112,7 @@ export async function createApiServer(deps: ApiServerDeps, options: ApiServerOpt
       random,
       log: deps.log,
       podLogs: deps.podLogs,
+      podStreams: deps.podStreams,
       openApi: new OpenApi(registry),
       control,
       guard: (write) => guardWrite(control, write),
@@ -128,6 +133,8 @@ export async function createApiServer(deps: ApiServerDeps, options: ApiServerOpt
 
 function running(http: HttpDeps, pki: Pki, limits: ApiLimits): ApiServer {
   const servers = new Set<Server>();
+  /** Connections that left HTTP: the server does not know them any more. */
+  const upgraded = new Set<Socket>();
   const compaction = setInterval(() => {
     try {
       http.store.compact();
@@ -144,7 +151,7 @@ function running(http: HttpDeps, pki: Pki, limits: ApiLimits): ApiServer {
     credentials: (user, groups = []) => issueClient(pki.authority, user, groups),
     kubeconfig: (serverUrl) => kubeconfigText(pki, serverUrl),
     listen: async (target) => {
-      const server = httpsServer(http, pki, limits);
+      const server = httpsServer(http, pki, limits, upgraded);
       servers.add(server);
       try {
         return await listening(server, target);
@@ -161,6 +168,7 @@ function running(http: HttpDeps, pki: Pki, limits: ApiLimits): ApiServer {
             new Promise<void>((resolve) => {
               server.close(() => resolve());
               server.closeAllConnections();
+              for (const socket of upgraded) socket.destroy();
             }),
         ),
       );
@@ -169,7 +177,7 @@ function running(http: HttpDeps, pki: Pki, limits: ApiLimits): ApiServer {
   };
 }
 
-function httpsServer(http: HttpDeps, pki: Pki, limits: ApiLimits): Server {
+function httpsServer(http: HttpDeps, pki: Pki, limits: ApiLimits, upgraded: Set<Socket>): Server {
   const server = createServer(
     {
       cert: pki.serverCertPem,
@@ -188,6 +196,7 @@ function httpsServer(http: HttpDeps, pki: Pki, limits: ApiLimits): Server {
       connectionsCheckingInterval: limits.checkMs,
       keepAlive: true,
       keepAliveInitialDelay: TCP_KEEP_ALIVE_MS,
+      shouldUpgradeCallback: wantsUpgrade,
     },
     (request, response) => {
       response.on('error', () => request.destroy());
@@ -197,6 +206,15 @@ function httpsServer(http: HttpDeps, pki: Pki, limits: ApiLimits): Server {
       });
     },
   );
+  server.on('upgrade', (request: IncomingMessage, socket: Socket, head: Buffer) => {
+    upgraded.add(socket);
+    socket.on('close', () => upgraded.delete(socket));
+    socket.on('error', (error) => http.log.debug('an upgraded connection broke', { error: reasonOf(error) }));
+    handleUpgrade(http, request, socket, head).catch((error: unknown) => {
+      http.log.error('an upgraded connection could not be served', { error: reasonOf(error) });
+      socket.destroy();
+    });
+  });
   server.keepAliveTimeout = 120_000;
   server.maxConnections = limits.connections;
   server.on('tlsClientError', (error, socket) => {

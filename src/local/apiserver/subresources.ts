@@ -159,7 +159,7 @@ export function serveLog(
 ): ApiAnswer {
   if (request.method !== 'GET') throw methodNotAllowed();
   const pod = getStored(deps, kind, path.namespace, path.name).object;
-  const container = logContainer(pod, request.query.get('container') ?? '');
+  const container = chosenContainer(pod, request.query.get('container') ?? '');
   const { podLogs } = deps;
   if (podLogs === undefined)
     throw notServed('this API server runs without a kubelet: there are no container logs');
@@ -183,7 +183,7 @@ async function* readable(source: AsyncIterable<Uint8Array>): AsyncIterable<Uint8
   }
 }
 
-function logContainer(pod: ApiObject, asked: string): string {
+export function chosenContainer(pod: ApiObject, asked: string): string {
   const names = (group: string): string[] => {
     const found = at(pod, 'spec', group);
     return Array.isArray(found) ? found.map((container) => String(at(container, 'name'))) : [];

@@ -52,6 +52,7 @@ export function planContainer(pod: Pod, container: Container, context: PlanConte
       argv: command.argv,
       env: environment.env,
       netnsPath: sandbox.netnsPath,
+      input: container.stdin !== true ? 'none' : container.stdinOnce === true ? 'once' : 'open',
       plan: {
         mounts,
         stageDirs: { run: `${podDir}/run`, tmp: `${podDir}/tmp` },

@@ -71,6 +71,10 @@ export class ContainerSlot {
     return this.#running !== undefined;
   }
 
+  get running(): RunningContainer | undefined {
+    return this.#running;
+  }
+
   /** When the worker has to look again for this container's sake. */
   get dueMs(): number | undefined {
     if (this.#killAtMs !== undefined) return this.#killAtMs;

@@ -6,6 +6,7 @@ import { closeSync, constants, existsSync, openSync, readFileSync } from 'node:f
 import { mkdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { Socket } from 'node:net';
 import { join } from 'node:path';
+import type { Writable } from 'node:stream';
 import { MeshError } from '#base/errors.ts';
 import type { EmulatedNode } from '#local/machine/node.ts';
 import { groupIsAlive, identify, isAlive, type ProcessId } from '#local/machine/process-id.ts';
@@ -32,7 +33,15 @@ export interface RunningContainer {
   /** Never rejects; set once the process and its output are over. */
   readonly ended: Promise<ContainerEnd>;
   signal(name: 'SIGTERM' | 'SIGKILL'): void;
+  /** Whether its mounts are made and its program was started: only then can others join its namespaces. */
+  isPrepared(): boolean;
+  /** Calls for every piece of output from now on, until the returned function is called. */
+  onOutput(listener: OutputListener): () => void;
+  /** The container's input, for a client that attaches; undefined for a container without one. */
+  openInput(): Writable | undefined;
 }
+
+export type OutputListener = (stream: LogStream, chunk: Buffer) => void;
 
 export interface ContainerSpec {
   readonly name: string;
@@ -42,6 +51,8 @@ export interface ContainerSpec {
   readonly env: Readonly<Record<string, string>>;
   readonly netnsPath: string;
   readonly plan: ContainerPlan;
+  /** Where input comes from: nowhere, any number of clients, or one client whose end is the end of the input. */
+  readonly input: 'none' | 'open' | 'once';
 }
 
 /** Adopted processes are nobody's children here: their end is seen by looking. */
@@ -52,7 +63,7 @@ const OUTPUT_DRAIN_MS = 500;
 const runFile = (dir: string): string => join(dir, 'run.json');
 const exitFile = (dir: string, attempt: number): string => join(dir, `exit.${attempt}`);
 const setupFile = (dir: string, attempt: number): string => join(dir, `setup.${attempt}`);
-const fifo = (dir: string, stream: LogStream): string => join(dir, stream);
+const fifo = (dir: string, stream: LogStream | 'stdin'): string => join(dir, stream);
 
 /** @throws MeshError LOCAL_MACHINE_FAILED when the process cannot be started at all. */
 export async function startContainer(
@@ -64,10 +75,12 @@ export async function startContainer(
   const { tools } = node;
   const dir = join(node.rootPath, spec.dir);
   await mkdir(dir, { recursive: true, mode: 0o700 });
-  const streams = [fifo(dir, 'stdout'), fifo(dir, 'stderr')];
+  const input = fifo(dir, 'stdin');
+  await rm(input, { force: true });
+  const streams = [fifo(dir, 'stdout'), fifo(dir, 'stderr'), ...(spec.input === 'none' ? [] : [input])];
   await Promise.all(streams.map((path) => rm(path, { force: true })));
   await mustRun(tools.mkfifo, ['-m', '600', ...streams], {
-    doing: `making the output pipes of container ${spec.name}`,
+    doing: `making the pipes of container ${spec.name}`,
   });
 
   const fds: number[] = [];
@@ -76,11 +89,14 @@ export async function startContainer(
     fds.push(fd);
     return fd;
   };
-  const { O_RDWR, O_WRONLY, O_CREAT, O_TRUNC } = constants;
+  const { O_RDONLY, O_RDWR, O_WRONLY, O_CREAT, O_TRUNC } = constants;
+  // Open from the start, so that the program waits for its one client instead of reading the end.
+  const keptInput = spec.input === 'once' ? openSync(input, O_RDWR) : undefined;
   try {
     // The container holds both ends of its pipes (O_RDWR): the death of LOCAL is no EPIPE for it.
     const stdout = open(fifo(dir, 'stdout'), O_RDWR);
     const stderr = open(fifo(dir, 'stderr'), O_RDWR);
+    const stdin = spec.input === 'none' ? 'ignore' : open(input, spec.input === 'once' ? O_RDONLY : O_RDWR);
     const exit = open(exitFile(dir, attempt), O_WRONLY | O_CREAT | O_TRUNC);
     const setup = open(setupFile(dir, attempt), O_WRONLY | O_CREAT | O_TRUNC);
     const child = spawn(
@@ -97,7 +113,7 @@ export async function startContainer(
         spec.name,
         ...spec.argv,
       ],
-      { detached: true, cwd: '/', env: { ...spec.env }, stdio: ['ignore', stdout, setup, exit, stderr] },
+      { detached: true, cwd: '/', env: { ...spec.env }, stdio: [stdin, stdout, setup, exit, stderr] },
     );
     const process = await identifyChild(child, spec.name);
     const run: ContainerRun = {
@@ -112,7 +128,10 @@ export async function startContainer(
       else child.once('exit', () => resolve());
     });
     child.unref();
-    return watchContainer(dir, run, over, log);
+    return watchContainer(dir, run, over, log, keptInput);
+  } catch (error) {
+    if (keptInput !== undefined) closeSync(keptInput);
+    throw error;
   } finally {
     for (const fd of fds) closeSync(fd);
   }
@@ -156,8 +175,18 @@ function watchContainer(
   run: ContainerRun,
   over: Promise<void>,
   log: ContainerLog,
+  keptInput?: number,
 ): RunningContainer {
-  const outputs = [collect(dir, 'stdout', log), collect(dir, 'stderr', log)];
+  const listeners = new Set<OutputListener>();
+  const told: OutputListener = (stream, chunk) => {
+    for (const listener of listeners) listener(stream, chunk);
+  };
+  const outputs = [collect(dir, 'stdout', log, told), collect(dir, 'stderr', log, told)];
+  let kept = keptInput;
+  const releaseInput = (): void => {
+    if (kept !== undefined) closeSync(kept);
+    kept = undefined;
+  };
   const signal = (name: 'SIGTERM' | 'SIGKILL'): void => {
     // The group outlives its leader; a recycled id would need a new session with the same number.
     if (!isAlive(run.process) && !groupIsAlive(run.process.pid)) return;
@@ -170,6 +199,7 @@ function watchContainer(
   const ended = over.then(async (): Promise<ContainerEnd> => {
     const finishedAt = new Date().toISOString();
     signal('SIGKILL'); // what the program left running goes with it
+    releaseInput();
     const patience = setTimeout(() => {
       for (const output of outputs) output.close();
     }, OUTPUT_DRAIN_MS);
@@ -191,7 +221,25 @@ function watchContainer(
     log.end();
     return { kind: 'exited', exitCode, finishedAt };
   });
-  return { run, ended, signal };
+  return {
+    run,
+    ended,
+    signal,
+    isPrepared: () => parseExitFile(readText(exitFile(dir, run.attempt))).kind !== 'not-started',
+    onOutput: (listener) => {
+      listeners.add(listener);
+      return () => listeners.delete(listener);
+    },
+    openInput: () => {
+      const path = fifo(dir, 'stdin');
+      if (!existsSync(path)) return undefined;
+      const fd = openSync(path, constants.O_WRONLY | constants.O_NONBLOCK);
+      const writer = new Socket({ fd, readable: false, writable: true });
+      // With the one client that was waited for the input ends; for other containers nothing is kept.
+      writer.once('close', releaseInput);
+      return writer;
+    },
+  };
 }
 
 function readText(path: string): string {
@@ -204,7 +252,7 @@ interface Output {
 }
 
 /** Reads a pipe until every writer is gone. A socket, because a blocking read would hold a thread of the pool for ever. */
-function collect(dir: string, stream: LogStream, log: ContainerLog): Output {
+function collect(dir: string, stream: LogStream, log: ContainerLog, told: OutputListener): Output {
   const splitter = new CriLineSplitter(stream);
   let socket: Socket;
   try {
@@ -214,7 +262,10 @@ function collect(dir: string, stream: LogStream, log: ContainerLog): Output {
     return { done: Promise.resolve(), close: () => {} }; // the node's files are gone: nothing more to read
   }
   const done = new Promise<void>((resolve) => {
-    socket.on('data', (chunk: Buffer) => log.write(splitter.push(chunk, new Date())));
+    socket.on('data', (chunk: Buffer) => {
+      log.write(splitter.push(chunk, new Date()));
+      told(stream, chunk);
+    });
     socket.on('error', () => {}); // followed by close
     socket.on('close', () => {
       log.write(splitter.end(new Date()));

@@ -11,6 +11,7 @@ import { IpPool } from '#local/net/ip-pool.ts';
 import type { Logger } from '#telemetry/log.ts';
 import { createEvents } from './events.ts';
 import type { ImageOptions } from './images.ts';
+import type { ReachablePod } from './kubelet-streams.ts';
 import type { LogStore } from './logs.ts';
 import { type NodeRegistration, registerNode } from './node-status.ts';
 import type { ObjectSource } from './object-source.ts';
@@ -35,6 +36,8 @@ export interface KubeletOptions {
 export interface Kubelet {
   /** Containers of a former LOCAL that still ran. */
   readonly adopted: number;
+  /** The pod by its uid, when it runs here. */
+  reachable(podUid: string): ReachablePod | undefined;
   /** Leaves the containers running. */
   close(): Promise<void>;
   /** TERM, then KILL, for every container; nothing is written to the API. */
@@ -132,6 +135,7 @@ export async function startKubelet(deps: KubeletDeps, options: KubeletOptions): 
   };
   return {
     adopted,
+    reachable: (podUid) => workers.get(podUid)?.reachable,
     close: () => endLoops((worker) => worker.close()),
     stopContainers: (graceMs) => endLoops((worker) => worker.stopContainers(graceMs)),
   };

@@ -12,6 +12,7 @@ import { PODS, type Pod } from '#k8s/objects.ts';
 import type { Logger } from '#telemetry/log.ts';
 import type { PlanContext } from './container-plan.ts';
 import { ContainerSlot } from './container-slot.ts';
+import type { ReachablePod } from './kubelet-streams.ts';
 import { type ContainerRecord, isDone, type PodView, podPhase, podStatus } from './pod-status.ts';
 import { PodVolumes } from './pod-volumes.ts';
 import { createSandbox, removeSandbox, type Sandbox } from './sandbox.ts';
@@ -48,6 +49,7 @@ export class PodWorker {
   #retryAtMs = 0;
   #held: { readonly reason: string; readonly message: string } | undefined;
   #wake = new AbortController();
+  readonly #unreachable = new AbortController();
   #loop: Promise<void> = Promise.resolve();
 
   constructor(deps: WorkerDeps, pod: Pod, sandbox?: Sandbox) {
@@ -76,6 +78,19 @@ export class PodWorker {
 
   get podIp(): string | undefined {
     return this.#state.kind === 'running' ? this.#state.sandbox.podIp : undefined;
+  }
+
+  /** What exec, attach and port-forward reach; undefined while the pod has no network. */
+  get reachable(): ReachablePod | undefined {
+    if (this.#state.kind !== 'running' && this.#state.kind !== 'terminating') return undefined;
+    const { sandbox } = this.#state;
+    if (sandbox === undefined) return undefined;
+    return {
+      netnsPath: sandbox.netnsPath,
+      gone: this.#unreachable.signal,
+      container: (name) =>
+        [...this.#initSlots, ...this.#slots].find((slot) => slot.container.name === name)?.running,
+    };
   }
 
   /** Takes over the containers of a former LOCAL, then starts the loop. Returns how many were running. */
@@ -225,6 +240,7 @@ export class PodWorker {
     const phase = podPhase(this.#view(sandbox.podIp));
     if (phase === 'Succeeded' || phase === 'Failed') {
       await this.#publish(); // with the address it had
+      this.#unreachable.abort();
       await removeSandbox(this.#deps, this.#pod, sandbox);
       this.#state = { kind: 'finished' };
       return undefined;
@@ -261,6 +277,7 @@ export class PodWorker {
     }
     if (sandbox !== undefined) {
       await this.#publish();
+      this.#unreachable.abort();
       await removeSandbox(this.#deps, this.#pod, sandbox);
       this.#state = { kind: 'terminating', sandbox: undefined };
     }

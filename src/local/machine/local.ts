@@ -9,6 +9,7 @@ import type { StartInformer } from '#k8s/informer.ts';
 import { ENDPOINT_SLICES, type EndpointSlice, PODS, SERVICES, type Service } from '#k8s/objects.ts';
 import { warmThreadPool } from '#linux/thread-pool.ts';
 import { type Kubelet, startKubelet } from '#local/kubelet/kubelet.ts';
+import { KubeletStreams } from '#local/kubelet/kubelet-streams.ts';
 import { LogStore } from '#local/kubelet/logs.ts';
 import { startObjectSource } from '#local/kubelet/object-source.ts';
 import { startDnsServer, zoneOf } from '#local/net/dns-server.ts';
@@ -66,7 +67,10 @@ const kubeletIdentity = (node: string): Identity => ({
 
 export interface LocalDeps {
   readonly log: Logger;
-  readonly createApiServer: (logs: LogStore, wish: ApiServerWish) => Promise<ApiServerHandle>;
+  readonly createApiServer: (
+    pods: { readonly podLogs: LogStore; readonly podStreams: KubeletStreams },
+    wish: ApiServerWish,
+  ) => Promise<ApiServerHandle>;
   readonly createClient: (server: ApiServerHandle, url: string, identity: Identity) => Promise<KubeClient>;
   readonly startInformer: StartInformer;
   readonly startControllers: (
@@ -98,8 +102,9 @@ export async function startLocal(deps: LocalDeps, config: MachineConfig): Promis
   await timed('network', ensureMachineNetwork(tools));
 
   const logs = new LogStore(join(config.runDir, 'logs'));
+  const streams = new KubeletStreams(tools);
   const [server, nodes] = await Promise.all([
-    timed('api server', startApi(deps, config, logs)),
+    timed('api server', startApi(deps, config, { podLogs: logs, podStreams: streams })),
     timed('node namespaces', Promise.all(NODES.map((plan) => ensureNode({ tools }, plan, config)))),
   ]);
 
@@ -133,7 +138,7 @@ export async function startLocal(deps: LocalDeps, config: MachineConfig): Promis
   ]);
 
   async function kubeletOf(node: EmulatedNode): Promise<Kubelet> {
-    return startKubelet(
+    const kubelet = await startKubelet(
       {
         node,
         client: await clientOf(kubeletIdentity(node.plan.name)),
@@ -147,6 +152,8 @@ export async function startLocal(deps: LocalDeps, config: MachineConfig): Promis
         keepPaths: keepPathsFor(config.root, config.node),
       },
     );
+    streams.addNode(node.plan.name, kubelet);
+    return kubelet;
   }
 
   const kubeconfig = server.kubeconfig(`https://127.0.0.1:${config.apiPort}`);
@@ -170,8 +177,12 @@ export async function startLocal(deps: LocalDeps, config: MachineConfig): Promis
   };
 }
 
-async function startApi(deps: LocalDeps, config: MachineConfig, logs: LogStore): Promise<ApiServerHandle> {
-  const server = await deps.createApiServer(logs, {
+async function startApi(
+  deps: LocalDeps,
+  config: MachineConfig,
+  pods: Parameters<LocalDeps['createApiServer']>[0],
+): Promise<ApiServerHandle> {
+  const server = await deps.createApiServer(pods, {
     stateDir: config.stateDir,
     dnsNames: [
       'localhost',

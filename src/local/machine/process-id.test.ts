@@ -5,13 +5,14 @@ import { test } from 'node:test';
 import { identify, isAlive, parseProcessStat } from './process-id.ts';
 
 // The layout of proc(5): pid (comm) state ppid pgrp session tty tpgid flags … starttime is field 22.
-const rest = '1 4242 4242 0 -1 4194560 90 0 0 0 0 0 0 0 20 0 1 0 777001 1000 20 0';
+const rest = '1 4242 4240 0 -1 4194560 90 0 0 0 0 0 0 0 20 0 1 0 777001 1000 20 0';
 
-test('start time and group are read behind a name with blanks and parentheses', () => {
+test('start time, group and session are read behind a name with blanks and parentheses', () => {
   for (const name of ['sh', 'a b', 'x) S 1 (y', ')']) {
     assert.deepEqual(parseProcessStat(`99 (${name}) R ${rest}\n`), {
       state: 'R',
       groupId: 4242,
+      sessionId: 4240,
       startTicks: '777001',
     });
   }

@@ -11,6 +11,7 @@ export interface ProcessId {
 interface ProcessStat {
   readonly state: string;
   readonly groupId: number;
+  readonly sessionId: number;
   readonly startTicks: string;
 }
 
@@ -20,10 +21,11 @@ export function parseProcessStat(text: string): ProcessStat | undefined {
     .slice(text.lastIndexOf(')') + 2)
     .trim()
     .split(' ');
-  const [state, , group] = fields;
+  const [state, , group, session] = fields;
   const startTicks = fields[19];
-  if (state === undefined || group === undefined || startTicks === undefined) return undefined;
-  return { state, groupId: Number(group), startTicks };
+  if (state === undefined || group === undefined || session === undefined || startTicks === undefined)
+    return undefined;
+  return { state, groupId: Number(group), sessionId: Number(session), startTicks };
 }
 
 function readStat(pid: number): ProcessStat | undefined {
@@ -54,4 +56,16 @@ export function groupIsAlive(groupId: number): boolean {
     if (stat?.groupId === groupId && stat.state !== 'Z' && stat.state !== 'X') return true;
   }
   return false;
+}
+
+/** The living processes of a session: a command with everything it started, unless that began a session of its own. */
+export function sessionMembers(sessionId: number): ProcessId[] {
+  return readdirSync('/proc')
+    .filter((entry) => /^\d+$/.test(entry))
+    .flatMap((entry) => {
+      const pid = Number(entry);
+      const stat = readStat(pid);
+      const isMember = stat?.sessionId === sessionId && stat.state !== 'Z' && stat.state !== 'X';
+      return isMember ? [{ pid, startTicks: stat.startTicks }] : [];
+    });
 }

@@ -9,6 +9,7 @@ import { MeshError } from '#base/errors.ts';
 const PACKAGES = {
   unshare: 'util-linux',
   nsenter: 'util-linux',
+  setpriv: 'util-linux',
   mount: 'util-linux',
   umount: 'util-linux',
   pivot_root: 'util-linux',
