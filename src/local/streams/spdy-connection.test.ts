@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
-import { duplexPair } from 'node:stream';
+import { duplexPair, Writable } from 'node:stream';
+import { finished } from 'node:stream/promises';
 import { test } from 'node:test';
 import { SpdyConnection } from './spdy-connection.ts';
 import type { SpdyStream } from './spdy-stream.ts';
@@ -138,6 +139,39 @@ test('a reader gives the window back, a stream that is not read holds the client
   await new Promise((resolve) => streams[0]?.on('end', resolve));
   assert.equal(read, 100 * WINDOW_BYTES);
   assert.ok(client.of('window-update').some(({ streamId }) => streamId === id));
+});
+
+test('neither a client that keeps windows nor one that does not waits for ever on a slow reader', async () => {
+  for (const keepsWindows of [true, false])
+    for (const pieceBytes of [1000, 16_384, 50_000]) {
+      const { client, streams } = makeRig();
+      const id = client.open({});
+      await client.until('a reply', () => client.of('syn-reply').length === 1);
+      const total = 20 * WINDOW_BYTES;
+      let taken = 0;
+      const slow = new Writable({
+        highWaterMark: 1,
+        write(chunk: Buffer, _encoding, callback) {
+          taken += chunk.length;
+          setImmediate(callback);
+        },
+      });
+      const end = finished(streams[0]!.pipe(slow));
+      for (let sent = 0; sent < total; ) {
+        const granted = (): number =>
+          WINDOW_BYTES +
+          client
+            .of('window-update')
+            .reduce((sum, { streamId, deltaBytes }) => sum + (streamId === id ? deltaBytes : 0), 0);
+        const length = Math.min(pieceBytes, total - sent);
+        if (keepsWindows) await client.until('a window', () => granted() >= sent + length);
+        client.data(id, Buffer.alloc(length));
+        sent += length;
+      }
+      client.data(id, '', true);
+      await end;
+      assert.equal(taken, total);
+    }
 });
 
 test('what a client may not do ends the connection with GOAWAY and a reason', async () => {

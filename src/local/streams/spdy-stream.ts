@@ -63,6 +63,7 @@ export class SpdyStream extends Duplex {
     this.#receivedBytes += bytes.length;
     if (bytes.length > 0) this.push(bytes);
     if (this.readableLength > WINDOW_BYTES) this.#carrier.setHeldUp(this, true);
+    else this.#account(); // a flowing stream hands on without `read`
     if (fin) {
       this.#receivedFin = true;
       this.push(null);
@@ -91,7 +92,16 @@ export class SpdyStream extends Duplex {
     return this.#sendWindowBytes;
   }
 
-  override _read(): void {
+  override _read(): void {} // the peer sends unasked
+
+  /** What was taken is counted here: `_read` is called before it is taken, and not again until something new came. */
+  override read(size?: number): Buffer | null {
+    const chunk = super.read(size) as Buffer | null;
+    this.#account();
+    return chunk;
+  }
+
+  #account(): void {
     if (this.readableLength <= WINDOW_BYTES) this.#carrier.setHeldUp(this, false);
     const consumed = this.#receivedBytes - this.readableLength - this.#creditedBytes;
     if (consumed < WINDOW_BYTES / 2 || this.#receivedFin) return;

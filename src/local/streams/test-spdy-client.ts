@@ -19,6 +19,7 @@ export class TestSpdyClient {
       this.frames.push(...this.#decoder.push(chunk));
       for (const look of this.#looks) look();
     });
+    transport.resume(); // it may come paused
     transport.on('error', () => {});
     transport.on('close', () => {
       this.#over = true;
