@@ -140,15 +140,26 @@ export interface EnvVar {
 }
 
 export interface Probe {
-  httpGet?: { path?: string; port: number | string; host?: string; scheme?: 'HTTP' | 'HTTPS' };
-  tcpSocket?: { port: number | string };
+  httpGet?: {
+    path?: string;
+    port: number | string;
+    host?: string;
+    scheme?: 'HTTP' | 'HTTPS';
+    httpHeaders?: { name: string; value: string }[];
+  };
+  tcpSocket?: { port: number | string; host?: string };
   exec?: { command: string[] };
+  terminationGracePeriodSeconds?: number;
   initialDelaySeconds?: number;
   periodSeconds?: number;
   timeoutSeconds?: number;
   successThreshold?: number;
   failureThreshold?: number;
 }
+
+export type LifecycleHandler = Pick<Probe, 'httpGet' | 'tcpSocket' | 'exec'> & {
+  sleep?: { seconds: number };
+};
 
 export interface Container {
   name: string;
@@ -173,6 +184,7 @@ export interface Container {
     readOnly?: boolean;
     mountPropagation?: string;
   }[];
+  lifecycle?: { postStart?: LifecycleHandler; preStop?: LifecycleHandler };
   readinessProbe?: Probe;
   livenessProbe?: Probe;
   startupProbe?: Probe;

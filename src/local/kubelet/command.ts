@@ -13,11 +13,8 @@ import { openTerminal, setTerminalSize, TerminalStream } from '#linux/pty.ts';
 import { isAlive, sessionMembers } from '#local/machine/process-id.ts';
 import type { Tools } from '#local/machine/tools.ts';
 import type { CommandEnd, CommandStreams, ExecOptions } from '#local/streams/pod-streams.ts';
-import type { RunningContainer } from './container.ts';
+import { type RunningContainer, whenPrepared } from './container.ts';
 
-/** A container that was just started mounts its volumes first. */
-const PREPARED_LIMIT_MS = 10_000;
-const PREPARED_LOOK_MS = 20;
 /** What the command left running may hold its output open; so long without a byte, and we stop listening. */
 const QUIET_MS = 500;
 /** Between TERM and KILL when the client is gone. */
@@ -31,7 +28,7 @@ export async function runCommandIn(
   streams: CommandStreams,
 ): Promise<CommandEnd> {
   try {
-    if (!(await prepared(container)))
+    if (!(await whenPrepared(container)))
       return { kind: 'failed', message: 'the container ended before the command could start' };
     const { pid } = container.run.process;
     const argv = enterArguments(tools, pid, command);
@@ -42,16 +39,6 @@ export async function runCommandIn(
   } catch (error) {
     return { kind: 'failed', message: `cannot start ${JSON.stringify(command[0])}: ${reasonOf(error)}` };
   }
-}
-
-async function prepared(container: RunningContainer): Promise<boolean> {
-  const { process } = container.run;
-  for (let leftMs = PREPARED_LIMIT_MS; leftMs > 0; leftMs -= PREPARED_LOOK_MS) {
-    if (!isAlive(process)) return false;
-    if (container.isPrepared()) return true;
-    await sleep(PREPARED_LOOK_MS);
-  }
-  return false;
 }
 
 /** The first process stays what it was started with: exactly what the container's program was given. */

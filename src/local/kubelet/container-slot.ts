@@ -8,12 +8,18 @@ import type { Clock } from '#base/clock.ts';
 import { reasonOf } from '#base/errors.ts';
 import type { Container, Pod } from '#k8s/objects.ts';
 import type { EmulatedNode } from '#local/machine/node.ts';
-import { adoptContainer, type ContainerEnd, type RunningContainer, startContainer } from './container.ts';
+import {
+  adoptContainer,
+  type ContainerEnd,
+  type RunningContainer,
+  startContainer,
+  whenPrepared,
+} from './container.ts';
 import { containerDir, type PlanContext, planContainer } from './container-plan.ts';
 import type { EventSink } from './events.ts';
 import type { LogStore } from './logs.ts';
 import type { ContainerRecord, EndedRun } from './pod-status.ts';
-import { runProbe } from './probe.ts';
+import { type ProbeOutcome, type ProbeTarget, runHook, runProbe } from './probe.ts';
 import { startProbes } from './prober.ts';
 import {
   delayAfterEnd,
@@ -37,6 +43,10 @@ export interface SlotDeps {
 /** What is held back by a missing object or image is looked at again this soon; objects also announce themselves. */
 const HELD_RETRY_MS = 500;
 const IMAGE_RETRY_MS = 5000;
+/** What TERM is given after a preStop hook that used up the grace. */
+const AFTER_HOOK_MS = 2000;
+/** Kubernetes sets none; a hook that hangs for good would keep its container from ever being probed. */
+const POST_START_LIMIT_MS = 600_000;
 
 export class ContainerSlot {
   readonly container: Container;
@@ -48,6 +58,9 @@ export class ContainerSlot {
   #delay: RestartDelay = NO_DELAY;
   #notBeforeMs = 0;
   #killAtMs: number | undefined;
+  /** Of the present run. */
+  #hookTarget: ProbeTarget | undefined;
+  #pod: Pod | undefined;
   #nextAttempt: number;
 
   constructor(deps: SlotDeps, container: Container, isInit: boolean, formerRuns: number) {
@@ -123,10 +136,38 @@ export class ContainerSlot {
     this.#stopProbes();
     const killAtMs = this.#deps.clock.now() + graceMs;
     if (this.#killAtMs !== undefined && this.#killAtMs <= killAtMs) return;
-    if (this.#killAtMs === undefined) this.#running.signal('SIGTERM');
+    const isFirst = this.#killAtMs === undefined;
     this.#killAtMs = killAtMs;
     this.#record = { ...this.#record, ready: false };
+    if (isFirst) this.#sayGoodbye(this.#running, graceMs);
     this.killIfDue();
+  }
+
+  /** TERM, after the preStop hook, whose time is a part of the grace. */
+  #sayGoodbye(running: RunningContainer, graceMs: number): void {
+    const hook = this.container.lifecycle?.preStop;
+    if (hook === undefined || graceMs <= 0 || this.#hookTarget === undefined) {
+      running.signal('SIGTERM');
+      return;
+    }
+    const target = this.#hookTarget;
+    const done = (outcome: ProbeOutcome): void => {
+      if (this.#running !== running) return;
+      if (outcome.kind === 'failure') this.#hookFailed('FailedPreStopHook', outcome.message);
+      running.signal('SIGTERM');
+      // A hook that took all of it leaves the program a little, as in the field.
+      const { clock, wake } = this.#deps;
+      if (this.#killAtMs !== undefined)
+        this.#killAtMs = Math.max(this.#killAtMs, clock.now() + Math.min(graceMs, AFTER_HOOK_MS));
+      wake();
+    };
+    whenPrepared(running)
+      .then(() => runHook(hook, target, graceMs))
+      .then(done, (error: unknown) => done({ kind: 'failure', message: reasonOf(error) }));
+  }
+
+  #hookFailed(reason: 'FailedPreStopHook' | 'FailedPostStartHook', message: string): void {
+    if (this.#pod !== undefined) this.#deps.events.record(this.#pod, 'Warning', reason, message);
   }
 
   killIfDue(): void {
@@ -185,27 +226,58 @@ export class ContainerSlot {
     env: Readonly<Record<string, string>>,
     adopted: boolean,
   ): void {
-    const { node, netnsFd, events, wake } = this.#deps;
-    const set = (change: Partial<Pick<ContainerRecord, 'ready' | 'started'>>): void => {
-      this.#record = { ...this.#record, ...change };
-      wake();
-    };
+    const { node, netnsFd, wake } = this.#deps;
     if (this.#isInit) {
       this.#record = { ...this.#record, started: true };
       return;
     }
-    const podIp = (): string => this.#podIp;
+    const target: ProbeTarget = {
+      node,
+      netnsFd,
+      podIp: this.#podIp,
+      container: this.container,
+      env,
+      pid: running.run.process.pid,
+    };
+    this.#pod = pod;
+    this.#hookTarget = target;
+    const hook = this.container.lifecycle?.postStart;
+    const probe = (): void => this.#probe(pod, running, target, adopted);
+    if (hook === undefined || adopted) {
+      probe();
+      return;
+    }
+    // Probes begin after the hook; a container whose hook fails is ended, and its restart policy decides.
+    whenPrepared(running)
+      .then(() => runHook(hook, target, POST_START_LIMIT_MS))
+      .then(
+        (outcome) => {
+          if (this.#running !== running || this.#killAtMs !== undefined) return;
+          if (outcome.kind === 'success') probe();
+          else {
+            this.#hookFailed('FailedPostStartHook', outcome.message);
+            this.stop((pod.spec.terminationGracePeriodSeconds ?? 30) * 1000);
+            wake();
+          }
+        },
+        (error: unknown) => this.#hookFailed('FailedPostStartHook', reasonOf(error)),
+      );
+  }
+
+  #probe(pod: Pod, running: RunningContainer, target: ProbeTarget, adopted: boolean): void {
+    const { events, wake } = this.#deps;
+    const set = (change: Partial<Pick<ContainerRecord, 'ready' | 'started'>>): void => {
+      this.#record = { ...this.#record, ...change };
+      wake();
+    };
     this.#stopProbes = startProbes(
       {
-        run: (probe) =>
-          runProbe(probe, {
-            node,
-            netnsFd,
-            podIp: podIp(),
-            container: this.container,
-            env,
-            pid: running.run.process.pid,
-          }),
+        run: async (probe) => {
+          // Before its mounts are made a command would run in the node's file system.
+          if (probe.exec !== undefined && !(await whenPrepared(running)))
+            return { kind: 'failure', message: 'the container is not running' };
+          return await runProbe(probe, target);
+        },
         onStarted: () => set({ started: true }),
         onReady: (ready) => set({ ready }),
         onFailure: (kind, message) =>
@@ -217,7 +289,9 @@ export class ContainerSlot {
             'Killing',
             `Container ${this.container.name} failed ${kind} probe, will be restarted`,
           );
-          this.stop((pod.spec.terminationGracePeriodSeconds ?? 30) * 1000);
+          const { livenessProbe, startupProbe } = this.container;
+          const own = (kind === 'liveness' ? livenessProbe : startupProbe)?.terminationGracePeriodSeconds;
+          this.stop((own ?? pod.spec.terminationGracePeriodSeconds ?? 30) * 1000);
           wake();
         },
       },

@@ -7,6 +7,7 @@ import { mkdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { Socket } from 'node:net';
 import { join } from 'node:path';
 import type { Writable } from 'node:stream';
+import { sleep } from '#base/clock.ts';
 import { MeshError } from '#base/errors.ts';
 import type { EmulatedNode } from '#local/machine/node.ts';
 import { groupIsAlive, identify, isAlive, type ProcessId } from '#local/machine/process-id.ts';
@@ -59,6 +60,20 @@ export interface ContainerSpec {
 const ADOPTED_POLL_MS = 250;
 /** After the program's end its output may still be held open by processes it left; they are killed, then this is enough. */
 const OUTPUT_DRAIN_MS = 500;
+
+/** A container that was just started mounts its volumes first. */
+const PREPARED_LIMIT_MS = 10_000;
+const PREPARED_LOOK_MS = 20;
+
+/** Resolves with true once others can join the container's namespaces, with false when it ended before. */
+export async function whenPrepared(container: RunningContainer): Promise<boolean> {
+  for (let leftMs = PREPARED_LIMIT_MS; leftMs > 0; leftMs -= PREPARED_LOOK_MS) {
+    if (!isAlive(container.run.process)) return false;
+    if (container.isPrepared()) return true;
+    await sleep(PREPARED_LOOK_MS);
+  }
+  return false;
+}
 
 const runFile = (dir: string): string => join(dir, 'run.json');
 const exitFile = (dir: string, attempt: number): string => join(dir, `exit.${attempt}`);

@@ -4,8 +4,9 @@
 import { get as httpGet } from 'node:http';
 import { get as httpsGet } from 'node:https';
 import { Socket } from 'node:net';
+import { sleep } from '#base/clock.ts';
 import { reasonOf } from '#base/errors.ts';
-import type { Container, Probe } from '#k8s/objects.ts';
+import type { Container, LifecycleHandler, Probe } from '#k8s/objects.ts';
 import { tcpSocket } from '#linux/socket.ts';
 import type { EmulatedNode } from '#local/machine/node.ts';
 import { runCommand } from '#local/machine/tools.ts';
@@ -33,15 +34,30 @@ export async function runProbe(probe: Probe, target: ProbeTarget): Promise<Probe
     if (probe.httpGet !== undefined) return await probeHttp(probe.httpGet, target, timeoutMs);
     if (probe.tcpSocket !== undefined) {
       const port = portOf(probe.tcpSocket.port, target.container);
-      const socket = await connect(target, target.podIp, port, timeoutMs);
+      const host = probe.tcpSocket.host ?? target.podIp;
+      const socket = await connect(target, host, port, timeoutMs);
       socket.destroy();
       return SUCCESS;
     }
     if (probe.exec !== undefined) return await probeExec(probe.exec.command, target, timeoutMs);
-    return { kind: 'failure', message: 'the probe has no httpGet, tcpSocket or exec' };
+    return {
+      kind: 'failure',
+      message: 'it has no httpGet, tcpSocket or exec (gRPC is not supported in local mode)',
+    };
   } catch (error) {
     return { kind: 'failure', message: reasonOf(error) };
   }
+}
+
+/** A lifecycle hook: as a probe, once; or a pause. */
+export async function runHook(
+  { sleep: pause, ...handler }: LifecycleHandler,
+  target: ProbeTarget,
+  limitMs: number,
+): Promise<ProbeOutcome> {
+  if (pause === undefined) return await runProbe({ ...handler, timeoutSeconds: limitMs / 1000 }, target);
+  await sleep(Math.min(pause.seconds * 1000, limitMs));
+  return SUCCESS;
 }
 
 export function portOf(port: number | string, container: Container): number {
@@ -72,7 +88,7 @@ function connect(target: ProbeTarget, host: string, port: number, timeoutMs: num
 }
 
 async function probeHttp(
-  { path = '/', port, host, scheme = 'HTTP' }: NonNullable<Probe['httpGet']>,
+  { path = '/', port, host, scheme = 'HTTP', httpHeaders = [] }: NonNullable<Probe['httpGet']>,
   target: ProbeTarget,
   timeoutMs: number,
 ): Promise<ProbeOutcome> {
@@ -91,7 +107,7 @@ async function probeHttp(
       host: address,
       port: portNumber,
       path: path.startsWith('/') ? path : `/${path}`,
-      headers: { 'user-agent': 'kube-probe/1.37', accept: '*/*', connection: 'close' },
+      headers: probeHeaders(httpHeaders),
     });
     const timer = setTimeout(
       () =>
@@ -115,12 +131,31 @@ async function probeHttp(
   });
 }
 
+/** What the probe asks for replaces what kubelets send by themselves; a name may come more than once. */
+function probeHeaders(asked: readonly { name: string; value: string }[]): Record<string, string | string[]> {
+  const headers: Record<string, string | string[]> = {
+    'user-agent': 'kube-probe/1.37',
+    accept: '*/*',
+    connection: 'close',
+  };
+  const values = Map.groupBy(asked, ({ name }) => name.toLowerCase());
+  for (const [name, same] of values)
+    headers[name] = same.length === 1 ? same[0]!.value : same.map(({ value }) => value);
+  return headers;
+}
+
 async function probeExec(
   command: readonly string[],
   { node, pid, env }: ProbeTarget,
   timeoutMs: number,
 ): Promise<ProbeOutcome> {
-  const args = [`--mount=/proc/${pid}/ns/mnt`, `--net=/proc/${pid}/ns/net`, '--', ...command];
+  const args = [
+    `--mount=/proc/${pid}/ns/mnt`,
+    `--net=/proc/${pid}/ns/net`,
+    `--wd=/proc/${pid}/cwd`,
+    '--',
+    ...command,
+  ];
   const { code, stdout, stderr } = await runCommand(node.tools.nsenter, args, { env, timeoutMs });
   if (code === 0) return SUCCESS;
   return {
