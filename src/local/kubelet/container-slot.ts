@@ -273,8 +273,9 @@ export class ContainerSlot {
     this.#stopProbes = startProbes(
       {
         run: async (probe) => {
-          // Before its mounts are made a command would run in the node's file system.
-          if (probe.exec !== undefined && !(await whenPrepared(running)))
+          // Until its mounts are made it has not started: a command would run in the node's file system, and a refused
+          // connection would tell nothing.
+          if (!(await whenPrepared(running)))
             return { kind: 'failure', message: 'the container is not running' };
           return await runProbe(probe, target);
         },
