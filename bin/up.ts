@@ -3,7 +3,8 @@
 import { writeFileSync } from 'node:fs';
 import { isAbsolute, join, relative, resolve } from 'node:path';
 import { MeshError } from '#base/errors.ts';
-import { createProgram, type UpFlags } from '#cli/program.ts';
+import type { UpFlags } from '#cli/command.ts';
+import { createProgram } from '#cli/program.ts';
 import { runProgram } from '#cli/run.ts';
 import { createSteps } from '#cli/screen/steps.ts';
 import { styleFor } from '#cli/style.ts';
@@ -12,7 +13,9 @@ import { kubeconfigEndpoint } from '#k8s/config.ts';
 import { createRestClient } from '#k8s/rest-client.ts';
 import { startMachine } from '#local/machine/front.ts';
 import { createLogger } from '#telemetry/log.ts';
-import { defaultStateDir, env, projectDir, runDirOf, version } from './lib/person.ts';
+import { actions } from './lib/actions.ts';
+import { contextWith } from './lib/context.ts';
+import { env, projectDir, runDirOf, version } from './lib/person.ts';
 
 const startedAtMs = performance.now() - process.uptime() * 1000;
 const monotonicMs = (): number => performance.now();
@@ -99,16 +102,6 @@ function fromHere(path: string): string {
   return short.startsWith('..') || isAbsolute(short) ? absolute : short;
 }
 
-const program = createProgram({
-  version: version(),
-  defaultStateDir,
-  actions: { up, nodeExec: () => Promise.resolve() },
-});
-await runProgram(program, ['up', ...process.argv.slice(2)], {
-  printError: (text) => process.stderr.write(`${text}\n`),
-  exit: (code) => {
-    process.exitCode = code;
-  },
-  debug: env.CULVERT_DEBUG === '1',
-});
+const context = contextWith({ ...actions, up });
+await runProgram(createProgram(context), ['up', ...process.argv.slice(2)], context);
 process.exit();

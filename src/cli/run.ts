@@ -2,15 +2,13 @@
 
 import { type Command, CommanderError } from 'commander';
 import { MeshError, reasonOf } from '#base/errors.ts';
-import { EXIT_FAILURE, EXIT_USAGE } from './program.ts';
+import { type CliContext, EXIT_FAILURE, EXIT_USAGE } from './command.ts';
 
-export interface RunDeps {
-  readonly printError: (text: string) => void;
-  readonly exit: (code: number) => void;
-  readonly debug: boolean;
-}
-
-export async function runProgram(program: Command, argv: readonly string[], deps: RunDeps): Promise<void> {
+export async function runProgram(
+  program: Command,
+  argv: readonly string[],
+  { err, env, setExitCode }: Pick<CliContext, 'err' | 'env' | 'setExitCode'>,
+): Promise<void> {
   const override = (command: Command): void => {
     command.exitOverride();
     command.commands.forEach(override);
@@ -21,12 +19,12 @@ export async function runProgram(program: Command, argv: readonly string[], deps
   } catch (error) {
     if (error instanceof CommanderError) {
       // Help and version end here too, with code 0; commander has printed what there is to say.
-      deps.exit(error.exitCode === 0 ? 0 : EXIT_USAGE);
+      setExitCode(error.exitCode === 0 ? 0 : EXIT_USAGE);
       return;
     }
-    deps.printError(`culvert: ${reasonOf(error)}`);
-    if (!(error instanceof MeshError) || deps.debug)
-      deps.printError(error instanceof Error ? (error.stack ?? '') : '');
-    deps.exit(EXIT_FAILURE);
+    err.write(`culvert: ${reasonOf(error)}\n`);
+    if ((!(error instanceof MeshError) || env.CULVERT_DEBUG === '1') && error instanceof Error)
+      err.write(`${error.stack ?? ''}\n`);
+    setExitCode(EXIT_FAILURE);
   }
 }

@@ -1,0 +1,60 @@
+// What every file of commands/ is given, and the few things they share. A command declares itself here and loads what it
+// needs when it runs: `culvert help` must not wait for code that it does not use.
+
+import { type Command, InvalidArgumentError } from 'commander';
+import { parsePort } from '#net/host-port.ts';
+
+/** Wrong usage; 1 is for work that failed. */
+export const EXIT_USAGE = 2;
+export const EXIT_FAILURE = 1;
+
+export type Environment = Readonly<Record<string, string | undefined>>;
+
+/** Where text goes. */
+export interface Output {
+  readonly write: (text: string) => void;
+  readonly isTerminal: boolean;
+}
+
+export interface UpFlags {
+  readonly stateDir: string;
+  readonly apiPort: number;
+  readonly sample: boolean;
+}
+
+/** What commands need from outside this layer (src/local and below): bin/lib/actions.ts supplies it. */
+export interface Actions {
+  up(flags: UpFlags): Promise<void>;
+  nodeExec(node: string, command: readonly string[], flags: { readonly stateDir: string }): Promise<void>;
+}
+
+export interface CliContext {
+  readonly version: string;
+  readonly defaultStateDir: string;
+  /** Where deploy/ lies. */
+  readonly projectDir: string;
+  readonly env: Environment;
+  readonly out: Output;
+  readonly err: Output;
+  readonly setExitCode: (code: number) => void;
+  readonly actions: Actions;
+}
+
+/** Adds one command (with its subcommands) to the tree. */
+export type AddCommand = (program: Command, context: CliContext) => void;
+
+export const example = (...lines: readonly string[]): string =>
+  `\n${lines.length === 1 ? 'Example' : 'Examples'}:\n${lines.map((line) => `  ${line}`).join('\n')}`;
+
+export const stateDirOption = (context: CliContext): [string, string, string] => [
+  '--state-dir <dir>',
+  "where the local cluster's state lives",
+  context.defaultStateDir,
+];
+
+export function portOption(text: string): number {
+  const port = parsePort(text);
+  if (port === undefined)
+    throw new InvalidArgumentError(`${JSON.stringify(text)} is no port; give a number from 1 to 65535.`);
+  return port;
+}

@@ -1,0 +1,16 @@
+// `culvert up`: the mesh on this machine. bin/up.ts runs it; here it is declared.
+
+import { type AddCommand, example, portOption, stateDirOption, type UpFlags } from '../command.ts';
+
+export const addUp: AddCommand = (program, context) => {
+  program
+    .command('up')
+    .description(
+      'start the mesh on this machine: API server, two nodes, control plane, proxies and a sample shop',
+    )
+    .option(...stateDirOption(context))
+    .option('--api-port <port>', 'port of the API server on 127.0.0.1', portOption, 16_443)
+    .option('--no-sample', 'leave the sample shop out')
+    .addHelpText('after', example('culvert up --no-sample'))
+    .action((flags: UpFlags) => context.actions.up(flags));
+};
