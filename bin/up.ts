@@ -9,7 +9,7 @@ import { runProgram } from '#cli/run.ts';
 import { createSteps } from '#cli/screen/steps.ts';
 import { styleFor } from '#cli/style.ts';
 import { bringUpMesh } from '#cli/up.ts';
-import { kubeconfigEndpoint } from '#k8s/config.ts';
+import { kubeconfigEndpoint } from '#k8s/kubeconfig.ts';
 import { createRestClient } from '#k8s/rest-client.ts';
 import { startMachine } from '#local/machine/front.ts';
 import { createLogger } from '#telemetry/log.ts';

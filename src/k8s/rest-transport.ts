@@ -4,14 +4,17 @@
 import type { IncomingMessage } from 'node:http';
 import { Agent, request as httpsRequest } from 'node:https';
 import type { Socket } from 'node:net';
-import { createSecureContext } from 'node:tls';
+import { createSecureContext, type SecureContext } from 'node:tls';
 import { errnoOf, MeshError } from '#base/errors.ts';
 import { statusError } from './status.ts';
 
 export interface ApiEndpoint {
-  /** `https://host:port`, without a path. */
+  /** `https://host:port`; a path is put before every request's (some hosters reach clusters so). */
   readonly server: string;
-  readonly caPem: string;
+  /** Undefined: the system's roots. */
+  readonly caPem?: string;
+  /** The name to verify in place of the address. */
+  readonly serverName?: string;
   /** Read before every request: projected tokens rotate. */
   readonly token?: () => string;
   readonly clientCertPem?: string;
@@ -48,17 +51,12 @@ export function createTransport(endpoint: ApiEndpoint, requestTimeoutMs: number)
   const agent = new Agent({
     keepAlive: true,
     maxFreeSockets: MAX_FREE_CONNECTIONS,
-    secureContext: createSecureContext({
-      ca: endpoint.caPem,
-      ...(endpoint.clientCertPem === undefined ? {} : { cert: endpoint.clientCertPem }),
-      ...(endpoint.clientKeyPem === undefined ? {} : { key: endpoint.clientKeyPem }),
-    }),
+    ...tlsOf(endpoint),
   });
 
   const headersOf = (call: Call, payload: string | undefined): Record<string, string | number> => ({
     accept: call.accept ?? 'application/json',
-    'user-agent': endpoint.userAgent ?? 'culvert',
-    ...(endpoint.token === undefined ? {} : { authorization: `Bearer ${endpoint.token()}` }),
+    ...callerHeaders(endpoint),
     ...(payload === undefined
       ? {}
       : {
@@ -74,10 +72,8 @@ export function createTransport(endpoint: ApiEndpoint, requestTimeoutMs: number)
     return new Promise((resolve, reject) => {
       const request = httpsRequest({
         agent,
-        host: base.hostname.replace(/^\[|\]$/g, ''),
-        port: base.port === '' ? 443 : Number(base.port),
+        ...targetOf(base, call.path),
         method: call.method,
-        path: call.path,
         headers,
         ...(call.signal === undefined ? {} : { signal: call.signal }),
       });
@@ -148,7 +144,36 @@ export function createTransport(endpoint: ApiEndpoint, requestTimeoutMs: number)
   };
 }
 
-function serverUrl(server: string): URL {
+/** TLS towards the server: whom to trust, who we are. */
+export function tlsOf(endpoint: ApiEndpoint): { secureContext: SecureContext; servername?: string } {
+  const { caPem, clientCertPem, clientKeyPem, serverName } = endpoint;
+  return {
+    secureContext: createSecureContext({
+      ...(caPem === undefined ? {} : { ca: caPem }),
+      ...(clientCertPem === undefined ? {} : { cert: clientCertPem }),
+      ...(clientKeyPem === undefined ? {} : { key: clientKeyPem }),
+    }),
+    ...(serverName === undefined ? {} : { servername: serverName }),
+  };
+}
+
+export function callerHeaders(endpoint: ApiEndpoint): Record<string, string> {
+  return {
+    'user-agent': endpoint.userAgent ?? 'culvert',
+    ...(endpoint.token === undefined ? {} : { authorization: `Bearer ${endpoint.token()}` }),
+  };
+}
+
+export function targetOf(base: URL, path: string): { host: string; port: number; path: string } {
+  return {
+    host: base.hostname.replace(/^\[|\]$/g, ''),
+    port: base.port === '' ? 443 : Number(base.port),
+    path: `${base.pathname.replace(/\/$/, '')}${path}`,
+  };
+}
+
+/** @throws MeshError CONFIG_INVALID */
+export function serverUrl(server: string): URL {
   const url = URL.canParse(server) ? new URL(server) : undefined;
   if (url?.protocol !== 'https:')
     throw new MeshError(

@@ -8,7 +8,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import type { KubeClient } from '#k8s/client.ts';
-import { kubeconfigEndpoint } from '#k8s/config.ts';
+import { kubeconfigEndpoint } from '#k8s/kubeconfig.ts';
 import { createRestClient } from '#k8s/rest-client.ts';
 
 export const projectDir = join(import.meta.dirname, '../..');

@@ -9,7 +9,7 @@ import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { sleep, systemClock } from '#base/clock.ts';
 import type { KubeClient } from '#k8s/client.ts';
-import { kubeconfigEndpoint } from '#k8s/config.ts';
+import { kubeconfigEndpoint } from '#k8s/kubeconfig.ts';
 import { type Container, EVENTS, type KubeObject, PODS, type Pod } from '#k8s/objects.ts';
 import { createRestClient } from '#k8s/rest-client.ts';
 import { openPki } from '#local/apiserver/pki.ts';

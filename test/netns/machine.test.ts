@@ -11,7 +11,7 @@ import { after, before, test } from 'node:test';
 import { sleep } from '#base/clock.ts';
 import { MeshError } from '#base/errors.ts';
 import type { KubeClient } from '#k8s/client.ts';
-import { kubeconfigEndpoint } from '#k8s/config.ts';
+import { kubeconfigEndpoint } from '#k8s/kubeconfig.ts';
 import { type Container, NODES, PODS, type Pod, SERVICES, type Service } from '#k8s/objects.ts';
 import { createRestClient } from '#k8s/rest-client.ts';
 import { type Machine, type MachineOptions, startMachine } from '#local/machine/front.ts';
