@@ -67,13 +67,15 @@ async function up(flags: UpFlags): Promise<void> {
           { client, steps, style, write, monotonicMs },
           {
             projectDir,
+            version: version(),
+            bare: flags.bare === true,
             sample: flags.sample,
             startedAtMs,
             signal: stopping.signal,
             nextSteps: {
               kubeconfigPath,
               culvert: fromHere('bin/culvert'),
-              examplesDir: fromHere('examples/shop'),
+              examplesDir: fromHere('examples'),
             },
           },
         );

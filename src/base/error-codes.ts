@@ -7,6 +7,8 @@ export const ERROR_CODES = [
   'TOOL_MISSING',
   'KERNEL_FEATURE_MISSING',
   'MANIFEST_INVALID',
+  'NOT_READY',
+  'REFUSED',
   // System calls
   'SYSCALL_FAILED',
   'NETNS_GONE',

@@ -1,12 +1,15 @@
 // What every file of commands/ is given, and the few things they share. A command declares itself here and loads what it
 // needs when it runs: `culvert help` must not wait for code that it does not use.
 
-import { type Command, InvalidArgumentError } from 'commander';
+import { type Command, InvalidArgumentError, Option } from 'commander';
+import { parseDurationMs } from '#base/duration.ts';
 import { parsePort } from '#net/host-port.ts';
 
 /** Wrong usage; 1 is for work that failed. */
 export const EXIT_USAGE = 2;
 export const EXIT_FAILURE = 1;
+
+const READINESS_LIMIT_MS = 300_000;
 
 export type Environment = Readonly<Record<string, string | undefined>>;
 
@@ -20,6 +23,7 @@ export interface UpFlags {
   readonly stateDir: string;
   readonly apiPort: number;
   readonly sample: boolean;
+  readonly bare?: boolean;
 }
 
 /** What commands need from outside this layer (src/local and below): bin/lib/actions.ts supplies it. */
@@ -37,6 +41,8 @@ export interface CliContext {
   readonly out: Output;
   readonly err: Output;
   readonly setExitCode: (code: number) => void;
+  /** Asks the person; undefined when nobody sits at a terminal. */
+  readonly ask: (question: string) => Promise<string | undefined>;
   readonly actions: Actions;
 }
 
@@ -57,4 +63,23 @@ export function portOption(text: string): number {
   if (port === undefined)
     throw new InvalidArgumentError(`${JSON.stringify(text)} is no port; give a number from 1 to 65535.`);
   return port;
+}
+
+/** For options that may be given several times. */
+export const collect = (value: string, before: readonly string[] | undefined): readonly string[] => [
+  ...(before ?? []),
+  value,
+];
+
+export const readinessTimeoutOption = (): Option =>
+  new Option('--readiness-timeout <duration>', 'how long to wait for the programs on the nodes')
+    .default(READINESS_LIMIT_MS, '5m')
+    .argParser(durationOption);
+
+/** Milliseconds. */
+export function durationOption(text: string): number {
+  const durationMs = parseDurationMs(text);
+  if (durationMs === undefined || durationMs === 0)
+    throw new InvalidArgumentError(`${JSON.stringify(text)} is no duration; give one such as 90s or 5m.`);
+  return durationMs;
 }

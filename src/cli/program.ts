@@ -2,13 +2,15 @@
 
 import { Command } from 'commander';
 import type { AddCommand, CliContext } from './command.ts';
+import { addInstall } from './commands/install.ts';
 import { addNode } from './commands/node.ts';
 import { addPrograms } from './commands/programs.ts';
+import { addUninstall } from './commands/uninstall.ts';
 import { addUp } from './commands/up.ts';
 import { addVersion } from './commands/version.ts';
 
 /** In the order of the help. */
-const COMMANDS: readonly AddCommand[] = [addUp, addNode, addVersion, addPrograms];
+const COMMANDS: readonly AddCommand[] = [addUp, addNode, addInstall, addUninstall, addVersion, addPrograms];
 
 export function createProgram(context: CliContext): Command {
   const program = new Command('culvert')

@@ -1,13 +1,15 @@
 // `culvert up`: the whole mesh on this machine, and a first screen that shows it working. The machine itself is handed
 // in: this file knows the Kubernetes API and the terminal, nothing of namespaces.
 
-import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { sleep } from '#base/clock.ts';
 import { MeshError } from '#base/errors.ts';
 import type { KubeClient } from '#k8s/client.ts';
-import { applyManifests, parseManifests } from '#k8s/manifests.ts';
-import { DAEMON_SETS, DEPLOYMENTS, type KubeObject, NODES, PODS } from '#k8s/objects.ts';
+import { applyManifests } from '#k8s/manifests.ts';
+import { NODES, PODS } from '#k8s/objects.ts';
+import { applyMesh, waitForComponents } from './install/install.ts';
+import { readManifests, renderMesh } from './install/render.ts';
+import { parseSettings } from './install/settings.ts';
 import type { AccessRecord } from './screen/access-line.ts';
 import { renderConnection } from './screen/connection-line.ts';
 import { followConnections } from './screen/live.ts';
@@ -30,6 +32,9 @@ export interface UpDeps {
 
 export interface UpOptions {
   readonly projectDir: string;
+  readonly version: string;
+  /** An empty cluster: no mesh, no sample. */
+  readonly bare: boolean;
   readonly sample: boolean;
   /** `monotonicMs` when the person pressed return. */
   readonly startedAtMs: number;
@@ -40,16 +45,28 @@ export interface UpOptions {
 /** Applies the mesh and the sample, waits until traffic flows, then shows connections until the signal aborts. */
 export async function bringUpMesh(deps: UpDeps, options: UpOptions): Promise<void> {
   const { client, steps, style, write } = deps;
-  const { projectDir, signal, sample } = options;
-  await steps.run('mesh: certificate authority, control plane, node proxies', async () => {
-    await apply(client, join(projectDir, 'deploy/crds'));
-    await apply(client, join(projectDir, 'deploy'));
-    // The sample follows as soon as the plugin stands in every node's CNI chain: from then on a pod is captured before
-    // its first packet. It need not wait for the proxies, the plugin does.
-    await until(() => runsEverywhere(client, ['istio-cni-node']), 'the CNI agents to become ready', signal);
-    if (sample) await apply(client, join(projectDir, 'examples/shop/shop.yaml'));
-    await until(() => meshReady(client), 'the mesh programs to become ready', signal);
-  });
+  const { projectDir, signal, bare } = options;
+  const sample = options.sample && !bare;
+  if (!bare)
+    await steps.run('mesh: certificate authority, control plane, node proxies', async () => {
+      const components = renderMesh(projectDir, options.version, parseSettings([]));
+      const wait = { limitMs: READY_LIMIT_MS, signal };
+      await applyMesh(client, components);
+      // The sample follows as soon as the plugin stands in every node's CNI chain: from then on a pod is captured before
+      // its first packet. It need not wait for the proxies, the plugin does.
+      await waitForComponents(
+        client,
+        components.filter(({ id }) => id === 'istio-cni'),
+        wait,
+      );
+      if (sample)
+        await applyManifests(
+          client,
+          readManifests(join(projectDir, 'examples/shop/shop.yaml')),
+          FIELD_MANAGER,
+        );
+      await waitForComponents(client, components, wait);
+    });
 
   const shown: AccessRecord[] = [];
   let show = (record: AccessRecord): void => {
@@ -67,9 +84,13 @@ export async function bringUpMesh(deps: UpDeps, options: UpOptions): Promise<voi
   }
   const totalMs = deps.monotonicMs() - options.startedAtMs;
   const [nodes, pods] = await Promise.all([client.list(NODES), client.list(PODS)]);
-  write(`\n${style.bold('The mesh')} ${style.dim(`up in ${(totalMs / 1000).toFixed(1)} s`)}\n`);
+  write(
+    `\n${style.bold(bare ? 'The cluster' : 'The mesh')} ${style.dim(`up in ${(totalMs / 1000).toFixed(1)} s`)}\n`,
+  );
   write(`${renderMap(nodes.items, pods.items, style).join('\n')}\n\n`);
-  write(`${renderNextSteps(options.nextSteps, style).join('\n')}\n\n`);
+  write(
+    `${renderNextSteps(options.nextSteps, bare ? 'bare' : sample ? 'shop' : 'mesh', style).join('\n')}\n\n`,
+  );
   write(`${style.bold('Connections')} ${style.dim('(Ctrl-C ends the mesh and leaves nothing behind)')}\n`);
   show = (record) => write(`${renderConnection(record, style)}\n`);
   for (const record of shown.splice(0)) show(record);
@@ -82,36 +103,6 @@ function isMutualTls(record: AccessRecord): boolean {
     record.fields.has('src.identity') &&
     record.fields.has('dst.identity')
   );
-}
-
-/** One manifest file, or every manifest of a folder (not of its sub-folders). */
-async function apply(client: KubeClient, path: string): Promise<void> {
-  const files = path.endsWith('.yaml')
-    ? [path]
-    : readdirSync(path)
-        .filter((name) => name.endsWith('.yaml'))
-        .sort()
-        .map((name) => join(path, name));
-  const objects: KubeObject[] = files.flatMap((file) => parseManifests(readFileSync(file, 'utf8'), file));
-  await applyManifests(client, objects, FIELD_MANAGER);
-}
-
-async function meshReady(client: KubeClient): Promise<boolean> {
-  const { items } = await client.list(DEPLOYMENTS, { namespace: 'istio-system' });
-  const deployed = items.every(({ spec, status }) => status?.readyReplicas === (spec.replicas ?? 1));
-  return items.length > 0 && deployed && (await runsEverywhere(client, ['istio-cni-node', 'ztunnel']));
-}
-
-/** Each of these DaemonSets has a ready pod on every node. */
-async function runsEverywhere(client: KubeClient, names: readonly string[]): Promise<boolean> {
-  const [daemonSets, nodes] = await Promise.all([
-    client.list(DAEMON_SETS, { namespace: 'istio-system' }),
-    client.list(NODES),
-  ]);
-  return names.every((name) => {
-    const found = daemonSets.items.find(({ metadata }) => metadata.name === name);
-    return found?.status?.numberReady === nodes.items.length;
-  });
 }
 
 async function shopReady(client: KubeClient): Promise<boolean> {

@@ -11,6 +11,7 @@ export const addUp: AddCommand = (program, context) => {
     .option(...stateDirOption(context))
     .option('--api-port <port>', 'port of the API server on 127.0.0.1', portOption, 16_443)
     .option('--no-sample', 'leave the sample shop out')
-    .addHelpText('after', example('culvert up --no-sample'))
+    .option('--bare', 'an empty cluster, without mesh and sample (for culvert install)')
+    .addHelpText('after', example('culvert up', 'culvert up --bare'))
     .action((flags: UpFlags) => context.actions.up(flags));
 };

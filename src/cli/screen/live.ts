@@ -1,6 +1,7 @@
 // Follows the access log of every ztunnel through the Kubernetes API, as `kubectl logs -f daemonset/ztunnel` would, and
 // hands out the records worth showing. A restarted ztunnel or API server is followed again.
 
+import { Backoff } from '#base/backoff.ts';
 import { sleep } from '#base/clock.ts';
 import type { KubeClient } from '#k8s/client.ts';
 import { PODS, type Pod } from '#k8s/objects.ts';
@@ -9,7 +10,7 @@ import { isWorthShowing } from './connection-line.ts';
 
 /** Between looks for new ztunnels. Their logs are asked for with some overlap in time, so no connection is missed. */
 const LOOK_MS = 2000;
-const FIRST_LOOKS_MS = 100;
+const FIRST_LOOK_MS = 100;
 const RETRY_MS = 500;
 const OVERLAP_S = 3;
 
@@ -22,6 +23,8 @@ export async function followConnections(
   /** By pod: when its newest record was logged. What a stream repeats of an earlier one is not shown again. */
   const newest = new Map<string, string>();
   const following: Promise<void>[] = [];
+  // A mesh that comes up is found at once; in an empty cluster the looks become rare.
+  const firstLooks = new Backoff({ initialMs: FIRST_LOOK_MS, maxMs: LOOK_MS, factor: 1.2 });
   while (!signal.aborted) {
     for (const pod of await ztunnelPods(client)) {
       const uid = pod.metadata.uid ?? pod.metadata.name;
@@ -34,7 +37,7 @@ export async function followConnections(
       };
       following.push(followPod(client, pod, signal, onNew).finally(() => followed.delete(uid)));
     }
-    await sleep(following.length === 0 ? FIRST_LOOKS_MS : LOOK_MS, signal);
+    await sleep(following.length === 0 ? firstLooks.next() : LOOK_MS, signal);
   }
   await Promise.all(following);
 }
