@@ -5,8 +5,8 @@ import { once } from 'node:events';
 import { text } from 'node:stream/consumers';
 import { test } from 'node:test';
 import { WebSocket } from 'ws';
-import { encodeFrame } from '#local/streams/spdy-frames.ts';
-import { HeaderWriter } from '#local/streams/spdy-headers.ts';
+import { encodeFrame } from '#k8s/streams/spdy-frames.ts';
+import { HeaderWriter } from '#k8s/streams/spdy-headers.ts';
 import { TestSpdyClient } from '#local/streams/test-spdy-client.ts';
 import { type ApiRig, withApiServer } from './apiserver-rig.ts';
 import {

@@ -2,9 +2,9 @@
 
 import type { Readable } from 'node:stream';
 import { MeshError } from '#base/errors.ts';
+import { firstHeader } from '#k8s/streams/spdy-headers.ts';
 import { type CommandClient, type CommandWish, ended, parseTerminalSize, Resizes } from './command-client.ts';
 import type { SpdyConnection } from './spdy-connection.ts';
-import { firstHeader } from './spdy-headers.ts';
 import type { SpdyStream } from './spdy-stream.ts';
 
 type StreamType = 'error' | 'stdin' | 'stdout' | 'stderr' | 'resize';

@@ -3,10 +3,10 @@
 
 import { pipeline } from 'node:stream';
 import { reasonOf } from '#base/errors.ts';
+import { firstHeader } from '#k8s/streams/spdy-headers.ts';
 import type { Logger } from '#telemetry/log.ts';
 import { ended } from './command-client.ts';
 import type { Dial } from './pod-streams.ts';
-import { firstHeader } from './spdy-headers.ts';
 import type { SpdyStream } from './spdy-stream.ts';
 
 /** As kubelets wait for the second stream of a pair. */

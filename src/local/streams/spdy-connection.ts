@@ -14,8 +14,8 @@ import {
   RST_PROTOCOL_ERROR,
   RST_REFUSED_STREAM,
   SETTINGS_INITIAL_WINDOW_SIZE,
-} from './spdy-frames.ts';
-import { HeaderReader, HeaderWriter } from './spdy-headers.ts';
+} from '#k8s/streams/spdy-frames.ts';
+import { HeaderReader, HeaderWriter } from '#k8s/streams/spdy-headers.ts';
 import { SpdyStream, type StreamCarrier, WINDOW_BYTES } from './spdy-stream.ts';
 
 export interface SpdyHandlers {

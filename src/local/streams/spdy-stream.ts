@@ -2,8 +2,8 @@
 // costs the peer its window, what the peer does not read costs the writer its callback.
 
 import { Duplex } from 'node:stream';
-import { RST_CANCEL, RST_REFUSED_STREAM } from './spdy-frames.ts';
-import type { SpdyHeaders } from './spdy-headers.ts';
+import { RST_CANCEL, RST_REFUSED_STREAM } from '#k8s/streams/spdy-frames.ts';
+import type { SpdyHeaders } from '#k8s/streams/spdy-headers.ts';
 
 /** Initial window of a stream (draft 3.1 §2.6.8), and what is buffered for a reader before the connection is held up. */
 export const WINDOW_BYTES = 64 * 1024;

@@ -1,8 +1,8 @@
 // For tests: the client's side of a SPDY connection, frame by frame. It keeps no rules that a test does not ask for.
 
 import type { Duplex } from 'node:stream';
-import { encodeFrame, type Frame, FrameDecoder } from './spdy-frames.ts';
-import { HeaderWriter } from './spdy-headers.ts';
+import { encodeFrame, type Frame, FrameDecoder } from '#k8s/streams/spdy-frames.ts';
+import { HeaderWriter } from '#k8s/streams/spdy-headers.ts';
 
 export class TestSpdyClient {
   readonly frames: Frame[] = [];
