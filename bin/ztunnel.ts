@@ -4,6 +4,7 @@
 import { systemClock } from '#base/clock.ts';
 import { MeshError, reasonOf } from '#base/errors.ts';
 import { Scope } from '#base/scope.ts';
+import { VERSION } from '#base/version.ts';
 import { createCaClient } from '#grpc/ca-client.ts';
 import { createGrpcChannel, type GrpcChannelOptions } from '#grpc/client.ts';
 import { closeFd, netnsId } from '#linux/netns.ts';
@@ -17,7 +18,7 @@ import { createInPodCapture } from '#ztunnel/capture/in-pod.ts';
 import { type Endpoint, type Environment, parseConfig, type ZtunnelConfig } from '#ztunnel/config.ts';
 import { rootSource, tokenSource } from '#ztunnel/credentials.ts';
 import { createDataPlane } from '#ztunnel/owner.ts';
-import { buildInfo, VERSION } from '#ztunnel/version.ts';
+import { buildInfo } from '#ztunnel/version.ts';
 
 process.title = 'ztunnel';
 

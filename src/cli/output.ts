@@ -31,3 +31,8 @@ export async function printValues(
   const { stringify } = await import('yaml');
   out.write(values.map((value) => stringify(value, { aliasDuplicateObjects: false })).join('---\n'));
 }
+
+export async function printValue(out: Output, form: 'json' | 'yaml', value: unknown): Promise<void> {
+  if (form === 'json') out.write(`${JSON.stringify(value, undefined, 2)}\n`);
+  else out.write((await import('yaml')).stringify(value, { aliasDuplicateObjects: false }));
+}

@@ -2,15 +2,31 @@
 
 import { Command } from 'commander';
 import type { AddCommand, CliContext } from './command.ts';
+import { addEnrol, addUnenrol } from './commands/enrol.ts';
 import { addInstall } from './commands/install.ts';
+import { addLogs } from './commands/logs.ts';
 import { addNode } from './commands/node.ts';
 import { addPrograms } from './commands/programs.ts';
+import { addProxyStatus } from './commands/proxy-status.ts';
 import { addUninstall } from './commands/uninstall.ts';
 import { addUp } from './commands/up.ts';
 import { addVersion } from './commands/version.ts';
+import { addZtunnelConfig } from './commands/ztunnel-config.ts';
 
 /** In the order of the help. */
-const COMMANDS: readonly AddCommand[] = [addUp, addNode, addInstall, addUninstall, addVersion, addPrograms];
+const COMMANDS: readonly AddCommand[] = [
+  addUp,
+  addNode,
+  addInstall,
+  addUninstall,
+  addEnrol,
+  addUnenrol,
+  addProxyStatus,
+  addZtunnelConfig,
+  addLogs,
+  addVersion,
+  addPrograms,
+];
 
 export function createProgram(context: CliContext): Command {
   const program = new Command('culvert')

@@ -10,6 +10,7 @@ import { Backoff } from '#base/backoff.ts';
 import { type Clock, sleep, systemClock } from '#base/clock.ts';
 import { MeshError, reasonOf } from '#base/errors.ts';
 import { Scope } from '#base/scope.ts';
+import { VERSION } from '#base/version.ts';
 import type { KubeClient } from '#k8s/client.ts';
 import type { StartInformer } from '#k8s/informer.ts';
 import type { Logger } from '#telemetry/log.ts';
@@ -217,7 +218,10 @@ export async function createControlPlane(
     const { host, httpPort, monitoringPort } = options.listen;
     ports.http = await listenHttp({ ...httpDeps, pages: { '/ready': readiness } }, host, httpPort);
     ports.monitoring = await listenHttp(
-      { ...httpDeps, pages: { '/metrics': exposition, '/ready': readiness } },
+      {
+        ...httpDeps,
+        pages: { '/metrics': exposition, '/ready': readiness, '/version': () => textPage(200, VERSION) },
+      },
       host,
       monitoringPort,
     );

@@ -4,6 +4,7 @@
 import { resolve } from 'node:path';
 import { parseDurationMs } from '#base/duration.ts';
 import { MeshError } from '#base/errors.ts';
+import { VERSION } from '#base/version.ts';
 import { type IpAddress, parseIp } from '#net/ip.ts';
 import type { LogLevel } from '#telemetry/log.ts';
 
@@ -82,7 +83,7 @@ export function parseConfig(env: Environment): ZtunnelConfig {
     podName: env.POD_NAME ?? '',
     podNamespace: env.POD_NAMESPACE ?? '',
     instanceIp: read.ip('INSTANCE_IP', '1.1.1.1'),
-    istioVersion: env.ISTIO_META_ISTIO_VERSION ?? 'unknown',
+    istioVersion: env.ISTIO_META_ISTIO_VERSION ?? VERSION,
     poolMaxStreams: read.integer('POOL_MAX_STREAMS_PER_CONNECTION', 100, 1, 65_535),
     poolUnusedMs: read.durationMs('POOL_UNUSED_RELEASE_TIMEOUT', 300_000),
     drainMs: drainMs(read),

@@ -1,6 +1,6 @@
 // What this build calls itself, in the shapes the field's tools read (ztunnel.md §11.3, §11.5).
 
-export const VERSION = '0.1.0';
+import { VERSION } from '#base/version.ts';
 
 /** The `version` object of the config dump. */
 export function versionInfo(istioVersion: string): Readonly<Record<string, string>> {

@@ -35,3 +35,13 @@ test('ignores lines of other scopes and text that is no log line', () => {
   assert.equal(parseAccessLine('Error: something'), undefined);
   assert.equal(parseAccessLine(''), undefined);
 });
+
+test('reads the JSON form, and nothing else that begins with a brace', () => {
+  const record = parseAccessLine(
+    '{"level":"info","time":"2026-09-01T08:15:30Z","scope":"access","message":"connection complete","src.addr":"10.20.1.7:41822","bytes_sent":112}',
+  );
+  assert.equal(record?.time, '2026-09-01T08:15:30Z');
+  assert.equal(record?.fields.get('bytes_sent'), '112');
+  assert.equal(parseAccessLine('{"level":"info","time":"t","scope":"xds","message":"m"}'), undefined);
+  assert.equal(parseAccessLine('{not json'), undefined);
+});

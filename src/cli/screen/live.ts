@@ -5,6 +5,7 @@ import { Backoff } from '#base/backoff.ts';
 import { sleep } from '#base/clock.ts';
 import type { KubeClient } from '#k8s/client.ts';
 import { PODS, type Pod } from '#k8s/objects.ts';
+import { listZtunnels } from '../mesh-pods.ts';
 import { type AccessRecord, parseAccessLine } from './access-line.ts';
 import { isWorthShowing } from './connection-line.ts';
 
@@ -12,12 +13,20 @@ import { isWorthShowing } from './connection-line.ts';
 const LOOK_MS = 2000;
 const FIRST_LOOK_MS = 100;
 const RETRY_MS = 500;
-const OVERLAP_S = 3;
+export const OVERLAP_S = 3;
+
+export interface FollowOptions {
+  /** How far back each log is read at first; a moment unless told otherwise. */
+  readonly sinceSeconds?: number | undefined;
+  /** Which records are handed out; one per connection unless told otherwise. */
+  readonly accept?: (record: AccessRecord) => boolean;
+}
 
 export async function followConnections(
   client: KubeClient,
   signal: AbortSignal,
   onRecord: (record: AccessRecord) => void,
+  { sinceSeconds = OVERLAP_S, accept = isWorthShowing }: FollowOptions = {},
 ): Promise<void> {
   const followed = new Set<string>();
   /** By pod: when its newest record was logged. What a stream repeats of an earlier one is not shown again. */
@@ -33,9 +42,13 @@ export async function followConnections(
       const onNew = (record: AccessRecord): void => {
         if (record.time < (newest.get(uid) ?? '')) return;
         newest.set(uid, record.time);
-        onRecord(record);
+        if (accept(record)) onRecord(record);
       };
-      following.push(followPod(client, pod, signal, onNew).finally(() => followed.delete(uid)));
+      following.push(
+        followPod(client, pod, signal, newest.has(uid) ? OVERLAP_S : sinceSeconds, onNew).finally(() =>
+          followed.delete(uid),
+        ),
+      );
     }
     await sleep(following.length === 0 ? firstLooks.next() : LOOK_MS, signal);
   }
@@ -56,9 +69,10 @@ async function followPod(
   client: KubeClient,
   pod: Pod,
   signal: AbortSignal,
+  sinceSeconds: number,
   onRecord: (record: AccessRecord) => void,
 ): Promise<void> {
-  const path = `/api/v1/namespaces/${pod.metadata.namespace}/pods/${pod.metadata.name}/log?follow=true&sinceSeconds=${OVERLAP_S}`;
+  const path = `/api/v1/namespaces/${pod.metadata.namespace}/pods/${pod.metadata.name}/log?follow=true&sinceSeconds=${sinceSeconds}`;
   let unfinished = '';
   try {
     for await (const text of client.stream(path, signal)) {
@@ -66,11 +80,35 @@ async function followPod(
       unfinished = lines.pop() ?? '';
       for (const line of lines) {
         const record = parseAccessLine(line);
-        if (record !== undefined && isWorthShowing(record)) onRecord(record);
+        if (record !== undefined) onRecord(record);
       }
     }
   } catch {
     // The stream ended with its server; followConnections opens the next one.
   }
   await sleep(RETRY_MS, signal);
+}
+
+/** What the proxies have logged so far, in the order of time. */
+export async function readConnections(
+  client: KubeClient,
+  { sinceSeconds, accept = isWorthShowing }: FollowOptions,
+): Promise<AccessRecord[]> {
+  const records: AccessRecord[] = [];
+  await Promise.all(
+    (await listZtunnels(client)).map(async ({ metadata }) => {
+      const since = sinceSeconds === undefined ? '' : `?sinceSeconds=${sinceSeconds}`;
+      const path = `/api/v1/namespaces/${metadata.namespace}/pods/${metadata.name}/log${since}`;
+      let unfinished = '';
+      for await (const text of client.stream(path)) {
+        const lines = (unfinished + text).split('\n');
+        unfinished = lines.pop() ?? '';
+        for (const line of lines) {
+          const record = parseAccessLine(line);
+          if (record !== undefined && accept(record)) records.push(record);
+        }
+      }
+    }),
+  );
+  return records.sort((a, b) => (a.time < b.time ? -1 : a.time > b.time ? 1 : 0));
 }

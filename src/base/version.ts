@@ -1,0 +1,3 @@
+// What this build calls itself. A test holds it equal to package.json.
+
+export const VERSION = '0.1.0';
