@@ -2,6 +2,7 @@
 
 import { Command } from 'commander';
 import type { AddCommand, CliContext } from './command.ts';
+import { addCompletion } from './commands/completion.ts';
 import { addEnrol, addUnenrol } from './commands/enrol.ts';
 import { addInstall } from './commands/install.ts';
 import { addLogs } from './commands/logs.ts';
@@ -25,6 +26,7 @@ const COMMANDS: readonly AddCommand[] = [
   addZtunnelConfig,
   addLogs,
   addVersion,
+  addCompletion,
   addPrograms,
 ];
 
