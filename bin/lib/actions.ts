@@ -1,8 +1,13 @@
 // What the command line cannot reach itself, because it lies in src/local: loaded when a command asks for it.
 
-import { spawn } from 'node:child_process';
+import { execFile, spawn } from 'node:child_process';
+import { promisify } from 'node:util';
 import type { Actions } from '#cli/command.ts';
 import { runDirOf } from './person.ts';
+
+const COMPLAINTS_LIMIT = 10_000;
+const OUTPUT_LIMIT_MS = 30_000;
+const OUTPUT_LIMIT_BYTES = 64 * 1024 * 1024;
 
 export const actions: Actions = {
   // The launcher hands `up` to its own bundle; only `culvert help up` comes here.
@@ -20,5 +25,38 @@ export const actions: Actions = {
         resolve(code ?? (signal === 'SIGINT' || signal === 'SIGTERM' ? 0 : 1)),
       );
     });
+  },
+
+  async nodeOutput(node, command, { stateDir }) {
+    const { enterNodeArguments } = await import('#local/machine/enter.ts');
+    const args = [...enterNodeArguments(runDirOf(stateDir), node), ...command];
+    const { stdout } = await promisify(execFile)('nsenter', args, {
+      timeout: OUTPUT_LIMIT_MS,
+      maxBuffer: OUTPUT_LIMIT_BYTES,
+    });
+    return stdout;
+  },
+
+  async nodeSpawn(node, command, { stateDir }) {
+    const { enterNodeArguments } = await import('#local/machine/enter.ts');
+    const child = spawn('nsenter', [...enterNodeArguments(runDirOf(stateDir), node), ...command], {
+      stdio: ['ignore', 'pipe', 'pipe'],
+    });
+    let complaints = '';
+    let stopped = false;
+    child.stderr.setEncoding('utf8').on('data', (text: string) => {
+      if (complaints.length < COMPLAINTS_LIMIT) complaints += text;
+    });
+    return {
+      output: child.stdout,
+      ended: new Promise((resolve, reject) => {
+        child.on('error', reject);
+        child.on('close', (code) => resolve({ code: stopped ? null : code, complaints }));
+      }),
+      stop: () => {
+        stopped = true;
+        child.kill('SIGTERM');
+      },
+    };
   },
 };

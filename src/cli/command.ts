@@ -26,10 +26,25 @@ export interface UpFlags {
   readonly bare?: boolean;
 }
 
+/** A program that runs in a node until it ends or is stopped. */
+export interface NodeProcess {
+  readonly output: AsyncIterable<Buffer>;
+  /** `code` is null when it was stopped. */
+  readonly ended: Promise<{ readonly code: number | null; readonly complaints: string }>;
+  stop(): void;
+}
+
 /** What commands need from outside this layer (src/local and below): bin/lib/actions.ts supplies it. */
 export interface Actions {
   up(flags: UpFlags): Promise<void>;
   nodeExec(node: string, command: readonly string[], flags: { readonly stateDir: string }): Promise<void>;
+  /** What a command printed that was run in a node's network and file system. Rejects when it fails. */
+  nodeOutput(node: string, command: readonly string[], flags: { readonly stateDir: string }): Promise<string>;
+  nodeSpawn(
+    node: string,
+    command: readonly string[],
+    flags: { readonly stateDir: string },
+  ): Promise<NodeProcess>;
 }
 
 export interface CliContext {

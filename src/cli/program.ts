@@ -2,6 +2,7 @@
 
 import { Command } from 'commander';
 import type { AddCommand, CliContext } from './command.ts';
+import { addCapture } from './commands/capture.ts';
 import { addCompletion } from './commands/completion.ts';
 import { addEnrol, addUnenrol } from './commands/enrol.ts';
 import { addInstall } from './commands/install.ts';
@@ -9,6 +10,7 @@ import { addLogs } from './commands/logs.ts';
 import { addNode } from './commands/node.ts';
 import { addPrograms } from './commands/programs.ts';
 import { addProxyStatus } from './commands/proxy-status.ts';
+import { addSupportBundle } from './commands/support-bundle.ts';
 import { addUninstall } from './commands/uninstall.ts';
 import { addUp } from './commands/up.ts';
 import { addVersion } from './commands/version.ts';
@@ -25,6 +27,8 @@ const COMMANDS: readonly AddCommand[] = [
   addProxyStatus,
   addZtunnelConfig,
   addLogs,
+  addCapture,
+  addSupportBundle,
   addVersion,
   addCompletion,
   addPrograms,

@@ -2,9 +2,12 @@
 
 import assert from 'node:assert/strict';
 import { execFile, spawn } from 'node:child_process';
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { promisify } from 'node:util';
-import { PODS } from '#k8s/objects.ts';
+import { PODS, SECRETS } from '#k8s/objects.ts';
 import { type Mesh, projectDir, startMesh, until } from './harness.ts';
 
 const run = promisify(execFile);
@@ -170,6 +173,92 @@ test('unenrol and enrol: a pod of its namespace, then the namespace, no pod rest
   assert.match(out, new RegExp(`${catalog}: is in the mesh`), 'its own label still says so');
   assert.match(await printed('enrol', 'shop'), /cart-\S+: is in the mesh/);
   assert.equal(await restarts(), before);
+});
+
+test('capture: the pod speaks plain, the wire carries TLS', async () => {
+  const stateDir = dirname(mesh.kubeconfigPath);
+  const out = await printed(
+    'capture',
+    'web',
+    '-n',
+    'shop',
+    '-c',
+    '60',
+    '--duration',
+    '20s',
+    '--state-dir',
+    stateDir,
+  );
+  const [pod, wire] = ['pod ', 'wire'].map((place) =>
+    out.split('\n').filter((line) => line.slice(13, 17) === place),
+  );
+  assert.ok(
+    pod?.some((line) => /:8080 .*GET \/ HTTP\/1\.1/.test(line)),
+    out,
+  );
+  assert.ok(
+    wire?.some((line) => /:15008 .*TLS application data/.test(line)),
+    out,
+  );
+  assert.deepEqual(
+    wire?.filter((line) => /HTTP\/1\.1/.test(line)),
+    [],
+    'nothing readable between the nodes',
+  );
+  const { code, err } = await culvert('capture', 'wep', '-n', 'shop', '--state-dir', stateDir);
+  assert.equal(code, 1);
+  assert.match(err, /no pod wep in namespace shop; did you mean web\?/);
+});
+
+test('support-bundle: objects, logs, configuration and rules, and no key, token or Secret', async () => {
+  const folder = mkdtempSync(join(tmpdir(), 'culvert-bundle-'));
+  try {
+    // Somebody wrote a token where it does not belong.
+    await mesh.kubectl(
+      'annotate',
+      'namespace',
+      'shop',
+      'example.org/note=eyJhbGciOiJFUzI1NiJ9.eyJzdWIiOiJ4In0.c2lnbmF0dXJl',
+    );
+    const file = join(folder, 'bundle.tar.gz');
+    const told = await culvert('support-bundle', '--file', file, '--state-dir', dirname(mesh.kubeconfigPath));
+    assert.equal(told.code, 0, told.err);
+    assert.doesNotMatch(told.err, /missing/);
+    await run('tar', ['-xzf', file, '-C', folder]);
+    const files = readdirSync(folder, { recursive: true, encoding: 'utf8' });
+    for (const expected of [
+      /objects\/pods\.json$/,
+      /logs\/ztunnel-\w+\/istio-proxy\.log$/,
+      /ztunnel\/ztunnel-\w+\/config_dump\.json$/,
+      /istiod\/istiod-\S+\/syncz\.json$/,
+      /rules\/n1\.nft$/,
+      /rules\/shop\/web-\S+\.nft$/,
+    ])
+      assert.ok(
+        files.some((name) => expected.test(name)),
+        `${expected}: ${files.join(' ')}`,
+      );
+    const text = files
+      .filter((name) => /\.(json|log|nft|txt)$/.test(name))
+      .map((name) => readFileSync(join(folder, name), 'utf8'))
+      .join('\n');
+    assert.match(text, /istio-ambient-nat/, "the pods' rules are there");
+    const secret = await mesh.client.get(SECRETS, 'istio-ca-secret', 'istio-system');
+    let keys = 0;
+    for (const value of Object.values(secret.data ?? {})) {
+      const plain = Buffer.from(value, 'base64').toString('utf8');
+      if (!plain.includes('PRIVATE KEY')) continue;
+      keys += 1;
+      // Some line of the key that is no header.
+      const line = plain.split('\n').find((part) => part.length > 40 && !part.startsWith('-----')) as string;
+      assert.ok(!text.includes(line) && !text.includes(value.slice(60, 120)));
+    }
+    assert.ok(keys > 0, 'there was a key to look for');
+    assert.doesNotMatch(text, /PRIVATE KEY|eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{4,}\./);
+    assert.doesNotMatch(text, /"kind": "Secret"/);
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
 });
 
 test('what is wrong is one sentence, with what was meant, and the exit code says whose fault it is', async () => {
