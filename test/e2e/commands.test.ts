@@ -7,7 +7,7 @@ import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { promisify } from 'node:util';
-import { PODS, SECRETS } from '#k8s/objects.ts';
+import { DAEMON_SETS, PODS, SECRETS } from '#k8s/objects.ts';
 import { type Mesh, projectDir, startMesh, until } from './harness.ts';
 
 const run = promisify(execFile);
@@ -174,6 +174,46 @@ test('unenrol and enrol: a pod of its namespace, then the namespace, no pod rest
   assert.match(await printed('enrol', 'shop'), /cart-\S+: is in the mesh/);
   assert.equal(await restarts(), before);
 });
+
+test('install --dry-run prints what a cluster takes; installing again changes nothing', async () => {
+  const manifests = await printed('install', '--dry-run');
+  const applied = await feedKubectl(
+    ['apply', '--server-side', '--dry-run=server', '--field-manager=culvert-install', '-f', '-'],
+    manifests,
+  );
+  assert.match(applied, /daemonset\.apps\/ztunnel/);
+  const image = await printed(
+    'install',
+    '--dry-run',
+    '--set',
+    'hub=registry.example',
+    '--set',
+    'tag=1.2',
+    '-o',
+    'json',
+  );
+  const images = [...image.matchAll(/"image": "([^"]*)"/g)].map((match) => match[1]);
+  assert.deepEqual(new Set(images), new Set(['registry.example/culvert:1.2']));
+  const versions = async (): Promise<string> =>
+    (await mesh.client.list(DAEMON_SETS, { namespace: 'istio-system' })).items
+      .map(({ metadata }) => `${metadata.name} ${metadata.generation}`)
+      .join();
+  const first = await versions();
+  await printed('install');
+  assert.equal(await versions(), first);
+});
+
+function feedKubectl(args: string[], input: string): Promise<string> {
+  return new Promise((resolve, reject) => {
+    const child = execFile(
+      'kubectl',
+      args,
+      { env: { ...process.env, KUBECONFIG: mesh.kubeconfigPath }, timeout: 60_000 },
+      (error, stdout, stderr) => (error === null ? resolve(stdout) : reject(new Error(stderr))),
+    );
+    child.stdin?.end(input);
+  });
+}
 
 test('capture: the pod speaks plain, the wire carries TLS', async () => {
   const stateDir = dirname(mesh.kubeconfigPath);
