@@ -9,15 +9,22 @@ const COMPLAINTS_LIMIT = 10_000;
 const OUTPUT_LIMIT_MS = 30_000;
 const OUTPUT_LIMIT_BYTES = 64 * 1024 * 1024;
 
+/** The one way into a node, for commands whose output is shown, read whole, or read as it comes. */
+async function inNode(
+  node: string,
+  command: readonly string[],
+  stateDir: string,
+): Promise<[string, string[]]> {
+  const { enterNodeArguments } = await import('#local/machine/enter.ts');
+  return ['nsenter', [...enterNodeArguments(runDirOf(stateDir), node), ...command]];
+}
+
 export const actions: Actions = {
   // The launcher hands `up` to its own bundle; only `culvert help up` comes here.
   up: () => Promise.resolve(),
 
   async nodeExec(node, command, { stateDir }) {
-    const { enterNodeArguments } = await import('#local/machine/enter.ts');
-    const child = spawn('nsenter', [...enterNodeArguments(runDirOf(stateDir), node), ...command], {
-      stdio: 'inherit',
-    });
+    const child = spawn(...(await inNode(node, command, stateDir)), { stdio: 'inherit' });
     for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => child.kill(signal));
     process.exitCode = await new Promise<number>((resolve, reject) => {
       child.on('error', reject);
@@ -28,9 +35,7 @@ export const actions: Actions = {
   },
 
   async nodeOutput(node, command, { stateDir }) {
-    const { enterNodeArguments } = await import('#local/machine/enter.ts');
-    const args = [...enterNodeArguments(runDirOf(stateDir), node), ...command];
-    const { stdout } = await promisify(execFile)('nsenter', args, {
+    const { stdout } = await promisify(execFile)(...(await inNode(node, command, stateDir)), {
       timeout: OUTPUT_LIMIT_MS,
       maxBuffer: OUTPUT_LIMIT_BYTES,
     });
@@ -38,21 +43,21 @@ export const actions: Actions = {
   },
 
   async nodeSpawn(node, command, { stateDir }) {
-    const { enterNodeArguments } = await import('#local/machine/enter.ts');
-    const child = spawn('nsenter', [...enterNodeArguments(runDirOf(stateDir), node), ...command], {
-      stdio: ['ignore', 'pipe', 'pipe'],
-    });
+    const child = spawn(...(await inNode(node, command, stateDir)), { stdio: ['ignore', 'pipe', 'pipe'] });
     let complaints = '';
     let stopped = false;
     child.stderr.setEncoding('utf8').on('data', (text: string) => {
       if (complaints.length < COMPLAINTS_LIMIT) complaints += text;
     });
+    const ended = new Promise<{ code: number | null; complaints: string }>((resolve, reject) => {
+      child.on('error', reject);
+      child.on('close', (code) => resolve({ code: stopped ? null : code, complaints }));
+    });
+    // Whoever reads the output awaits it afterwards; until then it is nobody's failure.
+    ended.catch(() => {});
     return {
       output: child.stdout,
-      ended: new Promise((resolve, reject) => {
-        child.on('error', reject);
-        child.on('close', (code) => resolve({ code: stopped ? null : code, complaints }));
-      }),
+      ended,
       stop: () => {
         stopped = true;
         child.kill('SIGTERM');
