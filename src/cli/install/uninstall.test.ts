@@ -4,9 +4,9 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { MeshError } from '#base/errors.ts';
 import type { KubeClient, ListOptions } from '#k8s/client.ts';
-import type { KubeObject, Resource } from '#k8s/objects.ts';
+import { type KubeObject, NAMESPACES, type Resource } from '#k8s/objects.ts';
 import { checkInstall } from './install.ts';
-import { planUninstall } from './uninstall.ts';
+import { planUninstall, uninstall } from './uninstall.ts';
 
 const OURS = { 'app.kubernetes.io/managed-by': 'culvert' };
 
@@ -144,4 +144,31 @@ test('a profile without proxies is refused while somebody needs them', async () 
     refused(/removes the node proxies, and namespace shop/),
   );
   await checkInstall(cluster(...installed), []);
+});
+
+test('removing waits until the namespace is gone, so that installing again finds a clean place', async () => {
+  let looks = 0;
+  const client = {
+    ...cluster(),
+    delete: () => Promise.resolve(),
+    get: () => {
+      looks += 1;
+      return looks < 3
+        ? Promise.resolve(object('Namespace', 'istio-system'))
+        : cluster().get(NAMESPACES, 'istio-system');
+    },
+  } as unknown as KubeClient;
+  const plan = { remove: [{ resource: NAMESPACES, object: object('Namespace', 'istio-system') }], keep: [] };
+  await uninstall(client, plan, { limitMs: 60_000 });
+  assert.equal(looks, 3);
+  await assert.rejects(
+    uninstall(
+      { ...client, get: () => Promise.resolve(object('Namespace', 'x')) } as unknown as KubeClient,
+      plan,
+      {
+        limitMs: 1,
+      },
+    ),
+    /namespace istio-system is still ending/,
+  );
 });

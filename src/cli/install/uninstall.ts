@@ -1,14 +1,18 @@
 // Removes what install made: found by its label, in the order in which nothing is left hanging. What people made (policies
 // and their definitions, things in the mesh's namespace) stays unless everything is to go.
 
+import { sleep } from '#base/clock.ts';
 import { MeshError, reasonOf } from '#base/errors.ts';
 import type { KubeClient } from '#k8s/client.ts';
 import { CUSTOM_RESOURCE_DEFINITIONS, discoverAll } from '#k8s/discovery.ts';
 import { CONFIG_MAPS, EVENTS, type KubeObject, NAMESPACES, type Resource } from '#k8s/objects.ts';
+import { isNotFound } from '#k8s/status.ts';
 import { SYSTEM_NAMESPACE } from '../cluster-options.ts';
 import { removeObject } from './install.ts';
 import { describeEnrolled, findEnrolled, findInstalled, type Installed, labelOf } from './installed.ts';
 import type { WaitOptions } from './readiness.ts';
+
+const POLL_MS = 100;
 
 export interface UninstallOptions {
   /** Go on although workloads are enrolled: their connections fail until they restart. */
@@ -151,6 +155,26 @@ export async function uninstall(
 ): Promise<void> {
   for (const one of remove) {
     await removeObject(client, one, wait);
+    if (one.resource === NAMESPACES) await waitUntilNamespaceGone(client, one.object.metadata.name, wait);
     onRemoved(labelOf(one.object));
+  }
+}
+
+/** Whoever installs again at once must not meet a namespace that is still ending. @throws MeshError NOT_READY */
+async function waitUntilNamespaceGone(client: KubeClient, name: string, wait: WaitOptions): Promise<void> {
+  const deadline = performance.now() + wait.limitMs;
+  for (;;) {
+    try {
+      await client.get(NAMESPACES, name);
+    } catch (error) {
+      if (isNotFound(error)) return;
+      throw error;
+    }
+    if (wait.signal?.aborted === true || performance.now() > deadline)
+      throw new MeshError(
+        'NOT_READY',
+        `namespace ${name} is still ending; look at its conditions: kubectl get namespace ${name} -o yaml`,
+      );
+    await sleep(POLL_MS, wait.signal);
   }
 }
