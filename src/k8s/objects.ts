@@ -317,10 +317,13 @@ export interface Service extends KubeObject {
     externalName?: string;
     publishNotReadyAddresses?: boolean;
     sessionAffinity?: string;
+    sessionAffinityConfig?: { clientIP?: { timeoutSeconds?: number } };
     internalTrafficPolicy?: string;
+    externalTrafficPolicy?: string;
+    externalIPs?: string[];
     trafficDistribution?: string;
   };
-  status?: Record<string, unknown>;
+  status?: { loadBalancer?: { ingress?: { ip?: string; hostname?: string }[] }; [field: string]: unknown };
 }
 
 export interface EndpointSlice extends KubeObject {

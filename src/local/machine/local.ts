@@ -13,7 +13,7 @@ import { KubeletStreams } from '#local/kubelet/kubelet-streams.ts';
 import { LogStore } from '#local/kubelet/logs.ts';
 import { startObjectSource } from '#local/kubelet/object-source.ts';
 import { startDnsServer, zoneOf } from '#local/net/dns-server.ts';
-import { startServiceProxy } from '#local/net/service-proxy.ts';
+import { type ServiceProxy, startServiceProxy } from '#local/net/service-proxy.ts';
 import type { Logger } from '#telemetry/log.ts';
 import type { MachineConfig, MachineReady, Step } from './messages.ts';
 import { type EmulatedNode, ensureMachineNetwork, ensureNode } from './node.ts';
@@ -125,7 +125,7 @@ export async function startLocal(deps: LocalDeps, config: MachineConfig): Promis
   const source = startObjectSource({ client, log, startInformer: deps.startInformer });
   const [controllers, proxy, dns, kubelets] = await Promise.all([
     timed('controllers', deps.startControllers({ manager, scheduler }, server)),
-    timed('service rules', startServiceProxy({ nodes, services, slices, log: log.scoped('services') })),
+    timed('service rules', serviceRules()),
     timed(
       'dns',
       startDnsServer(
@@ -136,6 +136,12 @@ export async function startLocal(deps: LocalDeps, config: MachineConfig): Promis
     timed('nodes', Promise.all(nodes.map((node) => kubeletOf(node)))),
     ensureDnsService(client),
   ]);
+
+  async function serviceRules(): Promise<ServiceProxy> {
+    const started = await startServiceProxy({ services, slices, log: log.scoped('services') });
+    await Promise.all(nodes.map((node) => started.addNode(node)));
+    return started;
+  }
 
   async function kubeletOf(node: EmulatedNode): Promise<Kubelet> {
     const kubelet = await startKubelet(

@@ -19,6 +19,8 @@ export const DNS_SERVICE_ADDRESS = ip('10.96.0.10');
 /** Inside the machine, whatever port the host side has. */
 export const API_PORT = 16_443;
 export const SERVICE_CIDR = '10.96.0.0/16';
+/** Of all nodes together. */
+export const POD_CIDR = '10.244.0.0/16';
 
 export const NODES: readonly NodePlan[] = [
   { name: 'n1', address: ip('172.31.0.11'), podPrefix: '10.244.1', zone: 'z1' },

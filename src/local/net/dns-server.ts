@@ -10,7 +10,7 @@ import type { EndpointSlice, Service } from '#k8s/objects.ts';
 import { CLUSTER_DOMAIN } from '#local/machine/plan.ts';
 import type { Logger } from '#telemetry/log.ts';
 import { type DnsRecord, lookup, type ZoneSource } from './dns-records.ts';
-import { SERVICE_NAME_LABEL } from './service-rules.ts';
+import { SERVICE_NAME_LABEL } from './service-targets.ts';
 
 const TTL_S = 5;
 /** Without EDNS a UDP answer holds 512 bytes (RFC 1035 §2.3.4); larger ones are cut and asked again over TCP. */

@@ -1,101 +1,107 @@
-// Keeps the service table of every node current: from Services and EndpointSlices, at most one write per node in 50 ms,
-// none when nothing changed.
+// Keeps the service table of every node current: from Services and EndpointSlices, many changes in one write, none when
+// nothing changed. Nodes come and go while it runs.
 
-import { Backoff } from '#base/backoff.ts';
-import { reasonOf } from '#base/errors.ts';
 import type { Informer } from '#k8s/informer.ts';
 import type { EndpointSlice, Service } from '#k8s/objects.ts';
+import { forgetConnections } from '#linux/conntrack.ts';
+import { closeFd, openNetns } from '#linux/netns.ts';
 import type { EmulatedNode } from '#local/machine/node.ts';
+import { runCommand } from '#local/machine/tools.ts';
 import type { Logger } from '#telemetry/log.ts';
-import { renderServiceTable, serviceTargets } from './service-rules.ts';
-
-const BATCH_MS = 50;
+import { createRuleWriter, type RuleWriter } from './rule-writer.ts';
+import {
+  contentOf,
+  EMPTY_CONTENT,
+  SERVICE_TABLE,
+  serviceTable,
+  serviceTransaction,
+  type TableContent,
+} from './service-rules.ts';
+import { type ServiceTarget, serviceTargets } from './service-targets.ts';
+import { staleUdpFlow } from './udp-flows.ts';
 
 export interface ServiceProxyDeps {
-  readonly nodes: readonly EmulatedNode[];
   readonly services: Informer<Service>;
   readonly slices: Informer<EndpointSlice>;
   readonly log: Logger;
 }
 
-/** Resolves when every node has its first table. */
-export async function startServiceProxy(deps: ServiceProxyDeps): Promise<{ close(): void }> {
+export interface ServiceProxy {
+  /** Resolves when the node has its first table. */
+  addNode(node: EmulatedNode): Promise<void>;
+  removeNode(name: string): void;
+  /** Resolves when every node has what is known now. */
+  written(): Promise<void>;
+  close(): void;
+}
+
+/** Resolves when the cluster's services are known. */
+export async function startServiceProxy(deps: ServiceProxyDeps): Promise<ServiceProxy> {
   await Promise.all([deps.services.synced, deps.slices.synced]);
-  const writers = deps.nodes.map((node) => new TableWriter(node, deps));
+  const writers = new Map<string, RuleWriter>();
   const changed = (): void => {
-    for (const writer of writers) writer.changed();
+    for (const writer of writers.values()) writer.changed();
   };
-  await Promise.all(writers.map((writer) => writer.write()));
   deps.services.addHandlers({ upsert: changed, remove: changed });
   deps.slices.addHandlers({ upsert: changed, remove: changed });
+  const removeNode = (name: string): void => {
+    writers.get(name)?.close();
+    writers.delete(name);
+  };
   return {
-    close: () => {
-      for (const writer of writers) writer.close();
+    async addNode(node) {
+      removeNode(node.plan.name);
+      const writer = createRuleWriter(
+        deps,
+        { what: 'service rules', node: node.plan.name },
+        tableOf(node, deps),
+      );
+      writers.set(node.plan.name, writer);
+      await writer.write();
+    },
+    removeNode,
+    async written() {
+      await Promise.all([...writers.values()].map((writer) => writer.write()));
+    },
+    close() {
+      for (const name of [...writers.keys()]) removeNode(name);
     },
   };
 }
 
-class TableWriter {
-  readonly #node: EmulatedNode;
-  readonly #deps: ServiceProxyDeps;
-  readonly #backoff = new Backoff({ initialMs: 200, maxMs: 5000 });
-  #written = '';
-  #timer: NodeJS.Timeout | undefined;
-  #writing = false;
-  #again = false;
-  #closed = false;
-
-  constructor(node: EmulatedNode, deps: ServiceProxyDeps) {
-    this.#node = node;
-    this.#deps = deps;
-  }
-
-  changed(): void {
-    this.#schedule(BATCH_MS);
-  }
-
-  close(): void {
-    this.#closed = true;
-    clearTimeout(this.#timer);
-  }
-
-  async write(): Promise<void> {
-    const { plan } = this.#node;
-    const { services, slices } = this.#deps;
-    const text = renderServiceTable(serviceTargets(services.all(), slices.all(), plan.name), plan.address);
-    if (text === this.#written) return;
-    await this.#node.nft(text, `writing the service rules of node ${plan.name}`);
-    this.#written = text;
-  }
-
-  #schedule(delayMs: number): void {
-    if (this.#closed || this.#timer !== undefined) return;
-    if (this.#writing) {
-      this.#again = true;
-      return;
+/** Brings one node's table up to date. */
+function tableOf(node: EmulatedNode, { services, slices, log }: ServiceProxyDeps): () => Promise<void> {
+  const { name, address } = node.plan;
+  let written = '';
+  /** Undefined: not known, because this LOCAL has not written yet or a write failed halfway. */
+  let held: TableContent | undefined;
+  let targets: readonly ServiceTarget[] | undefined;
+  return async () => {
+    const wanted = serviceTargets(services.all(), slices.all(), { name, address });
+    const table = serviceTable(wanted, address);
+    if (table.body === written) return;
+    held ??= await readContent(node);
+    const text = serviceTransaction(table, held);
+    held = undefined;
+    await node.nft(text, `writing the service rules of node ${name}`);
+    held = table.content;
+    written = table.body;
+    const stale = staleUdpFlow(targets, wanted);
+    targets = wanted;
+    if (stale === undefined) return;
+    const netns = openNetns(node.netnsPath);
+    try {
+      const forgotten = forgetConnections(netns, stale);
+      if (forgotten > 0)
+        log.debug('UDP flows to endpoints that are gone were forgotten', { node: name, forgotten });
+    } finally {
+      closeFd(netns);
     }
-    this.#timer = setTimeout(() => {
-      this.#timer = undefined;
-      this.#writing = true;
-      this.write().then(
-        () => this.#done(0),
-        (error: unknown) => {
-          this.#deps.log.error('service rules could not be written', {
-            node: this.#node.plan.name,
-            error: reasonOf(error),
-          });
-          this.#again = true;
-          this.#done(this.#backoff.next());
-        },
-      );
-    }, delayMs);
-  }
+  };
+}
 
-  #done(failureDelayMs: number): void {
-    this.#writing = false;
-    if (failureDelayMs === 0) this.#backoff.reset();
-    if (!this.#again) return;
-    this.#again = false;
-    this.#schedule(Math.max(BATCH_MS, failureDelayMs));
-  }
+async function readContent({ tools, netnsPath }: EmulatedNode): Promise<TableContent> {
+  const list = ['--terse', '--json', 'list', 'table', 'ip', SERVICE_TABLE];
+  const { code, stdout } = await runCommand(tools.nsenter, [`--net=${netnsPath}`, '--', tools.nft, ...list]);
+  return code === 0 ? contentOf(stdout) : EMPTY_CONTENT; // no such table yet
 }

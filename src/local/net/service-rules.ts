@@ -1,173 +1,182 @@
-// ClusterIP services as one nft table per node (pure): which endpoints a service port has, and the text of the table.
-// Written whole each time; nft replaces it in one transaction.
+// Services as one nft table per node (pure): the text that brings the table from what it holds to what it should hold, in
+// one transaction. Rules and maps are written whole; the sets that remember clients (session affinity) stay.
 
 import { createHash } from 'node:crypto';
-import { isIPv4 } from 'node:net';
-import type { EndpointSlice, Service } from '#k8s/objects.ts';
-import {
-  API_PORT,
-  API_SERVICE_ADDRESS,
-  DNS_SERVICE_ADDRESS,
-  MACHINE_ADDRESS,
-  SERVICE_CIDR,
-} from '#local/machine/plan.ts';
-
-export interface ServiceTarget {
-  /** For people: `shop/web:http`. */
-  readonly name: string;
-  readonly address: string;
-  readonly protocol: 'tcp' | 'udp';
-  readonly port: number;
-  readonly endpoints: readonly { readonly ip: string; readonly port: number }[];
-}
+import { POD_CIDR, SERVICE_CIDR } from '#local/machine/plan.ts';
+import type { Endpoint, ServiceTarget } from './service-targets.ts';
 
 export const SERVICE_TABLE = 'culvert-svc';
-export const SERVICE_NAME_LABEL = 'kubernetes.io/service-name';
 
-/** Served by LOCAL itself, whatever the objects say: without them nothing in the cluster could start. */
-export const FIXED_TARGETS: readonly ServiceTarget[] = [
-  {
-    name: 'default/kubernetes:https',
-    address: API_SERVICE_ADDRESS,
-    protocol: 'tcp',
-    port: 443,
-    endpoints: [{ ip: MACHINE_ADDRESS, port: API_PORT }],
-  },
-  ...(['udp', 'tcp'] as const).map(
-    (protocol): ServiceTarget => ({
-      name: `kube-system/kube-dns:${protocol}`,
-      address: DNS_SERVICE_ADDRESS,
-      protocol,
-      port: 53,
-      endpoints: [{ ip: MACHINE_ADDRESS, port: 53 }],
-    }),
-  ),
-];
+/** Outside the bits that the mesh marks its own packets with (0xfff). Lives within one packet's way through the node. */
+const TAKE_NODE_ADDRESS = '0x4000';
 
-export function serviceTargets(
-  services: Iterable<Service>,
-  slices: Iterable<EndpointSlice>,
-  nodeName: string,
-): ServiceTarget[] {
-  const slicesOf = new Map<string, EndpointSlice[]>();
-  for (const slice of slices) {
-    const service = slice.metadata.labels?.[SERVICE_NAME_LABEL];
-    if (service === undefined || slice.addressType !== 'IPv4') continue;
-    const key = `${slice.metadata.namespace}/${service}`;
-    const held = slicesOf.get(key);
-    if (held === undefined) slicesOf.set(key, [slice]);
-    else held.push(slice);
-  }
-  const taken = new Set<string>(FIXED_TARGETS.map(({ address }) => address));
-  const targets = [...FIXED_TARGETS];
-  for (const { metadata, spec } of services) {
-    const address = spec.clusterIP;
-    if (address === undefined || !isIPv4(address) || spec.type === 'ExternalName' || taken.has(address))
-      continue;
-    const key = `${metadata.namespace}/${metadata.name}`;
-    for (const port of spec.ports ?? []) {
-      const protocol = (port.protocol ?? 'TCP').toLowerCase();
-      if (protocol !== 'tcp' && protocol !== 'udp') continue;
-      targets.push({
-        name: `${key}:${port.name ?? port.port}`,
-        address,
-        protocol,
-        port: port.port,
-        endpoints: endpointsOf(
-          slicesOf.get(key) ?? [],
-          port.name ?? '',
-          spec.internalTrafficPolicy === 'Local' ? nodeName : undefined,
-        ),
-      });
-    }
-  }
-  return targets.sort((a, b) => (a.name < b.name ? -1 : a.name > b.name ? 1 : 0));
+/** What the table holds besides its fixed parts: chains and sets to take away when they are wanted no longer. */
+export interface TableContent {
+  readonly chains: readonly string[];
+  readonly sets: readonly string[];
 }
 
-function endpointsOf(
-  slices: readonly EndpointSlice[],
-  portName: string,
-  onlyNode: string | undefined,
-): { ip: string; port: number }[] {
-  const found = new Map<string, { ip: string; port: number }>();
-  for (const slice of slices) {
-    const port = slice.ports?.find(({ name }) => (name ?? '') === portName)?.port;
-    if (port === undefined) continue;
-    for (const { addresses, conditions, nodeName } of slice.endpoints ?? []) {
-      const [ip] = addresses; // all addresses of one endpoint are the same backend
-      if (ip === undefined || !isIPv4(ip) || conditions?.ready === false) continue;
-      if (onlyNode !== undefined && nodeName !== onlyNode) continue;
-      found.set(`${ip}:${port}`, { ip, port });
-    }
-  }
-  return [...found.values()].sort((a, b) => (a.ip === b.ip ? a.port - b.port : a.ip < b.ip ? -1 : 1));
+export const EMPTY_CONTENT: TableContent = { chains: [], sets: [] };
+
+export interface ServiceTable {
+  readonly content: TableContent;
+  /** The table as it shall be; the same text means nothing to do. */
+  readonly body: string;
 }
 
-function chainName(prefix: string, text: string): string {
+function digest(prefix: string, text: string): string {
   return `${prefix}-${createHash('sha256').update(text).digest('hex').slice(0, 12)}`;
 }
 
-/** Input of `nft -f -`. `nodeIp` is the source of what a pod sends to itself through a service. */
-export function renderServiceTable(targets: readonly ServiceTarget[], nodeIp: string): string {
-  const endpointChains = new Map<string, string>();
-  const serviceChains: string[] = [];
+/** `nodeIp` is the source of what a pod sends to itself through a service, and of what comes from outside. */
+export function serviceTable(targets: readonly ServiceTarget[], nodeIp: string): ServiceTable {
+  const chains = new Map<string, string[]>();
+  const sets = new Map<string, string>();
   const elements: string[] = [];
+  const refused: string[] = [];
   const pairs = new Set<string>();
-  for (const { name, address, protocol, port, endpoints } of targets) {
-    if (endpoints.length === 0) continue; // refused in `filter`, as any unknown service address
-    const chain = chainName('svc', `${name} ${address} ${protocol} ${port}`);
-    const verdicts = endpoints.map(({ ip, port: to }, index) => {
-      const endpoint = `${protocol} ${ip}:${to}`;
-      const endpointChain = chainName('ep', endpoint);
-      endpointChains.set(
-        endpointChain,
-        `  chain ${endpointChain} {\n    meta l4proto ${protocol} dnat to ${ip}:${to}\n  }`,
+
+  const endpointChain = (target: ServiceTarget, { ip, port }: Endpoint): string => {
+    const { protocol, affinityS } = target;
+    const text = `${protocol} ${ip}:${port}`;
+    const rules = [`meta l4proto ${protocol} dnat to ${ip}:${port}`];
+    // Without affinity services share the chain of an endpoint; with it every service remembers its own clients.
+    const name = digest('ep', affinityS === undefined ? text : `${text} ${clientSet(target, { ip, port })}`);
+    if (affinityS !== undefined) {
+      const set = clientSet(target, { ip, port });
+      sets.set(set, `type ipv4_addr\n    flags dynamic,timeout\n    timeout ${affinityS}s`);
+      rules.unshift(`update @${set} { ip saddr }`);
+    }
+    chains.set(name, rules);
+    pairs.add(`${ip} . ${ip}`);
+    return name;
+  };
+  const spread = (purpose: string, target: ServiceTarget, endpoints: readonly Endpoint[]): string => {
+    const { name, protocol, port } = target;
+    const chain = digest(purpose, `${name} ${target.address} ${protocol} ${port}`);
+    const ways = endpoints.map((endpoint) => endpointChain(target, endpoint));
+    const remembered =
+      target.affinityS === undefined
+        ? []
+        : ways.map(
+            (way, index) => `ip saddr @${clientSet(target, endpoints[index] as Endpoint)} goto ${way}`,
+          );
+    chains.set(chain, [
+      `comment "${name}"`,
+      ...remembered,
+      `numgen random mod ${ways.length} vmap { ${ways.map((way, index) => `${index} : goto ${way}`).join(', ')} }`,
+    ]);
+    return chain;
+  };
+
+  for (const target of targets) {
+    const { protocol, external } = target;
+    // A service without endpoints is refused in `filter`, as any unknown service address.
+    if (target.endpoints.length > 0)
+      elements.push(
+        `${target.address} . ${protocol} . ${target.port} : goto ${spread('svc', target, target.endpoints)}`,
       );
-      pairs.add(`${ip} . ${ip}`);
-      return `${index} : goto ${endpointChain}`;
-    });
-    serviceChains.push(
-      `  chain ${chain} {\n    comment "${name}"\n    numgen random mod ${endpoints.length} vmap { ${verdicts.join(', ')} }\n  }`,
-    );
-    elements.push(`${address} . ${protocol} . ${port} : goto ${chain}`);
+    if (external === undefined) continue;
+    const { addresses, endpoints, local } = external;
+    if (endpoints.length === 0) {
+      for (const { ip, port } of addresses) if (ip !== nodeIp) refused.push(`${ip} . ${protocol} . ${port}`);
+      continue;
+    }
+    const everywhere = spread('all', target, endpoints);
+    const chain = digest('ext', everywhere);
+    // An endpoint of another node would answer the client directly, past this node's memory of the connection: it must see
+    // the node as its client. Endpoints of this node answer through it anyway.
+    const rules = [`meta mark set meta mark or ${TAKE_NODE_ADDRESS}`, `goto ${everywhere}`];
+    if (local !== undefined) {
+      rules.unshift(`ip saddr != ${POD_CIDR} ip saddr != ${nodeIp} goto ${digest('own', everywhere)}`);
+      // With no endpoint here the chain is empty: the connection is refused by the node itself, where nobody listens.
+      chains.set(
+        digest('own', everywhere),
+        local.length === 0 ? [] : [`goto ${spread('loc', target, local)}`],
+      );
+    }
+    chains.set(chain, rules);
+    for (const { ip, port } of addresses) elements.push(`${ip} . ${protocol} . ${port} : goto ${chain}`);
   }
+
   const dispatch = 'ip daddr . meta l4proto . th dport vmap @services';
-  const refuse = `    ip daddr ${SERVICE_CIDR} meta l4proto tcp reject with tcp reset
-    ip daddr ${SERVICE_CIDR} reject with icmp type port-unreachable`;
-  return `table ip ${SERVICE_TABLE}
-delete table ip ${SERVICE_TABLE}
-table ip ${SERVICE_TABLE} {
-${[...endpointChains.values(), ...serviceChains].join('\n')}
-  map services {
-    type ipv4_addr . inet_proto . inet_service : verdict
-${elementsLine(elements)}  }
-  set hairpin {
-    type ipv4_addr . ipv4_addr
-${elementsLine([...pairs])}  }
-  chain prerouting {
-    type nat hook prerouting priority -100; policy accept;
-    ${dispatch}
-  }
-  chain output {
-    type nat hook output priority -100; policy accept;
-    ${dispatch}
-  }
-  chain postrouting {
-    type nat hook postrouting priority 100; policy accept;
-    ct status dnat ip saddr . ip daddr @hairpin snat to ${nodeIp}
-  }
-  chain forward {
-    type filter hook forward priority 0; policy accept;
-${refuse}
-  }
-  chain filter-output {
-    type filter hook output priority 0; policy accept;
-${refuse}
-  }
-}
-`;
+  const refuse = [
+    `ip daddr ${SERVICE_CIDR} meta l4proto tcp reject with tcp reset`,
+    `ip daddr ${SERVICE_CIDR} reject with icmp type port-unreachable`,
+    'ip daddr . meta l4proto . th dport @refused meta l4proto tcp reject with tcp reset',
+    'ip daddr . meta l4proto . th dport @refused reject with icmp type port-unreachable',
+  ];
+  const parts = [
+    ...[...sets].map(([name, text]) => `  set ${name} {\n    ${text}\n  }`),
+    ...[...chains].map(([name, rules]) => block(`chain ${name}`, rules)),
+    block('map services', ['type ipv4_addr . inet_proto . inet_service : verdict', ...elementsOf(elements)]),
+    block('set refused', ['type ipv4_addr . inet_proto . inet_service', ...elementsOf(refused)]),
+    block('set hairpin', ['type ipv4_addr . ipv4_addr', ...elementsOf([...pairs])]),
+    block('chain prerouting', ['type nat hook prerouting priority -100; policy accept;', dispatch]),
+    block('chain output', ['type nat hook output priority -100; policy accept;', dispatch]),
+    block('chain postrouting', [
+      'type nat hook postrouting priority 100; policy accept;',
+      `ct status dnat ip saddr . ip daddr @hairpin snat to ${nodeIp}`,
+      `meta mark & ${TAKE_NODE_ADDRESS} != 0 meta mark set meta mark xor ${TAKE_NODE_ADDRESS} snat to ${nodeIp}`,
+    ]),
+    block('chain forward', ['type filter hook forward priority 0; policy accept;', ...refuse]),
+    block('chain filter-output', ['type filter hook output priority 0; policy accept;', ...refuse]),
+  ];
+  return {
+    content: { chains: [...chains.keys()], sets: [...sets.keys()] },
+    body: `table ip ${SERVICE_TABLE} {\n${parts.join('\n')}\n}\n`,
+  };
 }
 
-function elementsLine(elements: readonly string[]): string {
-  return elements.length === 0 ? '' : `    elements = { ${elements.join(', ')} }\n`;
+/** Input of `nft -f -`; `held` is what the kernel's table holds now. */
+export function serviceTransaction(table: ServiceTable, held: TableContent): string {
+  const name = `ip ${SERVICE_TABLE}`;
+  const gone = (kind: 'chain' | 'set', before: readonly string[], after: readonly string[]): string[] => {
+    const wanted = new Set(after);
+    return before.filter((each) => !wanted.has(each)).map((each) => `delete ${kind} ${name} ${each}`);
+  };
+  return [
+    // Made if they are not there, so that they can be emptied.
+    `table ${name} {`,
+    '  map services { type ipv4_addr . inet_proto . inet_service : verdict; }',
+    '  set refused { type ipv4_addr . inet_proto . inet_service; }',
+    '  set hairpin { type ipv4_addr . ipv4_addr; }',
+    '}',
+    `flush table ${name}`, // the rules only
+    `flush map ${name} services`,
+    `flush set ${name} refused`,
+    `flush set ${name} hairpin`,
+    ...gone('chain', held.chains, table.content.chains),
+    ...gone('set', held.sets, table.content.sets),
+    table.body,
+  ].join('\n');
+}
+
+const VARIABLE_CHAIN = /^(svc|ep|ext|all|own|loc)-/;
+const CLIENT_SET = /^aff-/;
+
+/** From `nft --terse --json list table`. @throws TypeError for anything else. */
+export function contentOf(json: string): TableContent {
+  const { nftables } = JSON.parse(json) as {
+    nftables: { chain?: { name: string }; set?: { name: string } }[];
+  };
+  return {
+    chains: nftables.flatMap(({ chain }) =>
+      chain !== undefined && VARIABLE_CHAIN.test(chain.name) ? [chain.name] : [],
+    ),
+    sets: nftables.flatMap(({ set }) => (set !== undefined && CLIENT_SET.test(set.name) ? [set.name] : [])),
+  };
+}
+
+/** Another time-out is another set: the kernel does not change one in place. */
+function clientSet({ name, protocol, affinityS }: ServiceTarget, { ip, port }: Endpoint): string {
+  return digest('aff', `${name} ${protocol} ${ip}:${port} ${affinityS}`);
+}
+
+function block(head: string, lines: readonly string[]): string {
+  return `  ${head} {\n${lines.map((line) => `    ${line}\n`).join('')}  }`;
+}
+
+function elementsOf(elements: readonly string[]): string[] {
+  return elements.length === 0 ? [] : [`elements = { ${elements.join(', ')} }`];
 }
