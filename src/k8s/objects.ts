@@ -76,6 +76,13 @@ export const ENDPOINT_SLICES = grouped<EndpointSlice>(
   'endpointslices',
   'EndpointSlice',
 );
+export const ENDPOINTS = core<Endpoints>('endpoints', 'Endpoints');
+export const NETWORK_POLICIES = grouped<NetworkPolicy>(
+  'networking.k8s.io',
+  'v1',
+  'networkpolicies',
+  'NetworkPolicy',
+);
 export const LEASES = grouped<KubeObject>('coordination.k8s.io', 'v1', 'leases', 'Lease');
 export const AUTHORIZATION_POLICIES = grouped<AuthorizationPolicy>(
   'security.istio.io',
@@ -336,6 +343,42 @@ export interface EndpointSlice extends KubeObject {
     hostname?: string;
   }[];
   ports?: { name?: string; port?: number; protocol?: string; appProtocol?: string }[];
+}
+
+export interface EndpointAddress {
+  ip: string;
+  hostname?: string;
+  nodeName?: string;
+  targetRef?: { kind: string; name: string; namespace: string; uid?: string };
+}
+
+export interface Endpoints extends KubeObject {
+  subsets?: {
+    addresses?: EndpointAddress[];
+    notReadyAddresses?: EndpointAddress[];
+    ports?: { name?: string; port: number; protocol?: string; appProtocol?: string }[];
+  }[];
+}
+
+export interface NetworkPolicyPeer {
+  podSelector?: LabelSelector;
+  namespaceSelector?: LabelSelector;
+  ipBlock?: { cidr: string; except?: string[] };
+}
+
+export interface NetworkPolicyPort {
+  protocol?: string;
+  port?: number | string;
+  endPort?: number;
+}
+
+export interface NetworkPolicy extends KubeObject {
+  spec?: {
+    podSelector?: LabelSelector;
+    policyTypes?: ('Ingress' | 'Egress')[];
+    ingress?: { from?: NetworkPolicyPeer[]; ports?: NetworkPolicyPort[] }[];
+    egress?: { to?: NetworkPolicyPeer[]; ports?: NetworkPolicyPort[] }[];
+  };
 }
 
 export interface ConfigMap extends KubeObject {

@@ -15,6 +15,7 @@ import {
   DEPLOYMENTS,
   type Deployment,
   ENDPOINT_SLICES,
+  ENDPOINTS,
   type KubeObject,
   NAMESPACES,
   NODES,
@@ -420,6 +421,42 @@ test('EndpointSlices follow the pods of a Service', async (t) => {
     const { items } = await client.list(ENDPOINT_SLICES, inShop);
     return items.length === 0;
   });
+});
+
+test('Endpoints written by hand for a Service without selector are mirrored, followed and taken back', async (t) => {
+  const { client } = await openCluster(t);
+  const spec = { ports: [{ name: 'sql', port: 5432 }] };
+  const service = { apiVersion: 'v1', kind: 'Service', metadata: { name: 'db', namespace: 'shop' }, spec };
+  await client.create(SERVICES, service);
+  const ports = [{ name: 'sql', port: 5432, protocol: 'TCP' }];
+  await client.create(ENDPOINTS, {
+    apiVersion: 'v1',
+    kind: 'Endpoints',
+    metadata: { name: 'db', namespace: 'shop', labels: { team: 'a' } },
+    subsets: [{ addresses: [{ ip: '198.51.100.1' }], ports }],
+  });
+  const mirrored = (addresses: readonly string[]) =>
+    until(`slices with ${addresses.join(' ')}`, async () => {
+      const { items } = await client.list(ENDPOINT_SLICES, {
+        ...inShop,
+        labelSelector: 'kubernetes.io/service-name=db',
+      });
+      const seen = items.flatMap(({ endpoints }) => endpoints.flatMap((each) => each.addresses)).sort();
+      return seen.join() === addresses.join() && items;
+    });
+  const [slice] = await mirrored(['198.51.100.1']);
+  assert.deepEqual(slice?.ports, ports);
+  assert.equal(slice?.metadata.labels?.team, 'a');
+  const subsets = [{ addresses: [{ ip: '198.51.100.2' }, { ip: '198.51.100.3' }], ports }];
+  await client.patch(ENDPOINTS, 'db', 'merge', { subsets }, inShop);
+  await mirrored(['198.51.100.2', '198.51.100.3']);
+  // With a selector the endpoints are the pods, which there are none of.
+  await client.patch(SERVICES, 'db', 'merge', { spec: { selector: { app: 'db' } } }, inShop);
+  await mirrored([]);
+  await client.patch(SERVICES, 'db', 'merge', { spec: { selector: null } }, inShop);
+  await mirrored(['198.51.100.2', '198.51.100.3']);
+  await client.delete(ENDPOINTS, 'db', inShop);
+  await mirrored([]);
 });
 
 test('garbage: dangling references, orphans, foreground deletion', async (t) => {

@@ -211,6 +211,23 @@ export const ENDPOINT_SLICE_COLUMNS: readonly Column[] = [
   AGE,
 ];
 
+export const ENDPOINTS_COLUMNS: readonly Column[] = [
+  NAME,
+  column('Endpoints', (object) => {
+    const all = items(object, 'subsets').flatMap((subset) => {
+      const addresses = (at(subset, 'addresses') as unknown[] | undefined) ?? [];
+      const ports = (at(subset, 'ports') as unknown[] | undefined) ?? [];
+      return addresses.flatMap((address) => {
+        const ip = String(at(address, 'ip'));
+        return ports.length === 0 ? [ip] : ports.map((port) => `${ip}:${String(at(port, 'port'))}`);
+      });
+    });
+    if (all.length === 0) return '<none>';
+    return all.length > 3 ? `${all.slice(0, 3).join(',')} + ${all.length - 3} more...` : all.join(',');
+  }),
+  AGE,
+];
+
 export const LEASE_COLUMNS: readonly Column[] = [
   NAME,
   column('Holder', (object) => String(at(object, 'spec', 'holderIdentity') ?? '')),

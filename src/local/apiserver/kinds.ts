@@ -7,6 +7,7 @@ import {
   DEFAULT_COLUMNS,
   DEPLOYMENT_COLUMNS,
   ENDPOINT_SLICE_COLUMNS,
+  ENDPOINTS_COLUMNS,
   EVENT_COLUMNS,
   LEASE_COLUMNS,
   NAMESPACE_COLUMNS,
@@ -22,6 +23,7 @@ import { ALL_VERBS, type Column, type Kind, type ScalePaths, type Strategy, type
 import { resourceKey } from './store.ts';
 import {
   endpointSliceStrategy,
+  endpointsStrategy,
   namespaceStrategy,
   nodeStrategy,
   PLAIN,
@@ -116,7 +118,13 @@ const CORE: readonly Row[] = [
     strategy: secretStrategy,
   },
   { kind: 'Event', plural: 'events', shortNames: ['ev'], columns: EVENT_COLUMNS },
-  { kind: 'Endpoints', plural: 'endpoints', shortNames: ['ep'] },
+  {
+    kind: 'Endpoints',
+    plural: 'endpoints',
+    shortNames: ['ep'],
+    columns: ENDPOINTS_COLUMNS,
+    strategy: endpointsStrategy,
+  },
 ];
 
 const APPS: readonly Row[] = [

@@ -42,6 +42,10 @@ export function checkName(rule: Strategy['nameRule'], name: string, path = 'meta
   return pattern.test(name) ? [] : [invalid(path, name, text)];
 }
 
+/** RFC 1123 subdomain, as host names. */
+export const isDnsSubdomain = (name: string): boolean =>
+  name.length <= RULES.subdomain.maxLength && RULES.subdomain.pattern.test(name);
+
 /** RFC 1123 label, as container and volume names. */
 export const isDnsLabel = (name: string): boolean => name.length <= 63 && RULES.label.pattern.test(name);
 

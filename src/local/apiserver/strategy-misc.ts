@@ -1,7 +1,9 @@
 // Rules of the small built-in kinds: Namespace, Node, Secret, EndpointSlice.
 
+import { parseIp } from '#net/ip.ts';
 import type { Strategy } from './kind.ts';
-import { at, isObject, type JsonObject } from './object.ts';
+import { type ApiObject, at, isObject, type JsonObject } from './object.ts';
+import { checkOutsideAddress } from './service-checks.ts';
 import { type FieldError, invalid, notSupported, required } from './status.ts';
 
 /** No rules beyond those of metadata. */
@@ -80,6 +82,38 @@ export const endpointSliceStrategy: Strategy = {
     if (!ADDRESS_TYPES.includes(String(type))) return [notSupported('addressType', type, ADDRESS_TYPES)];
     if (old !== undefined && at(old, 'addressType') !== type)
       return [invalid('addressType', type, 'field is immutable')];
-    return [];
+    return type === 'FQDN' ? [] : checkSliceAddresses(object, String(type));
   },
+};
+
+const list = (value: unknown): unknown[] => (Array.isArray(value) ? value : []);
+
+function checkSliceAddresses(object: ApiObject, type: string): FieldError[] {
+  return list(object.endpoints).flatMap((endpoint, index) =>
+    list(at(endpoint, 'addresses')).flatMap((address, position) => {
+      const path = `endpoints[${index}].addresses[${position}]`;
+      if (typeof address === 'string' && parseIp(address) !== undefined)
+        if (address.includes(':') !== (type === 'IPv6'))
+          return [invalid(path, address, `must be an ${type} address`)];
+      return checkOutsideAddress(path, address);
+    }),
+  );
+}
+
+/** As people write them for a Service without selector; mirrored into EndpointSlices by a controller. */
+export const endpointsStrategy: Strategy = {
+  generation: false,
+  nameRule: 'subdomain',
+  defaults: (object) => {
+    for (const subset of list(object.subsets))
+      for (const port of list(at(subset, 'ports'))) if (isObject(port)) port.protocol ??= 'TCP';
+  },
+  validate: (object) =>
+    list(object.subsets).flatMap((subset, index) =>
+      ['addresses', 'notReadyAddresses'].flatMap((field) =>
+        list(at(subset, field)).flatMap((address, position) =>
+          checkOutsideAddress(`subsets[${index}].${field}[${position}].ip`, at(address, 'ip')),
+        ),
+      ),
+    ),
 };

@@ -1,38 +1,36 @@
 // Rules of Service: cluster addresses and node ports are given out here.
 
 import type { Service } from '#k8s/objects.ts';
-import { cidrContains, parseCidr } from '#net/cidr.ts';
-import { parseIp } from '#net/ip.ts';
 import type { Strategy, StrategyContext } from './kind.ts';
-import { type ApiObject, at, isObject, type JsonObject } from './object.ts';
-import { duplicate, type FieldError, invalid, invalidObject, notSupported, required } from './status.ts';
-import { resourceKey, type Store } from './store.ts';
+import { type ApiObject, isObject, type JsonObject } from './object.ts';
+import { allocateAddress, allocateNodePorts, servicePorts } from './service-allocation.ts';
+import { checkService } from './service-checks.ts';
 
-const SERVICES = resourceKey('', 'services');
-const SUBJECT = { group: '', plural: 'services', kind: 'Service' };
-const SERVICE_CIDR = parseCidr('10.96.0.0/16')!;
-const TYPES = ['ClusterIP', 'ExternalName', 'LoadBalancer', 'NodePort'];
-const PROTOCOLS = ['SCTP', 'TCP', 'UDP'];
-const NODE_PORTS = { first: 30_000, last: 32_767 };
+type Spec = Partial<Service['spec']> & JsonObject;
+const DEFAULT_AFFINITY_S = 10_800;
 
-const spec = (object: ApiObject): NonNullable<Partial<Service['spec']>> & JsonObject => {
+const specOf = (object: ApiObject): Spec => {
   if (!isObject(object.spec)) object.spec = {};
-  return object.spec as Partial<Service['spec']> & JsonObject;
+  return object.spec as Spec;
 };
+const hasNodePorts = ({ type }: Spec): boolean => type === 'NodePort' || type === 'LoadBalancer';
+const isReachableFromOutside = (spec: Spec): boolean =>
+  hasNodePorts(spec) || (spec.type === 'ClusterIP' && (spec.externalIPs ?? []).length > 0);
 
 export const serviceStrategy: Strategy = {
   generation: false,
   nameRule: 'label1035',
   statusCarries: ['labels', 'annotations'],
   defaults: (object) => {
-    const service = spec(object);
-    service.type ??= 'ClusterIP';
-    service.sessionAffinity ??= 'None';
-    if (service.type !== 'ExternalName') service.internalTrafficPolicy ??= 'Cluster';
-    if (service.type === 'NodePort' || service.type === 'LoadBalancer')
-      service.externalTrafficPolicy ??= 'Cluster';
-    if (service.type === 'LoadBalancer') service.allocateLoadBalancerNodePorts ??= true;
-    for (const port of ports(object)) {
+    const spec = specOf(object);
+    spec.type ??= 'ClusterIP';
+    spec.sessionAffinity ??= 'None';
+    if (spec.sessionAffinity === 'ClientIP')
+      spec.sessionAffinityConfig ??= { clientIP: { timeoutSeconds: DEFAULT_AFFINITY_S } };
+    if (spec.type !== 'ExternalName') spec.internalTrafficPolicy ??= 'Cluster';
+    if (isReachableFromOutside(spec)) spec.externalTrafficPolicy ??= 'Cluster';
+    if (spec.type === 'LoadBalancer') spec.allocateLoadBalancerNodePorts ??= true;
+    for (const port of servicePorts(object)) {
       port.protocol ??= 'TCP';
       if (port.targetPort === undefined || port.targetPort === 0) port.targetPort = port.port;
     }
@@ -42,160 +40,69 @@ export const serviceStrategy: Strategy = {
     allocate(object, context);
   },
   prepareUpdate: (object, old, context) => {
-    const service = spec(object);
-    const before = spec(old);
+    const spec = specOf(object);
+    const before = specOf(old);
     // Clients that apply a manifest without addresses keep what they were given.
-    if (service.type !== 'ExternalName' && before.type !== 'ExternalName') {
-      if (service.clusterIP === undefined || service.clusterIP === '') service.clusterIP = before.clusterIP!;
-      service.clusterIPs ??= before.clusterIPs!;
+    if (spec.type !== 'ExternalName' && before.type !== 'ExternalName') {
+      if (spec.clusterIP === undefined || spec.clusterIP === '') spec.clusterIP = before.clusterIP ?? '';
+      if (before.clusterIPs !== undefined) spec.clusterIPs ??= before.clusterIPs;
     }
     keepNodePorts(object, old);
+    dropWhatTheTypeLacks(object, old);
     allocate(object, context);
   },
-  validate: (object, old) => validate(object, old),
-};
-
-const ports = (object: ApiObject): JsonObject[] => {
-  const found = at(object, 'spec', 'ports');
-  return Array.isArray(found) ? found.filter(isObject) : [];
+  validate: checkService,
 };
 
 function allocate(object: ApiObject, { store }: StrategyContext): void {
-  const service = spec(object);
-  if (service.type === 'ExternalName') {
-    delete service.clusterIP;
-    delete service.clusterIPs;
+  const spec = specOf(object);
+  if (spec.type === 'ExternalName') {
+    for (const field of ['clusterIP', 'clusterIPs', 'ipFamilies', 'ipFamilyPolicy']) delete spec[field];
     return;
   }
-  service.clusterIP ??= service.clusterIPs?.[0] ?? '';
-  const { name, namespace } = object.metadata;
-  if (service.clusterIP === '') service.clusterIP = freeAddress(store);
-  else if (service.clusterIP !== 'None') {
-    const holder = store
-      .list(SERVICES)
-      .find(({ object: other }) => at(other, 'spec', 'clusterIP') === service.clusterIP);
-    if (
-      holder !== undefined &&
-      (holder.object.metadata.name !== name || holder.object.metadata.namespace !== namespace)
-    )
-      throw invalidObject(SUBJECT, name, [
-        invalid(
-          'spec.clusterIPs',
-          [service.clusterIP],
-          `failed to allocate IP ${service.clusterIP}: provided IP is already allocated`,
-        ),
-      ]);
-  }
-  service.clusterIPs = [service.clusterIP];
-  service.ipFamilies ??= ['IPv4'];
-  service.ipFamilyPolicy ??= 'SingleStack';
-  if (service.type === 'NodePort' || service.type === 'LoadBalancer') allocateNodePorts(object, store);
-}
-
-/**
- * Walks on from the highest address given so far: an address just given back is not used again soon, so a stale
- * connection does not reach a stranger. 10.96.0.x stays free for addresses asked for by number.
- */
-function freeAddress(store: Store): string {
-  const used = new Set<number>();
-  for (const { object } of store.list(SERVICES)) {
-    const match = /^10\.96\.(\d+)\.(\d+)$/.exec(String(at(object, 'spec', 'clusterIP')));
-    if (match !== null) used.add(Number(match[1]) * 256 + Number(match[2]));
-  }
-  const first = 256;
-  const last = 65_534;
-  const start = Math.max(first - 1, ...used) + 1;
-  for (let step = 0; step <= last - first; step++) {
-    const candidate = first + ((start - first + step) % (last - first + 1));
-    if (candidate % 256 !== 0 && candidate % 256 !== 255 && !used.has(candidate))
-      return `10.96.${candidate >> 8}.${candidate & 255}`;
-  }
-  throw invalidObject(SUBJECT, '', [
-    invalid('spec.clusterIP', '', 'every address of 10.96.0.0/16 is in use'),
-  ]);
-}
-
-function allocateNodePorts(object: ApiObject, store: Store): void {
-  const used = new Set<unknown>();
-  for (const { object: other } of store.list(SERVICES))
-    for (const port of ports(other)) used.add(port.nodePort);
-  for (const port of ports(object)) used.add(port.nodePort);
-  let candidate = NODE_PORTS.first;
-  for (const port of ports(object)) {
-    if (port.nodePort !== undefined && port.nodePort !== 0) continue;
-    while (used.has(candidate)) candidate++;
-    if (candidate > NODE_PORTS.last)
-      throw invalidObject(SUBJECT, object.metadata.name, [
-        invalid('spec.ports', '', 'every node port is in use'),
-      ]);
-    used.add(candidate);
-    port.nodePort = candidate;
-  }
+  // What cannot be right is told by the checks, which come next.
+  const problems = checkService(object, undefined).length > 0;
+  spec.clusterIP ??= spec.clusterIPs?.[0] ?? '';
+  if (!problems) spec.clusterIP = allocateAddress(object, spec.clusterIP, store);
+  spec.clusterIPs = [spec.clusterIP];
+  spec.ipFamilies ??= ['IPv4'];
+  spec.ipFamilyPolicy ??= 'SingleStack';
+  const wantsPorts = spec.type === 'NodePort' || spec.allocateLoadBalancerNodePorts === true;
+  if (
+    !problems &&
+    hasNodePorts(spec) &&
+    (wantsPorts || servicePorts(object).some(({ nodePort }) => nodePort))
+  )
+    allocateNodePorts(object, store, { fill: wantsPorts });
 }
 
 function keepNodePorts(object: ApiObject, old: ApiObject): void {
-  const type = spec(object).type;
-  if (type !== 'NodePort' && type !== 'LoadBalancer') return;
-  for (const port of ports(object)) {
-    const before = ports(old).find((other) => other.port === port.port && other.protocol === port.protocol);
+  if (!hasNodePorts(specOf(object))) return;
+  for (const port of servicePorts(object)) {
+    const before = servicePorts(old).find(
+      (other) => other.port === port.port && other.protocol === port.protocol,
+    );
     if (port.nodePort === undefined && before?.nodePort !== undefined) port.nodePort = before.nodePort;
   }
 }
 
-function validate(object: ApiObject, old: ApiObject | undefined): FieldError[] {
-  const service = spec(object);
-  const errors: FieldError[] = [];
-  if (!TYPES.includes(String(service.type))) errors.push(notSupported('spec.type', service.type, TYPES));
-  if (service.type === 'ExternalName') {
-    if (!service.externalName) errors.push(required('spec.externalName'));
-  } else errors.push(...validateAddress(service.clusterIP));
-  const headless = service.clusterIP === 'None';
-  if (service.type !== 'ExternalName' && !headless && ports(object).length === 0)
-    errors.push(required('spec.ports'));
-  errors.push(...validatePorts(object));
-  const before = old === undefined ? undefined : spec(old);
+/** A change of type takes along what only the former type had, unless the client asks for something else by it. */
+function dropWhatTheTypeLacks(object: ApiObject, old: ApiObject): void {
+  const spec = specOf(object);
+  const before = specOf(old);
+  if (hasNodePorts(before) && !hasNodePorts(spec)) {
+    const numbers = (of: ApiObject): string =>
+      JSON.stringify(servicePorts(of).map(({ nodePort }) => nodePort ?? 0));
+    if (numbers(object) === numbers(old)) for (const port of servicePorts(object)) delete port.nodePort;
+  }
+  if (!isReachableFromOutside(spec) && spec.externalTrafficPolicy === before.externalTrafficPolicy)
+    delete spec.externalTrafficPolicy;
   if (
-    before?.clusterIP !== undefined &&
-    before.type === service.type &&
-    before.clusterIP !== service.clusterIP
+    spec.type !== 'LoadBalancer' &&
+    spec.allocateLoadBalancerNodePorts === before.allocateLoadBalancerNodePorts
   )
-    errors.push(invalid('spec.clusterIPs[0]', service.clusterIP, 'may not change once set'));
-  return errors;
-}
-
-function validateAddress(address: string | undefined): FieldError[] {
-  if (address === undefined || address === '' || address === 'None') return [];
-  const parsed = parseIp(address);
-  if (parsed === undefined) return [invalid('spec.clusterIPs[0]', address, 'must be a valid IP address')];
-  if (!cidrContains(SERVICE_CIDR, parsed))
-    return [
-      invalid(
-        'spec.clusterIPs',
-        [address],
-        'failed to allocate IP: the provided IP is not in the valid range 10.96.0.0/16',
-      ),
-    ];
-  return [];
-}
-
-function validatePorts(object: ApiObject): FieldError[] {
-  const errors: FieldError[] = [];
-  const names = new Set<unknown>();
-  const numbers = new Set<string>();
-  const all = ports(object);
-  all.forEach((port, index) => {
-    const path = `spec.ports[${index}]`;
-    const { name, port: number, protocol } = port;
-    if (all.length > 1 && (name === undefined || name === '')) errors.push(required(`${path}.name`));
-    else if (name !== undefined && names.has(name)) errors.push(duplicate(`${path}.name`, name));
-    names.add(name);
-    if (!Number.isInteger(number) || (number as number) < 1 || (number as number) > 65_535)
-      errors.push(invalid(`${path}.port`, number, 'must be between 1 and 65535, inclusive'));
-    if (!PROTOCOLS.includes(String(protocol)))
-      errors.push(notSupported(`${path}.protocol`, protocol, PROTOCOLS));
-    const key = `${number}/${protocol}`;
-    if (numbers.has(key)) errors.push(duplicate(path, { protocol, port: number }));
-    numbers.add(key);
-  });
-  return errors;
+    delete spec.allocateLoadBalancerNodePorts;
+  if (spec.sessionAffinity === 'None' && before.sessionAffinity === 'ClientIP')
+    if (JSON.stringify(spec.sessionAffinityConfig) === JSON.stringify(before.sessionAffinityConfig))
+      delete spec.sessionAffinityConfig;
 }

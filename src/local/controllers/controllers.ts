@@ -8,6 +8,7 @@ import { createClusterRoleAggregation } from './cluster-role-aggregation.ts';
 import { type ControllerContext, createInformerSet } from './context.ts';
 import { createDaemonSetController } from './daemon-sets.ts';
 import { createDeploymentController } from './deployments.ts';
+import { createEndpointMirror } from './endpoint-mirror.ts';
 import { createEndpointSliceController } from './endpoint-slices.ts';
 import { createGarbageCollector } from './garbage.ts';
 import { createNamespaceController } from './namespaces.ts';
@@ -48,6 +49,7 @@ export async function startControllers(deps: ControllersDeps): Promise<Controlle
     createDaemonSetController(context),
     createScheduler({ ...context, client: deps.schedulerClient ?? client }),
     createEndpointSliceController(context),
+    createEndpointMirror(context),
     createGarbageCollector(context),
     createClusterRoleAggregation(context),
   ];

@@ -9,8 +9,8 @@ import { controllerReference } from './ownership.ts';
 import { childName } from './pods.ts';
 import { createWorkQueue, type WorkQueue } from './queue.ts';
 
-const SERVICE_NAME = 'kubernetes.io/service-name';
-const MANAGED_BY = 'endpointslice.kubernetes.io/managed-by';
+export const SERVICE_NAME = 'kubernetes.io/service-name';
+export const MANAGED_BY = 'endpointslice.kubernetes.io/managed-by';
 const OUR_NAME = 'endpointslice-controller.k8s.io';
 const HEADLESS = 'service.kubernetes.io/headless';
 
