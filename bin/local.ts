@@ -6,6 +6,7 @@ import { startInformer } from '#k8s/reflector.ts';
 import { createRestClient } from '#k8s/rest-client.ts';
 import { createApiServer } from '#local/apiserver/server.ts';
 import { startControllers } from '#local/controllers/controllers.ts';
+import { requestHostPorts } from '#local/machine/host-ports.ts';
 import { type Local, startLocal } from '#local/machine/local.ts';
 import {
   EXIT_FATAL,
@@ -84,6 +85,10 @@ try {
           log: log.scoped('controllers'),
           caPem: server.caPem,
         }),
+      hostPorts: requestHostPorts({
+        send: report,
+        onMessage: (handler) => process.on('message', handler),
+      }),
       onStep: (step) => report({ type: 'step', ...step }),
     },
     config,

@@ -4,15 +4,24 @@
 import assert from 'node:assert/strict';
 import { spawn, spawnSync } from 'node:child_process';
 import { mkdtempSync, readdirSync, readFileSync, readlinkSync, rmSync } from 'node:fs';
-import { createServer } from 'node:net';
+import { connect, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { sleep } from '#base/clock.ts';
-import { MeshError } from '#base/errors.ts';
+import { errnoOf, MeshError } from '#base/errors.ts';
 import type { KubeClient } from '#k8s/client.ts';
 import { kubeconfigEndpoint } from '#k8s/kubeconfig.ts';
-import { type Container, NODES, PODS, type Pod, SERVICES, type Service } from '#k8s/objects.ts';
+import {
+  type Container,
+  EVENTS,
+  type KubeObject,
+  NODES,
+  PODS,
+  type Pod,
+  SERVICES,
+  type Service,
+} from '#k8s/objects.ts';
 import { createRestClient } from '#k8s/rest-client.ts';
 import { type Machine, type MachineOptions, startMachine } from '#local/machine/front.ts';
 import { silentLogger } from '#telemetry/log.ts';
@@ -223,6 +232,80 @@ test('pods of both nodes reach each other, a service, and its name; they see the
   }
 });
 
+/** What the host hears on its own 127.0.0.1. */
+function askFromHost(port: number): Promise<string> {
+  return new Promise((resolve) => {
+    let text = '';
+    const socket = connect(port, '127.0.0.1');
+    socket.setTimeout(LIMIT_MS, () => socket.destroy());
+    socket.on('data', (chunk) => {
+      text += chunk;
+    });
+    socket.on('error', (error) => resolve(errnoOf(error) ?? error.message));
+    socket.on('close', () => resolve(text.trim()));
+  });
+}
+const answersOnHost = (port: number): Promise<string> =>
+  eventually(`an answer on port ${port} of the host`, async () => {
+    const text = await askFromHost(port);
+    return /^echo-[12] /.test(text) ? text : undefined;
+  });
+const outside = (name: string, type: 'NodePort' | 'LoadBalancer', port: number): Service => ({
+  apiVersion: 'v1',
+  kind: 'Service',
+  metadata: { name, namespace: 'default' },
+  spec: { type, selector: { app: 'echo' }, ports: [{ port, targetPort: 7000 }] },
+});
+const ingressOf = async (name: string): Promise<unknown> =>
+  (await client.get(SERVICES, name, 'default')).status?.loadBalancer?.ingress?.[0]?.ip;
+let balancedPort = 0;
+
+test('node ports and load balancers answer on the host', async () => {
+  const { spec } = await client.create(SERVICES, outside('ported', 'NodePort', 70));
+  const nodePort = spec.ports?.[0]?.nodePort ?? 0;
+  // The pods see the node through which they are reached.
+  assert.match(await answersOnHost(nodePort), /^echo-[12] 172\.31\.0\.11$/);
+  balancedPort = await freePort();
+  await client.create(SERVICES, outside('balanced', 'LoadBalancer', balancedPort));
+  await eventually('the address of the load balancer', async () =>
+    (await ingressOf('balanced')) === '127.0.0.1' ? true : undefined,
+  );
+  await answersOnHost(balancedPort);
+  await client.delete(SERVICES, 'ported', { namespace: 'default' });
+  await eventually('the end of the node port', async () =>
+    (await askFromHost(nodePort)) === 'ECONNREFUSED' ? true : undefined,
+  );
+});
+
+test('a port of the host that another program has is said, and served when it is free', async () => {
+  const holder = createServer();
+  await new Promise<void>((resolve) => holder.listen(0, '127.0.0.1', resolve));
+  const { port } = holder.address() as { port: number };
+  try {
+    await client.create(SERVICES, outside('taken', 'LoadBalancer', port));
+    const message = await eventually('the event', async () => {
+      const { items } = await client.list<KubeObject & { reason?: string; message?: string }>(EVENTS, {
+        fieldSelector: 'involvedObject.kind=Service,involvedObject.name=taken',
+      });
+      return items.find(({ reason }) => reason === 'HostPortUnavailable')?.message;
+    });
+    assert.ok(message.includes(`ss -ltnp 'sport = :${port}'`), message);
+    assert.equal(await ingressOf('taken'), undefined);
+  } finally {
+    await new Promise<void>((resolve) => holder.close(() => resolve()));
+  }
+  // Any change of a service is a reason to try again, before the time for that.
+  await client.patch(
+    SERVICES,
+    'taken',
+    'merge',
+    { metadata: { labels: { a: 'b' } } },
+    { namespace: 'default' },
+  );
+  await answersOnHost(port);
+  await client.delete(SERVICES, 'taken', { namespace: 'default' });
+});
+
 test('a container that ends is restarted, its logs and exit code are kept', async () => {
   const failing = pod('failing', 'n1', {
     image: 'local/shell',
@@ -267,6 +350,7 @@ test('LOCAL is killed: pods keep running, a new LOCAL adopts them', async () => 
       throw error;
     }
   });
+  await answersOnHost(balancedPort); // the new LOCAL has the listeners, too
   const status = found.status?.containerStatuses?.[0];
   assert.equal(status?.containerID, containerID);
   assert.equal(status?.restartCount, 0);

@@ -1,13 +1,13 @@
-// Kubernetes Events about pods, as `kubectl describe` shows them. Repeated ones are counted, not written again each time.
+// Kubernetes Events about pods and services, as `kubectl describe` shows them. Repeated ones are counted, not written again each time.
 
 import type { Clock } from '#base/clock.ts';
 import { reasonOf } from '#base/errors.ts';
 import type { KubeClient } from '#k8s/client.ts';
-import { EVENTS, type KubeObject, type Pod } from '#k8s/objects.ts';
+import { EVENTS, type KubeObject } from '#k8s/objects.ts';
 import type { Logger } from '#telemetry/log.ts';
 
 export interface EventSink {
-  record(pod: Pod, type: 'Normal' | 'Warning', reason: string, message: string): void;
+  record(object: KubeObject, type: 'Normal' | 'Warning', reason: string, message: string): void;
 }
 
 interface Held {
@@ -22,7 +22,7 @@ const MAX_HELD = 500;
 
 export function createEvents(
   deps: { readonly client: KubeClient; readonly log: Logger; readonly clock: Clock },
-  nodeName: string,
+  source: { readonly component: string; readonly host?: string },
 ): EventSink {
   const { client, log, clock } = deps;
   const held = new Map<string, Held>();
@@ -32,8 +32,8 @@ export function createEvents(
     log.debug('an event could not be written', { error: reasonOf(error) });
 
   return {
-    record(pod, type, reason, message) {
-      const { namespace = 'default', name, uid = '' } = pod.metadata;
+    record(object, type, reason, message) {
+      const { namespace = 'default', name, uid = '' } = object.metadata;
       const key = `${uid} ${reason} ${message}`;
       const now = clock.now();
       const timestamp = new Date(now).toISOString();
@@ -53,16 +53,16 @@ export function createEvents(
         apiVersion: 'v1',
         kind: 'Event',
         metadata: { name: eventName, namespace },
-        involvedObject: { kind: 'Pod', namespace, name, uid, apiVersion: 'v1' },
+        involvedObject: { kind: object.kind, namespace, name, uid, apiVersion: object.apiVersion },
         reason,
         message,
         type,
         count: 1,
         firstTimestamp: timestamp,
         lastTimestamp: timestamp,
-        source: { component: 'kubelet', host: nodeName },
-        reportingComponent: 'kubelet',
-        reportingInstance: nodeName,
+        source,
+        reportingComponent: source.component,
+        reportingInstance: source.host ?? '',
       };
       client.create<KubeObject>(EVENTS, event, namespace).catch(failed);
     },

@@ -49,7 +49,7 @@ export async function startKubelet(deps: KubeletDeps, options: KubeletOptions): 
   const { node, client, source, log, clock = systemClock } = deps;
   const netnsFd = openNetns(node.netnsPath);
   const pool = new IpPool(node.plan.podPrefix);
-  const events = createEvents({ client, log, clock }, node.plan.name);
+  const events = createEvents({ client, log, clock }, { component: 'kubelet', host: node.plan.name });
   const workers = new Map<string, PodWorker>();
   let closed = false;
 

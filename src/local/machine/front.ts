@@ -9,6 +9,7 @@ import { sleep } from '#base/clock.ts';
 import type { ErrorCode } from '#base/error-codes.ts';
 import { errnoOf, MeshError, reasonOf } from '#base/errors.ts';
 import type { Logger } from '#telemetry/log.ts';
+import { sendHostPort } from './host-ports.ts';
 import { acquireMachineLock, type MachineLock } from './lock.ts';
 import {
   EXIT_STOPPED,
@@ -163,6 +164,9 @@ function attach(child: ChildProcess, lock: MachineLock, logPath: string, options
         return;
       case 'failed':
         fatal = new MeshError(message.code as ErrorCode, message.message);
+        return;
+      case 'host-port':
+        sendHostPort(child, message.port, log);
         return;
     }
   });

@@ -13,8 +13,10 @@ import { KubeletStreams } from '#local/kubelet/kubelet-streams.ts';
 import { LogStore } from '#local/kubelet/logs.ts';
 import { startObjectSource } from '#local/kubelet/object-source.ts';
 import { startDnsServer, zoneOf } from '#local/net/dns-server.ts';
+import { startHostServices } from '#local/net/host-services.ts';
 import { type ServiceProxy, startServiceProxy } from '#local/net/service-proxy.ts';
 import type { Logger } from '#telemetry/log.ts';
+import type { HostPorts } from './host-ports.ts';
 import type { MachineConfig, MachineReady, Step } from './messages.ts';
 import { type EmulatedNode, ensureMachineNetwork, ensureNode } from './node.ts';
 import { keepPathsFor } from './node-root.ts';
@@ -77,6 +79,7 @@ export interface LocalDeps {
     clients: { readonly manager: KubeClient; readonly scheduler: KubeClient },
     server: ApiServerHandle,
   ) => Promise<{ close(): void | Promise<void> }>;
+  readonly hostPorts: HostPorts;
   readonly onStep: (step: Step) => void;
 }
 
@@ -162,6 +165,10 @@ export async function startLocal(deps: LocalDeps, config: MachineConfig): Promis
     return kubelet;
   }
 
+  const hostServices = startHostServices(
+    { client, services, slices, hostPorts: deps.hostPorts, log: log.scoped('host-ports') },
+    () => nodes.map(({ plan }) => plan),
+  );
   const kubeconfig = server.kubeconfig(`https://127.0.0.1:${config.apiPort}`);
   writeFileSync(join(config.stateDir, 'kubeconfig'), kubeconfig, { mode: 0o600 });
   return {
@@ -173,6 +180,7 @@ export async function startLocal(deps: LocalDeps, config: MachineConfig): Promis
     async stop() {
       await controllers.close(); // or they would start again what is stopped now
       await Promise.all(kubelets.map((kubelet) => kubelet.stopContainers(STOP_GRACE_MS)));
+      hostServices.close();
       proxy.close();
       source.close();
       services.close();

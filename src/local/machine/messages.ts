@@ -33,18 +33,26 @@ export interface MachineReady {
 export type LocalMessage =
   | ({ readonly type: 'step' } & Step)
   | ({ readonly type: 'ready' } & MachineReady)
-  | { readonly type: 'failed'; readonly code: string; readonly message: string };
+  | { readonly type: 'failed'; readonly code: string; readonly message: string }
+  /** Asks for a listener on this port of the host (host-ports.ts). */
+  | { readonly type: 'host-port'; readonly port: number };
 
-export type FrontMessage = { readonly type: 'stop' };
+export type FrontMessage =
+  | { readonly type: 'stop' }
+  /** Comes with the listener. */
+  | { readonly type: 'host-port'; readonly port: number }
+  | { readonly type: 'host-port-refused'; readonly port: number; readonly message: string };
+
+const LOCAL_TYPES: ReadonlySet<unknown> = new Set(['step', 'ready', 'failed', 'host-port']);
 
 /** Undefined for anything that is not a message of ours. */
 export function parseLocalMessage(value: unknown): LocalMessage | undefined {
   if (typeof value !== 'object' || value === null) return undefined;
   const { type } = value as { type?: unknown };
-  return type === 'step' || type === 'ready' || type === 'failed' ? (value as LocalMessage) : undefined;
+  return LOCAL_TYPES.has(type) ? (value as LocalMessage) : undefined;
 }
 
-export function isStop(value: unknown): value is FrontMessage {
+export function isStop(value: unknown): value is { readonly type: 'stop' } {
   return typeof value === 'object' && value !== null && (value as { type?: unknown }).type === 'stop';
 }
 

@@ -1,0 +1,150 @@
+// Services on the host: node ports and load balancers answer on the host's 127.0.0.1. FRONT gives the listeners
+// (machine/host-ports.ts); connections are copied to a node's port from here. Says in status and events how that went.
+
+import { connect, type Server, type Socket } from 'node:net';
+import { systemClock } from '#base/clock.ts';
+import { MeshError, reasonOf } from '#base/errors.ts';
+import type { KubeClient } from '#k8s/client.ts';
+import { type Informer, objectKey } from '#k8s/informer.ts';
+import { type EndpointSlice, SERVICES, type Service } from '#k8s/objects.ts';
+import { isNotFound } from '#k8s/status.ts';
+import { createWorkQueue } from '#local/controllers/queue.ts';
+import { createEvents } from '#local/kubelet/events.ts';
+import type { HostPorts } from '#local/machine/host-ports.ts';
+import type { Logger } from '#telemetry/log.ts';
+import { type HostPortUse, hostPortUses, nodeFor, unserved } from './host-port-plan.ts';
+import type { NodeView } from './service-targets.ts';
+
+export interface HostServicesDeps {
+  readonly client: KubeClient;
+  readonly services: Informer<Service>;
+  readonly slices: Informer<EndpointSlice>;
+  readonly hostPorts: HostPorts;
+  readonly log: Logger;
+}
+
+export interface HostServices {
+  close(): void;
+}
+
+const HOST_ADDRESS = '127.0.0.1';
+/** A port that another program holds may become free. */
+const RETRY_MS = 30_000;
+const MAX_CONNECTIONS_PER_PORT = 1000;
+const CONNECT_LIMIT_MS = 5000;
+/** Everything is one piece of work: ports that services hand over to one another must be closed before they are opened. */
+const ALL = 'all';
+
+/** `nodes` is asked for each connection. */
+export function startHostServices(deps: HostServicesDeps, nodes: () => readonly NodeView[]): HostServices {
+  const { client, services, slices, log } = deps;
+  const events = createEvents({ client, log, clock: systemClock }, { component: 'service-controller' });
+  const open = new Map<number, { readonly server: Server; use: HostPortUse }>();
+  /** What was told of a service last, so that it is told once. */
+  const told = new Map<string, string>();
+
+  const reconcile = async (): Promise<void> => {
+    const { uses, conflicts } = hostPortUses(services.all());
+    const wanted = new Map(uses.map((use) => [use.hostPort, use]));
+    for (const [port, held] of open) {
+      const use = wanted.get(port);
+      if (use !== undefined) held.use = use;
+      else {
+        held.server.close();
+        open.delete(port);
+      }
+    }
+    const problems = new Map<string, string[]>();
+    const problem = (key: string, text: string): void => {
+      problems.set(key, [...(problems.get(key) ?? []), text]);
+    };
+    for (const { key, text } of conflicts) problem(key, text);
+    let again = false;
+    for (const use of wanted.values()) {
+      if (open.has(use.hostPort)) continue;
+      try {
+        const server = await deps.hostPorts.open(use.hostPort);
+        const held = { server, use };
+        open.set(use.hostPort, held);
+        serve(server, () => held.use);
+      } catch (error) {
+        if (!(error instanceof MeshError) || error.code !== 'PORT_IN_USE') throw error;
+        problem(use.key, error.message);
+        again = true;
+      }
+    }
+    for (const service of [...services.all()]) {
+      const key = objectKey(service);
+      for (const text of unserved(service)) problem(key, text);
+      tell(service, problems.get(key) ?? []);
+      await writeIngress(service, (problems.get(key) ?? []).length === 0);
+    }
+    for (const key of told.keys()) if (services.get(key) === undefined) told.delete(key);
+    if (again) queue.addAfter(ALL, RETRY_MS);
+  };
+
+  const tell = (service: Service, problems: readonly string[]): void => {
+    const key = objectKey(service);
+    const text = problems.join('; ');
+    if ((told.get(key) ?? '') === text) return;
+    told.set(key, text);
+    if (text === '') events.record(service, 'Normal', 'HostPortServed', 'every port answers on the host now');
+    else {
+      events.record(service, 'Warning', 'HostPortUnavailable', text);
+      log.warn('a service is not reachable from the host', { service: key, why: text });
+    }
+  };
+
+  /** A load balancer has an address once every one of its ports answers. */
+  const writeIngress = async (service: Service, answers: boolean): Promise<void> => {
+    const { name, namespace = '' } = service.metadata;
+    const present = service.status?.loadBalancer?.ingress ?? [];
+    const balanced = service.spec.type === 'LoadBalancer' && answers;
+    if (balanced === (present.length === 1 && present[0]?.ip === HOST_ADDRESS)) return;
+    if (!balanced && present.length === 0) return;
+    const ingress = balanced ? [{ ip: HOST_ADDRESS, ipMode: 'Proxy' }] : null;
+    const options = { namespace, subresource: 'status' };
+    try {
+      await client.patch(SERVICES, name, 'merge', { status: { loadBalancer: { ingress } } }, options);
+    } catch (error) {
+      if (!isNotFound(error)) throw error;
+    }
+  };
+
+  const serve = (server: Server, use: () => HostPortUse): void => {
+    server.maxConnections = MAX_CONNECTIONS_PER_PORT;
+    (server as Server & { allowHalfOpen: boolean }).allowHalfOpen = true;
+    server.on('connection', (client: Socket) => {
+      const { key, nodePort } = use();
+      const service = services.get(key);
+      const node = service === undefined ? undefined : nodeFor(service, nodePort, slices.all(), nodes());
+      if (node === undefined) client.resetAndDestroy();
+      else join(client, connect({ host: node.address, port: nodePort, allowHalfOpen: true }));
+    });
+    server.on('error', (error) => log.warn('a host port', { port: use().hostPort, error: reasonOf(error) }));
+  };
+
+  const queue = createWorkQueue({ log }, { name: 'host-ports', concurrency: 1 }, reconcile);
+  const changed = (): void => queue.add(ALL);
+  services.addHandlers({ upsert: changed, remove: changed });
+  queue.start();
+  return {
+    close() {
+      queue.close();
+      for (const { server } of open.values()) server.close();
+      open.clear();
+    },
+  };
+}
+
+/** Bytes both ways, each end passed on for itself; a failure of one side resets the other. */
+function join(client: Socket, service: Socket): void {
+  service.setTimeout(CONNECT_LIMIT_MS, () => service.destroy(new Error('no answer')));
+  service.once('connect', () => service.setTimeout(0));
+  service.on('error', () => client.resetAndDestroy());
+  client.on('error', () => service.resetAndDestroy());
+  client.on('close', () => service.destroy());
+  service.on('close', () => client.destroy());
+  client.pipe(service);
+  service.pipe(client);
+}
