@@ -232,6 +232,69 @@ test('pods of both nodes reach each other, a service, and its name; they see the
   }
 });
 
+test('names as resolvers in a pod find them: search path, SRV, reverse, aliases, headless pods, names that are not', async () => {
+  const service = (name: string, spec: Service['spec']): Service => ({
+    apiVersion: 'v1',
+    kind: 'Service',
+    metadata: { name, namespace: 'default' },
+    spec,
+  });
+  const { spec } = await client.create(
+    SERVICES,
+    service('named', { selector: { app: 'echo' }, ports: [{ name: 'say', port: 70, targetPort: 7000 }] }),
+  );
+  const address = spec.clusterIP as string;
+  await client.create(
+    SERVICES,
+    service('peers', { clusterIP: 'None', selector: { app: 'echo' }, ports: [{ name: 'say', port: 7000 }] }),
+  );
+  await client.create(
+    SERVICES,
+    service('alias', { type: 'ExternalName', externalName: 'named.default.svc.cluster.local' }),
+  );
+  const podIp = (await getPod('echo-2')).status?.podIP as string;
+  // getaddrinfo goes through the search path; the rest asks the server itself.
+  const script = `const dns = require('dns').promises; (async () => {
+    const one = async (work) => { try { console.log(JSON.stringify(await work())); } catch (e) { console.log(e.code); } };
+    await one(async () => (await dns.lookup('named')).address);
+    await one(async () => (await dns.lookup('alias.default')).address);
+    await one(() => dns.resolveSrv('_say._tcp.named.default.svc.cluster.local'));
+    await one(() => dns.reverse('${address}'));
+    await one(() => dns.reverse('${podIp}'));
+    await one(async () => (await dns.resolve4('peers.default.svc.cluster.local')).includes('${podIp}'));
+    await one(() => dns.resolve4('${podIp.replaceAll('.', '-')}.peers.default.svc.cluster.local'));
+    await one(() => dns.resolveCname('alias.default.svc.cluster.local'));
+    await one(() => dns.resolve6('named.default.svc.cluster.local'));
+    await one(async () => (await dns.lookup('nobody')).address);
+    await one(async () => (await dns.lookup('example.com')).address);
+  })()`;
+  const expected = [
+    `"${address}"`,
+    `"${address}"`,
+    '[{"name":"named.default.svc.cluster.local","port":70,"priority":0,"weight":100}]',
+    '["named.default.svc.cluster.local"]',
+    `["${podIp.replaceAll('.', '-')}.peers.default.svc.cluster.local"]`,
+    'true',
+    `["${podIp}"]`,
+    '["named.default.svc.cluster.local"]',
+    'ENODATA',
+    'ENOTFOUND',
+    'ENOTFOUND',
+  ];
+  await eventually('the names of new services', async () => {
+    const attempt = `names-${Date.now()}`;
+    await client.create(
+      PODS,
+      pod(attempt, 'n2', { image: 'local/shell', command: [process.execPath, '-e', script] }),
+    );
+    await podWith(attempt, ({ status }) => status?.phase === 'Succeeded');
+    const lines = (await logOf(attempt)).trim().split('\n');
+    // SRV carries a field more in some versions of the resolver.
+    const seen = lines.map((line) => line.replace(/,"type":"SRV"/, ''));
+    return JSON.stringify(seen) === JSON.stringify(expected) ? true : undefined;
+  });
+});
+
 /** What the host hears on its own 127.0.0.1. */
 function askFromHost(port: number): Promise<string> {
   return new Promise((resolve) => {

@@ -228,6 +228,12 @@ export const ENDPOINTS_COLUMNS: readonly Column[] = [
   AGE,
 ];
 
+export const NETWORK_POLICY_COLUMNS: readonly Column[] = [
+  NAME,
+  column('Pod-Selector', (object) => selectorText(at(object, 'spec', 'podSelector'))),
+  AGE,
+];
+
 export const LEASE_COLUMNS: readonly Column[] = [
   NAME,
   column('Holder', (object) => String(at(object, 'spec', 'holderIdentity') ?? '')),

@@ -11,6 +11,7 @@ import {
   EVENT_COLUMNS,
   LEASE_COLUMNS,
   NAMESPACE_COLUMNS,
+  NETWORK_POLICY_COLUMNS,
   NODE_COLUMNS,
   REPLICA_SET_COLUMNS,
   ROLE_BINDING_COLUMNS,
@@ -29,6 +30,7 @@ import {
   PLAIN,
   secretStrategy,
 } from './strategy-misc.ts';
+import { networkPolicyStrategy } from './strategy-network-policy.ts';
 import { podStrategy } from './strategy-pod.ts';
 import { bindingStrategy, roleStrategy } from './strategy-rbac.ts';
 import { serviceStrategy } from './strategy-service.ts';
@@ -195,6 +197,19 @@ const GROUPS: readonly (readonly [group: string, version: string, rows: readonly
         plural: 'endpointslices',
         columns: ENDPOINT_SLICE_COLUMNS,
         strategy: endpointSliceStrategy,
+      },
+    ],
+  ],
+  [
+    'networking.k8s.io',
+    'v1',
+    [
+      {
+        kind: 'NetworkPolicy',
+        plural: 'networkpolicies',
+        shortNames: ['netpol'],
+        columns: NETWORK_POLICY_COLUMNS,
+        strategy: networkPolicyStrategy,
       },
     ],
   ],

@@ -21,7 +21,11 @@ const REPEAT_MS = 10_000;
 const MAX_HELD = 500;
 
 export function createEvents(
-  deps: { readonly client: KubeClient; readonly log: Logger; readonly clock: Clock },
+  deps: {
+    readonly client: Pick<KubeClient, 'create' | 'patch'>;
+    readonly log: Logger;
+    readonly clock: Clock;
+  },
   source: { readonly component: string; readonly host?: string },
 ): EventSink {
   const { client, log, clock } = deps;

@@ -8,6 +8,7 @@ import { PODS, type Pod } from '#k8s/objects.ts';
 import { closeFd, openNetns } from '#linux/netns.ts';
 import type { EmulatedNode } from '#local/machine/node.ts';
 import { IpPool } from '#local/net/ip-pool.ts';
+import type { PodPolicies } from '#local/net/network-policies.ts';
 import type { Logger } from '#telemetry/log.ts';
 import { createEvents } from './events.ts';
 import type { ImageOptions } from './images.ts';
@@ -23,6 +24,7 @@ export interface KubeletDeps {
   readonly client: KubeClient;
   readonly startInformer: StartInformer;
   readonly source: ObjectSource;
+  readonly policies: PodPolicies;
   readonly logs: LogStore;
   readonly log: Logger;
   readonly clock?: Clock;
@@ -68,6 +70,7 @@ export async function startKubelet(deps: KubeletDeps, options: KubeletOptions): 
         netnsFd,
         client,
         source,
+        policies: deps.policies,
         logs: deps.logs,
         pool,
         events,
@@ -98,7 +101,7 @@ export async function startKubelet(deps: KubeletDeps, options: KubeletOptions): 
   for (const [uid, sandbox] of foundByUid) {
     const pod = known.get(uid);
     if (!sandbox.complete) {
-      await removeSandbox({ node, pool, log }, sandbox.pod, sandbox.sandbox);
+      await removeSandbox({ node, pool, log, policies: deps.policies }, sandbox.pod, sandbox.sandbox);
       continue;
     }
     const worker = makeWorker(pod ?? sandbox.pod, sandbox);

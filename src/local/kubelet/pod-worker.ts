@@ -61,7 +61,9 @@ export class PodWorker {
     const slotDeps = { ...deps, wake: () => this.wake() };
     const formerRuns = (name: string): number => {
       const former = pod.status?.containerStatuses?.find((status) => status.name === name);
-      return former?.containerID === undefined ? 0 : former.restartCount + 1;
+      if (former === undefined) return 0;
+      // Without an id the run that the count is for never began: its machine was killed before.
+      return former.containerID === undefined ? former.restartCount : former.restartCount + 1;
     };
     this.#initSlots = (pod.spec.initContainers ?? []).map((c) => new ContainerSlot(slotDeps, c, true, 0));
     this.#slots = pod.spec.containers.map((c) => new ContainerSlot(slotDeps, c, false, formerRuns(c.name)));

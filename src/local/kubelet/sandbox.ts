@@ -9,6 +9,7 @@ import type { Pod } from '#k8s/objects.ts';
 import type { EmulatedNode } from '#local/machine/node.ts';
 import { CLUSTER_DOMAIN, DNS_SERVICE_ADDRESS } from '#local/machine/plan.ts';
 import type { IpPool } from '#local/net/ip-pool.ts';
+import type { PodPolicies } from '#local/net/network-policies.ts';
 import { addPodNetwork, podNetnsPath, removePodNetwork } from '#local/net/pod-network.ts';
 import type { IpAddress } from '#net/ip.ts';
 import type { Logger } from '#telemetry/log.ts';
@@ -26,6 +27,7 @@ export interface Sandbox {
 export interface SandboxDeps {
   readonly node: EmulatedNode;
   readonly pool: IpPool;
+  readonly policies: PodPolicies;
   readonly log: Logger;
 }
 
@@ -45,7 +47,7 @@ export function podDirOf(podUid: string): string {
 
 /** @throws MeshError; nothing is left behind but the address's turn in the pool. */
 export async function createSandbox(deps: SandboxDeps, pod: Pod, attempt: number): Promise<Sandbox> {
-  const { node, pool, log } = deps;
+  const { node, pool, policies, log } = deps;
   const uid = pod.metadata.uid ?? '';
   const hostNetwork = pod.spec.hostNetwork === true;
   const dir = join(node.rootPath, podDirOf(uid));
@@ -61,6 +63,8 @@ export async function createSandbox(deps: SandboxDeps, pod: Pod, attempt: number
     await writeFile(fresh, JSON.stringify(content), { mode: 0o600 });
     await rename(fresh, join(dir, 'sandbox.json'));
     if (!hostNetwork) {
+      // Before the pod has an interface: no packet of it passes unjudged.
+      await policies.podStarts(pod, podIp);
       await addPodNetwork(node, { podUid: uid, podIp, nodeIp: node.plan.address });
       await addChained(node, { pod, podIp, sandboxId: sandbox.id });
     }

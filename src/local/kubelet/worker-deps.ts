@@ -4,6 +4,7 @@ import type { Clock } from '#base/clock.ts';
 import type { KubeClient } from '#k8s/client.ts';
 import type { EmulatedNode } from '#local/machine/node.ts';
 import type { IpPool } from '#local/net/ip-pool.ts';
+import type { PodPolicies } from '#local/net/network-policies.ts';
 import type { Logger } from '#telemetry/log.ts';
 import type { EventSink } from './events.ts';
 import type { ImageOptions } from './images.ts';
@@ -18,6 +19,7 @@ export interface WorkerDeps {
   readonly source: ObjectSource;
   readonly logs: LogStore;
   readonly pool: IpPool;
+  readonly policies: PodPolicies;
   readonly events: EventSink;
   readonly images: ImageOptions;
   readonly keepPaths: readonly string[];

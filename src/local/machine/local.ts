@@ -6,15 +6,13 @@ import { join } from 'node:path';
 import { MeshError } from '#base/errors.ts';
 import type { KubeClient } from '#k8s/client.ts';
 import type { StartInformer } from '#k8s/informer.ts';
-import { ENDPOINT_SLICES, type EndpointSlice, PODS, SERVICES, type Service } from '#k8s/objects.ts';
+import { PODS, SERVICES, type Service } from '#k8s/objects.ts';
 import { warmThreadPool } from '#linux/thread-pool.ts';
 import { type Kubelet, startKubelet } from '#local/kubelet/kubelet.ts';
 import { KubeletStreams } from '#local/kubelet/kubelet-streams.ts';
 import { LogStore } from '#local/kubelet/logs.ts';
 import { startObjectSource } from '#local/kubelet/object-source.ts';
-import { startDnsServer, zoneOf } from '#local/net/dns-server.ts';
-import { startHostServices } from '#local/net/host-services.ts';
-import { type ServiceProxy, startServiceProxy } from '#local/net/service-proxy.ts';
+import { type ClusterNetwork, startClusterNetwork } from '#local/net/cluster-network.ts';
 import type { Logger } from '#telemetry/log.ts';
 import type { HostPorts } from './host-ports.ts';
 import type { MachineConfig, MachineReady, Step } from './messages.ts';
@@ -122,37 +120,38 @@ export async function startLocal(deps: LocalDeps, config: MachineConfig): Promis
   ]);
   const existing = await client.list(PODS);
   logs.prune(new Set(existing.items.map(({ metadata }) => metadata.uid ?? '')));
-  const informerDeps = { client: proxyClient, log };
-  const services = deps.startInformer<Service>(informerDeps, SERVICES);
-  const slices = deps.startInformer<EndpointSlice>(informerDeps, ENDPOINT_SLICES);
   const source = startObjectSource({ client, log, startInformer: deps.startInformer });
-  const [controllers, proxy, dns, kubelets] = await Promise.all([
+  const [controllers, { network, kubelets }] = await Promise.all([
     timed('controllers', deps.startControllers({ manager, scheduler }, server)),
-    timed('service rules', serviceRules()),
-    timed(
-      'dns',
-      startDnsServer(
-        { zone: zoneOf(services, slices), log: log.scoped('dns') },
-        { host: MACHINE_ADDRESS, port: 53 },
-      ),
-    ),
-    timed('nodes', Promise.all(nodes.map((node) => kubeletOf(node)))),
+    startNodes(),
     ensureDnsService(client),
   ]);
 
-  async function serviceRules(): Promise<ServiceProxy> {
-    const started = await startServiceProxy({ services, slices, log: log.scoped('services') });
-    await Promise.all(nodes.map((node) => started.addNode(node)));
-    return started;
+  async function startNodes(): Promise<{ network: ClusterNetwork; kubelets: Kubelet[] }> {
+    const network = await timed(
+      'cluster network',
+      startClusterNetwork({
+        client: proxyClient,
+        startInformer: deps.startInformer,
+        hostPorts: deps.hostPorts,
+        log,
+      }),
+    );
+    const start = async (node: EmulatedNode): Promise<Kubelet> => {
+      await network.addNode(node);
+      return kubeletOf(node, network);
+    };
+    return { network, kubelets: await timed('nodes', Promise.all(nodes.map(start))) };
   }
 
-  async function kubeletOf(node: EmulatedNode): Promise<Kubelet> {
+  async function kubeletOf(node: EmulatedNode, network: ClusterNetwork): Promise<Kubelet> {
     const kubelet = await startKubelet(
       {
         node,
         client: await clientOf(kubeletIdentity(node.plan.name)),
         startInformer: deps.startInformer,
         source,
+        policies: network.policies,
         logs,
         log: log.scoped(`kubelet-${node.plan.name}`),
       },
@@ -165,10 +164,6 @@ export async function startLocal(deps: LocalDeps, config: MachineConfig): Promis
     return kubelet;
   }
 
-  const hostServices = startHostServices(
-    { client, services, slices, hostPorts: deps.hostPorts, log: log.scoped('host-ports') },
-    () => nodes.map(({ plan }) => plan),
-  );
   const kubeconfig = server.kubeconfig(`https://127.0.0.1:${config.apiPort}`);
   writeFileSync(join(config.stateDir, 'kubeconfig'), kubeconfig, { mode: 0o600 });
   return {
@@ -180,12 +175,8 @@ export async function startLocal(deps: LocalDeps, config: MachineConfig): Promis
     async stop() {
       await controllers.close(); // or they would start again what is stopped now
       await Promise.all(kubelets.map((kubelet) => kubelet.stopContainers(STOP_GRACE_MS)));
-      hostServices.close();
-      proxy.close();
       source.close();
-      services.close();
-      slices.close();
-      await dns.close();
+      await network.close();
       await server.close();
     },
   };

@@ -7,6 +7,8 @@ const SERVICES: Readonly<Record<string, Service['spec']>> = {
   'shop/web': { clusterIP: '10.96.1.1', ports: [{ name: 'http', port: 80 }] },
   'shop/db': { clusterIP: 'None', ports: [{ name: 'sql', port: 5432 }] },
   'shop/out': { type: 'ExternalName', externalName: 'db.example.com' },
+  'shop/in': { type: 'ExternalName', externalName: 'web.shop.svc.cluster.local' },
+  'shop/loop': { type: 'ExternalName', externalName: 'loop.shop.svc.cluster.local' },
 };
 const SLICE: EndpointSlice = {
   apiVersion: 'discovery.k8s.io/v1',
@@ -20,11 +22,14 @@ const SLICE: EndpointSlice = {
     { addresses: ['10.244.2.4'], conditions: { ready: false } },
   ],
 };
+const serviceOf = (key: string): Service | undefined => {
+  const [namespace = '', name = ''] = key.split('/');
+  const spec = SERVICES[key];
+  return spec && { apiVersion: 'v1', kind: 'Service', metadata: { name, namespace }, spec };
+};
 const zone: ZoneSource = {
-  service: (namespace, name) => {
-    const spec = SERVICES[`${namespace}/${name}`];
-    return spec && { apiVersion: 'v1', kind: 'Service', metadata: { name, namespace }, spec };
-  },
+  service: (namespace, name) => serviceOf(`${namespace}/${name}`),
+  allServices: () => Object.keys(SERVICES).flatMap((key) => serviceOf(key) ?? []),
   slices: (_namespace, name) => (name === 'db' ? [SLICE] : []),
   hasNamespace: (namespace) => namespace === 'shop',
 };
@@ -58,8 +63,20 @@ const CASES: readonly (readonly [string, string, readonly unknown[] | 'empty' | 
   ['shop.svc.cluster.local', 'A', 'empty'],
   ['absent.svc.cluster.local', 'A', 'none'],
   ['svc.cluster.local', 'A', 'empty'],
-  ['cluster.local', 'SOA', 'empty'],
-  ['pod.cluster.local', 'A', 'none'],
+  ['in.shop.svc.cluster.local', 'A', ['web.shop.svc.cluster.local', '10.96.1.1']],
+  ['in.shop.svc.cluster.local', 'CNAME', ['web.shop.svc.cluster.local']],
+  ['loop.shop.svc.cluster.local', 'A', ['loop.shop.svc.cluster.local']],
+  ['cluster.local', 'A', 'empty'],
+  ['pod.cluster.local', 'A', 'empty'],
+  ['10-244-1-2.shop.pod.cluster.local', 'A', ['10.244.1.2']],
+  ['10-244-1-2.absent.pod.cluster.local', 'A', 'none'],
+  ['web.shop.pod.cluster.local', 'A', 'none'],
+  ['1.1.96.10.in-addr.arpa', 'PTR', ['web.shop.svc.cluster.local']],
+  ['2.1.244.10.in-addr.arpa', 'PTR', ['db-0.db.shop.svc.cluster.local']],
+  ['3.2.244.10.in-addr.arpa', 'PTR', ['10-244-2-3.db.shop.svc.cluster.local']],
+  ['1.1.96.10.in-addr.arpa', 'A', 'empty'],
+  ['9.9.244.10.in-addr.arpa', 'PTR', 'none'],
+  ['1.2.0.192.in-addr.arpa', 'PTR', 'outside'],
   ['example.com', 'A', 'outside'],
   ['xcluster.local', 'A', 'outside'],
 ];
@@ -76,7 +93,7 @@ for (const [name, type, expected] of CASES) {
         found.answers.map(({ data }) => data),
         expected === 'empty' ? [] : expected,
       );
-      for (const answer of found.answers) assert.equal(answer.name, name, 'answers carry the name as asked');
+      assert.ok(found.answers.length === 0 || found.answers[0]?.name === name, 'carries the name as asked');
     }
   });
 }

@@ -8,11 +8,24 @@ import { CLUSTER_DOMAIN } from '#local/machine/plan.ts';
 export interface ZoneSource {
   service(namespace: string, name: string): Service | undefined;
   slices(namespace: string, service: string): readonly EndpointSlice[];
-  /** Whether anything lives in the namespace: its own name then exists, without records. */
+  /** The name of a namespace exists, without records. */
   hasNamespace(namespace: string): boolean;
+  /** For names of addresses. */
+  allServices(): Iterable<Service>;
+}
+
+export interface StartOfAuthority {
+  readonly mname: string;
+  readonly rname: string;
+  readonly serial: number;
+  readonly refresh: number;
+  readonly retry: number;
+  readonly expire: number;
+  readonly minimum: number;
 }
 
 export type DnsRecord =
+  | { readonly type: 'SOA'; readonly name: string; readonly data: StartOfAuthority }
   | { readonly type: 'A'; readonly name: string; readonly data: string }
   | { readonly type: 'CNAME'; readonly name: string; readonly data: string }
   | { readonly type: 'PTR'; readonly name: string; readonly data: string }
@@ -38,17 +51,38 @@ export type ZoneAnswer =
   /** Not ours to answer. */
   | { readonly kind: 'outside' };
 
+export const TTL_S = 5;
+
+/** Tells resolvers how long a missing name may be remembered (RFC 2308). */
+export const START_OF_AUTHORITY: DnsRecord = {
+  type: 'SOA',
+  name: CLUSTER_DOMAIN,
+  data: {
+    mname: `ns.dns.${CLUSTER_DOMAIN}`,
+    rname: `hostmaster.${CLUSTER_DOMAIN}`,
+    serial: 1,
+    refresh: 7200,
+    retry: 1800,
+    expire: 86_400,
+    minimum: TTL_S,
+  },
+};
+
 const NOTHING: ZoneAnswer = { kind: 'no-such-name' };
 const EXISTS: ZoneAnswer = { kind: 'found', answers: [], additionals: [] };
 
 /** `name` without the final dot, any case; the answers carry it as it was asked. */
 export function lookup(name: string, type: string, source: ZoneSource): ZoneAnswer {
   const labels = name.toLowerCase().replace(/\.$/, '').split('.');
+  if (labels.slice(-2).join('.') === 'in-addr.arpa') return nameOfAddress(name, type, labels, source);
   const domain = CLUSTER_DOMAIN.split('.');
   if (labels.slice(-domain.length).join('.') !== CLUSTER_DOMAIN) return { kind: 'outside' };
   const rest = labels.slice(0, -domain.length);
-  if (rest.length === 0) return EXISTS;
-  if (rest.pop() !== 'svc') return NOTHING;
+  if (rest.length === 0)
+    return type === 'SOA' ? { kind: 'found', answers: [START_OF_AUTHORITY], additionals: [] } : EXISTS;
+  const branch = rest.pop();
+  if (branch === 'pod') return podAddress(name, type, rest, source);
+  if (branch !== 'svc') return NOTHING;
   const namespace = rest.pop();
   if (namespace === undefined) return EXISTS;
   const serviceName = rest.pop();
@@ -56,7 +90,7 @@ export function lookup(name: string, type: string, source: ZoneSource): ZoneAnsw
   const service = source.service(namespace, serviceName);
   if (service === undefined) return NOTHING;
   const fqdn = `${serviceName}.${namespace}.svc.${CLUSTER_DOMAIN}`;
-  if (service.spec.type === 'ExternalName') return externalName(name, service, rest);
+  if (service.spec.type === 'ExternalName') return externalName(name, type, service, rest, source);
   if (rest.length === 0)
     return addresses(name, type, service, endpointsOf(source.slices(namespace, serviceName)));
   if (rest.length === 2 && rest.every((label) => label.startsWith('_')))
@@ -110,11 +144,74 @@ function records(name: string, type: string, ips: readonly string[]): ZoneAnswer
   return { kind: 'found', answers: ips.map((data) => ({ type: 'A', name, data })), additionals: [] };
 }
 
-function externalName(name: string, service: Service, rest: readonly string[]): ZoneAnswer {
-  const { externalName: data } = service.spec;
-  if (rest.length > 0 || data === undefined) return NOTHING;
-  return { kind: 'found', answers: [{ type: 'CNAME', name, data }], additionals: [] };
+/** The alias, and what it leads to if that is a name of the cluster: stub resolvers do not ask a second time. */
+function externalName(
+  name: string,
+  type: string,
+  service: Service,
+  rest: readonly string[],
+  source: ZoneSource,
+): ZoneAnswer {
+  const { externalName: target } = service.spec;
+  if (rest.length > 0 || target === undefined) return NOTHING;
+  const data = target.replace(/\.$/, '');
+  const alias: DnsRecord = { type: 'CNAME', name, data };
+  const further = type === 'CNAME' ? undefined : lookupOnce(data, type, source);
+  return {
+    kind: 'found',
+    answers: [alias, ...(further?.kind === 'found' ? further.answers : [])],
+    additionals: [],
+  };
 }
+
+/** An alias of an alias is not followed: two that name each other would never end. */
+function lookupOnce(name: string, type: string, source: ZoneSource): ZoneAnswer {
+  return lookup(name, type, {
+    ...source,
+    service: (namespace, serviceName) => {
+      const found = source.service(namespace, serviceName);
+      return found?.spec.type === 'ExternalName' ? undefined : found;
+    },
+  });
+}
+
+/** `10-244-1-2.NAMESPACE.pod.…` spells its own answer, as in any cluster. */
+function podAddress(name: string, type: string, rest: readonly string[], source: ZoneSource): ZoneAnswer {
+  const [spelled, namespace] = rest;
+  if (spelled === undefined) return EXISTS;
+  if (namespace === undefined) return source.hasNamespace(spelled) ? EXISTS : NOTHING;
+  const address = spelled.replaceAll('-', '.');
+  return rest.length === 2 && isIPv4(address) && source.hasNamespace(namespace)
+    ? records(name, type, [address])
+    : NOTHING;
+}
+
+/** `4.3.2.1.in-addr.arpa`: the service with that address, or the pods of headless services. */
+function nameOfAddress(
+  name: string,
+  type: string,
+  labels: readonly string[],
+  source: ZoneSource,
+): ZoneAnswer {
+  const address = labels.slice(0, -2).reverse().join('.');
+  // Parts of an address are names, too; of ours they have no records.
+  if (!OUR_ADDRESSES.test(`${address}.`)) return { kind: 'outside' };
+  const names: string[] = [];
+  for (const service of source.allServices()) {
+    const { name: serviceName, namespace = '' } = service.metadata;
+    const fqdn = `${serviceName}.${namespace}.svc.${CLUSTER_DOMAIN}`;
+    if (service.spec.clusterIP === address) names.push(fqdn);
+    else if (isHeadless(service))
+      for (const endpoint of endpointsOf(source.slices(namespace, serviceName)))
+        if (endpoint.ip === address) names.push(`${hostLabel(endpoint)}.${fqdn}`);
+  }
+  if (names.length === 0) return NOTHING;
+  if (type !== 'PTR' && type !== 'ANY') return EXISTS;
+  return { kind: 'found', answers: names.map((data) => ({ type: 'PTR', name, data })), additionals: [] };
+}
+
+/** Services and pods (machine/plan.ts). */
+const OUR_ADDRESSES = /^10\.(96|244)\./;
 
 /** `_port._protocol.service…` (RFC 2782). */
 function srv(

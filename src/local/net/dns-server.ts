@@ -6,15 +6,16 @@ import { createServer, type Socket } from 'node:net';
 import { decode, encode, type Packet, streamEncode } from 'dns-packet';
 import { MeshError, reasonOf } from '#base/errors.ts';
 import type { Informer } from '#k8s/informer.ts';
-import type { EndpointSlice, Service } from '#k8s/objects.ts';
-import { CLUSTER_DOMAIN } from '#local/machine/plan.ts';
+import type { EndpointSlice, Namespace, Service } from '#k8s/objects.ts';
 import type { Logger } from '#telemetry/log.ts';
-import { type DnsRecord, lookup, type ZoneSource } from './dns-records.ts';
+import { type DnsRecord, lookup, START_OF_AUTHORITY, TTL_S, type ZoneSource } from './dns-records.ts';
 import { SERVICE_NAME_LABEL } from './service-targets.ts';
 
-const TTL_S = 5;
 /** Without EDNS a UDP answer holds 512 bytes (RFC 1035 §2.3.4); larger ones are cut and asked again over TCP. */
 const UDP_LIMIT_BYTES = 512;
+/** What we send at most to a client that takes more (EDNS, RFC 6891): the nodes' links carry it in one piece. */
+const EDNS_LIMIT_BYTES = 1232;
+const BADVERS_EXTENDED = 1;
 const TCP_IDLE_MS = 10_000;
 const TCP_MAX_CONNECTIONS = 200;
 const AUTHORITATIVE_ANSWER = 1 << 10;
@@ -35,7 +36,7 @@ export interface DnsServer {
   close(): Promise<void>;
 }
 
-/** The answer to one query; undefined for what is no query (no answer is sent then). */
+/** The answer to one query with the client's EDNS record answered; undefined for what is no query (no answer is sent then). */
 export function answer(query: Buffer, { zone, log }: DnsDeps): Packet | undefined {
   let packet: Packet;
   try {
@@ -46,6 +47,38 @@ export function answer(query: Buffer, { zone, log }: DnsDeps): Packet | undefine
   if (packet.type !== 'query') return undefined;
   // The kind of query is in the flags (opcode, bits 11-14): only plain ones are served.
   if ((((packet.flags ?? 0) >> 11) & 0xf) !== 0) return reply(packet, NOTIMP);
+  const edns = ednsOf(packet);
+  if (edns !== undefined && edns.ednsVersion !== 0)
+    return { ...reply(packet, NOERROR), additionals: [ourEdns(BADVERS_EXTENDED)] };
+  const found = answerQuestion(packet, { zone, log });
+  return edns === undefined ? found : { ...found, additionals: [...(found.additionals ?? []), ourEdns(0)] };
+}
+
+type Edns = Extract<NonNullable<Packet['additionals']>[number], { type: 'OPT' }>;
+
+const ednsOf = ({ additionals = [] }: Packet): Edns | undefined =>
+  additionals.find((record): record is Edns => record.type === 'OPT');
+
+function ourEdns(extendedRcode: number): Edns {
+  return {
+    type: 'OPT',
+    name: '.',
+    udpPayloadSize: EDNS_LIMIT_BYTES,
+    extendedRcode,
+    ednsVersion: 0,
+    flags: 0,
+    flag_do: false,
+    options: [],
+  };
+}
+
+/** How many bytes of an answer this client takes over UDP. */
+function udpLimitOf(query: Packet): number {
+  const { udpPayloadSize = UDP_LIMIT_BYTES } = ednsOf(query) ?? {};
+  return Math.min(Math.max(udpPayloadSize, UDP_LIMIT_BYTES), EDNS_LIMIT_BYTES);
+}
+
+function answerQuestion(packet: Packet, { zone, log }: DnsDeps): Packet {
   const [question] = packet.questions ?? [];
   if (question === undefined || packet.questions?.length !== 1) return reply(packet, FORMERR);
   const found = lookup(question.name, question.type, zone);
@@ -55,13 +88,16 @@ export function answer(query: Buffer, { zone, log }: DnsDeps): Packet | undefine
       // Not REFUSED: resolvers take that for a broken server, try again, and report a passing failure.
       return reply(packet, NXDOMAIN);
     case 'no-such-name':
-      return { ...reply(packet, NXDOMAIN | AUTHORITATIVE_ANSWER), authorities: [startOfAuthority()] };
+      return {
+        ...reply(packet, NXDOMAIN | AUTHORITATIVE_ANSWER),
+        authorities: [withTtl(START_OF_AUTHORITY)],
+      };
     case 'found':
       return {
         ...reply(packet, NOERROR | AUTHORITATIVE_ANSWER),
-        answers: shuffled(found.answers).map(withTtl),
+        answers: spread(found.answers).map(withTtl),
         additionals: found.additionals.map(withTtl),
-        authorities: found.answers.length === 0 ? [startOfAuthority()] : [],
+        authorities: found.answers.length === 0 ? [withTtl(START_OF_AUTHORITY)] : [],
       };
   }
 }
@@ -72,7 +108,12 @@ function withTtl(record: DnsRecord): Answers[number] {
   return { ...record, ttl: TTL_S } as Answers[number];
 }
 
-/** Clients take the first address: a headless service spreads only if the order changes. */
+/** Clients take the first address: a headless service spreads only if the order changes. An alias stays in front. */
+function spread(answers: readonly DnsRecord[]): DnsRecord[] {
+  const aliases = answers.filter(({ type }) => type === 'CNAME');
+  return [...aliases, ...shuffled(answers.filter(({ type }) => type !== 'CNAME'))];
+}
+
 function shuffled<T>(items: readonly T[]): T[] {
   const copy = [...items];
   for (let last = copy.length - 1; last > 0; last--) {
@@ -88,24 +129,6 @@ function reply(query: Packet, flags: number): Packet {
     id: query.id ?? 0,
     flags: flags | ((query.flags ?? 0) & RECURSION_DESIRED),
     questions: query.questions ?? [],
-  };
-}
-
-/** Tells resolvers how long a missing name may be remembered (RFC 2308). */
-function startOfAuthority(): Answers[number] {
-  return {
-    type: 'SOA',
-    name: CLUSTER_DOMAIN,
-    ttl: TTL_S,
-    data: {
-      mname: `ns.dns.${CLUSTER_DOMAIN}`,
-      rname: `hostmaster.${CLUSTER_DOMAIN}`,
-      serial: 1,
-      refresh: 7200,
-      retry: 1800,
-      expire: 86_400,
-      minimum: TTL_S,
-    },
   };
 }
 
@@ -131,9 +154,11 @@ export async function startDnsServer(
     const packet = answer(query, deps);
     if (packet === undefined) return;
     let bytes = encode(packet);
-    if (bytes.length > UDP_LIMIT_BYTES) {
-      const { answers: _answers, additionals: _additionals, ...head } = packet;
-      bytes = encode({ ...head, flags: (packet.flags ?? 0) | TRUNCATED });
+    // An answer of that size is none to a query that cannot be read.
+    if (bytes.length > UDP_LIMIT_BYTES && bytes.length > udpLimitOf(decode(query))) {
+      const { answers: _answers, additionals = [], ...head } = packet;
+      const edns = additionals.filter(({ type }) => type === 'OPT');
+      bytes = encode({ ...head, flags: (packet.flags ?? 0) | TRUNCATED, additionals: edns });
     }
     udp.send(bytes, from.port, from.address, (error) => {
       if (error !== null) log.debug('a DNS answer was not sent', { error: reasonOf(error) });
@@ -179,7 +204,11 @@ function serveTcp(socket: Socket, deps: DnsDeps): void {
 }
 
 /** The zone as informers hold it. */
-export function zoneOf(services: Informer<Service>, slices: Informer<EndpointSlice>): ZoneSource {
+export function zoneOf(
+  services: Informer<Service>,
+  slices: Informer<EndpointSlice>,
+  namespaces: Informer<Namespace>,
+): ZoneSource {
   return {
     service: (namespace, name) => services.get(`${namespace}/${name}`),
     slices: (namespace, service) =>
@@ -187,6 +216,7 @@ export function zoneOf(services: Informer<Service>, slices: Informer<EndpointSli
         ({ metadata }) =>
           metadata.namespace === namespace && metadata.labels?.[SERVICE_NAME_LABEL] === service,
       ),
-    hasNamespace: (namespace) => [...services.all()].some(({ metadata }) => metadata.namespace === namespace),
+    hasNamespace: (namespace) => namespaces.get(namespace) !== undefined,
+    allServices: () => services.all(),
   };
 }

@@ -1,0 +1,89 @@
+// The network of the emulated cluster, put together: services, network policies and DNS for nodes that come and go, and
+// services on the host.
+
+import type { KubeClient } from '#k8s/client.ts';
+import type { Informer, StartInformer } from '#k8s/informer.ts';
+import {
+  ENDPOINT_SLICES,
+  type EndpointSlice,
+  NAMESPACES,
+  type Namespace,
+  NETWORK_POLICIES,
+  type NetworkPolicy,
+  PODS,
+  type Pod,
+  SERVICES,
+  type Service,
+} from '#k8s/objects.ts';
+import type { HostPorts } from '#local/machine/host-ports.ts';
+import type { EmulatedNode } from '#local/machine/node.ts';
+import { MACHINE_ADDRESS, type NodePlan } from '#local/machine/plan.ts';
+import type { Logger } from '#telemetry/log.ts';
+import { startDnsServer, zoneOf } from './dns-server.ts';
+import { startHostServices } from './host-services.ts';
+import { type PodPolicies, startNetworkPolicies } from './network-policies.ts';
+import { startServiceProxy } from './service-proxy.ts';
+
+export interface ClusterNetworkDeps {
+  readonly client: KubeClient;
+  readonly startInformer: StartInformer;
+  readonly hostPorts: HostPorts;
+  readonly log: Logger;
+}
+
+export interface ClusterNetwork {
+  /** To be asked before a pod starts. */
+  readonly policies: PodPolicies;
+  /** Resolves when the node's rules stand; no pod of it may run before. */
+  addNode(node: EmulatedNode): Promise<void>;
+  removeNode(name: string): void;
+  close(): Promise<void>;
+}
+
+/** Resolves when the cluster's state is known and names are answered. */
+export async function startClusterNetwork(deps: ClusterNetworkDeps): Promise<ClusterNetwork> {
+  const { client, log } = deps;
+  const informers: Informer<never>[] = [];
+  const follow: StartInformer = (informerDeps, resource, options) => {
+    const informer = deps.startInformer(informerDeps, resource, options);
+    informers.push(informer as unknown as Informer<never>);
+    return informer;
+  };
+  const services = follow<Service>({ client, log }, SERVICES);
+  const slices = follow<EndpointSlice>({ client, log }, ENDPOINT_SLICES);
+  const pods = follow<Pod>({ client, log }, PODS);
+  const namespaces = follow<Namespace>({ client, log }, NAMESPACES);
+  const policyObjects = follow<NetworkPolicy>({ client, log }, NETWORK_POLICIES);
+  const [proxy, policies, dns] = await Promise.all([
+    startServiceProxy({ services, slices, log: log.scoped('services') }),
+    startNetworkPolicies({ client, policies: policyObjects, pods, namespaces, log: log.scoped('policies') }),
+    startDnsServer(
+      { zone: zoneOf(services, slices, namespaces), log: log.scoped('dns') },
+      { host: MACHINE_ADDRESS, port: 53 },
+    ),
+  ]);
+  const nodes = new Map<string, NodePlan>();
+  const host = startHostServices(
+    { client, services, slices, hostPorts: deps.hostPorts, log: log.scoped('host-ports') },
+    () => [...nodes.values()].sort((a, b) => (a.name < b.name ? -1 : 1)),
+  );
+  return {
+    policies,
+    async addNode(node) {
+      await Promise.all([proxy.addNode(node), policies.addNode(node)]);
+      nodes.set(node.plan.name, node.plan);
+    },
+    removeNode(name) {
+      nodes.delete(name);
+      proxy.removeNode(name);
+      policies.removeNode(name);
+    },
+    async close() {
+      host.close();
+      proxy.close();
+      policies.close();
+      for (const informer of informers) informer.close();
+      await dns.close();
+    },
+  };
+}

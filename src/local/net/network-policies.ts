@@ -1,0 +1,198 @@
+// NetworkPolicies in force: keeps every node's table current with policies, pods and namespaces, and holds a new pod back
+// until its rules stand.
+
+import { systemClock } from '#base/clock.ts';
+import { MeshError } from '#base/errors.ts';
+import type { KubeClient } from '#k8s/client.ts';
+import type { Informer } from '#k8s/informer.ts';
+import type { Namespace, NetworkPolicy, Pod } from '#k8s/objects.ts';
+import { createEvents } from '#local/kubelet/events.ts';
+import type { EmulatedNode } from '#local/machine/node.ts';
+import { MACHINE_ADDRESS } from '#local/machine/plan.ts';
+import type { Logger } from '#telemetry/log.ts';
+import { blockedMeshPort } from './mesh-port.ts';
+import { isolationOf, type PolicyPod, type PolicyWorld } from './policy-rules.ts';
+import { type IsolatedPod, policyTable } from './policy-table.ts';
+import { createRuleWriter, type RuleWriter } from './rule-writer.ts';
+
+export interface NetworkPolicyDeps {
+  readonly client: Pick<KubeClient, 'create' | 'patch'>;
+  readonly policies: Informer<NetworkPolicy>;
+  readonly pods: Informer<Pod>;
+  readonly namespaces: Informer<Namespace>;
+  readonly log: Logger;
+}
+
+/** What the kubelet asks before a pod's first container starts. */
+export interface PodPolicies {
+  /** Resolves when the pod's rules stand on its node; rejects when they cannot be written: it must not start then. */
+  podStarts(pod: Pod, podIp: string): Promise<void>;
+}
+
+export interface NetworkPolicies extends PodPolicies {
+  /** Resolves when the node has its rules. */
+  addNode(node: EmulatedNode): Promise<void>;
+  removeNode(name: string): void;
+  /** Resolves when every node has what is known now. */
+  written(): Promise<void>;
+  close(): void;
+}
+
+interface KnownPod {
+  readonly object: Pod;
+  readonly node: string;
+  readonly policyPod: PolicyPod;
+}
+
+/** Resolves when policies, pods and namespaces are known. */
+export async function startNetworkPolicies(deps: NetworkPolicyDeps): Promise<NetworkPolicies> {
+  const { policies, pods, namespaces, client, log } = deps;
+  await Promise.all([policies.synced, pods.synced, namespaces.synced]);
+  const events = createEvents({ client, log, clock: systemClock }, { component: 'networkpolicy-controller' });
+  const writers = new Map<string, RuleWriter>();
+  /** Pods whose address their status does not show yet. */
+  const starting = new Map<string, KnownPod>();
+
+  const knownPods = (): KnownPod[] => {
+    const known = [...pods.all()].flatMap((object) => {
+      const ip = object.status?.podIP;
+      return ip === undefined || ip === '' ? [] : knownPod(object, ip);
+    });
+    const seen = new Set(known.map(({ object }) => object.metadata.uid));
+    return [...known, ...[...starting.values()].filter(({ object }) => !seen.has(object.metadata.uid))];
+  };
+  const worldOf = (known: readonly KnownPod[]): PolicyWorld => ({
+    policies: [...policies.all()],
+    pods: [...known.map(({ policyPod }) => policyPod), DNS_POD],
+    namespaces: new Map([...namespaces.all()].map(({ metadata }) => [metadata.name, metadata.labels ?? {}])),
+  });
+  const isolated = (node: string): IsolatedPod[] => {
+    if (policies.all().next().done === true) return [];
+    const known = knownPods();
+    const world = worldOf(known);
+    return known
+      .filter((pod) => pod.node === node)
+      .map(({ object, policyPod }) => ({
+        name: `${object.metadata.namespace}/${object.metadata.name}`,
+        ip: policyPod.ip,
+        ...isolationOf(policyPod, world),
+      }))
+      .sort((a, b) => (a.name < b.name ? -1 : 1));
+  };
+
+  const hinted = new Set<string>();
+  const hint = (): void => {
+    if (policies.all().next().done === true) return;
+    const known = knownPods();
+    for (const { policy, message } of blockedMeshPort(known, worldOf(known))) {
+      const { uid, resourceVersion } = policy.metadata;
+      const key = `${uid} ${resourceVersion}`;
+      if (hinted.has(key)) continue;
+      hinted.add(key);
+      events.record(policy, 'Warning', 'MeshPortBlocked', message);
+      log.warn('a NetworkPolicy blocks traffic of the mesh', {
+        policy: `${policy.metadata.namespace}/${policy.metadata.name}`,
+        why: message,
+      });
+    }
+  };
+
+  const changed = (): void => {
+    for (const writer of writers.values()) writer.changed();
+  };
+  const forget = ({ metadata }: Pod): void => {
+    starting.delete(metadata.uid ?? '');
+  };
+  pods.addHandlers({
+    upsert(pod) {
+      if (pod.status?.podIP !== undefined || pod.metadata.deletionTimestamp !== undefined) forget(pod);
+      changed();
+    },
+    remove(pod) {
+      forget(pod);
+      changed();
+    },
+  });
+  policies.addHandlers({ upsert: changed, remove: changed });
+  namespaces.addHandlers({ upsert: changed, remove: changed });
+
+  const removeNode = (name: string): void => {
+    writers.get(name)?.close();
+    writers.delete(name);
+  };
+  return {
+    async addNode(node) {
+      const { name } = node.plan;
+      removeNode(name);
+      let written = '';
+      const writer = createRuleWriter({ log }, { what: 'network policies', node: name }, async () => {
+        const text = policyTable(isolated(name));
+        if (text !== written) {
+          written = '';
+          await node.nft(text, `writing the network policies of node ${name}`);
+          written = text;
+        }
+        hint();
+      });
+      writers.set(name, writer);
+      await writer.write();
+    },
+    removeNode,
+    async podStarts(pod, podIp) {
+      const [known] = knownPod(pod, podIp);
+      if (known === undefined) return;
+      starting.set(pod.metadata.uid ?? '', known);
+      if (policies.all().next().done === true) return;
+      const writer = writers.get(known.node);
+      if (writer === undefined)
+        throw new MeshError(
+          'LOCAL_MACHINE_FAILED',
+          `network policies are not in force on node ${known.node}`,
+        );
+      await writer.write();
+      changed(); // the other nodes may let it in now
+    },
+    async written() {
+      await Promise.all([...writers.values()].map((writer) => writer.write()));
+    },
+    close() {
+      for (const name of [...writers.keys()]) removeNode(name);
+    },
+  };
+}
+
+/** Pods of the node's own network have no address that a policy could select by; finished ones have none any more. */
+function knownPod(object: Pod, ip: string): KnownPod[] {
+  const { metadata, spec, status } = object;
+  if (spec.hostNetwork === true || status?.phase === 'Succeeded' || status?.phase === 'Failed') return [];
+  const namedPorts = spec.containers.flatMap(({ ports = [] }) =>
+    ports.flatMap(({ name, containerPort, protocol = 'TCP' }) =>
+      name === undefined ? [] : [{ name, protocol, port: containerPort }],
+    ),
+  );
+  const policyPod: PolicyPod = {
+    namespace: metadata.namespace ?? '',
+    labels: metadata.labels ?? {},
+    ip,
+    namedPorts,
+  };
+  return [{ object, node: spec.nodeName ?? '', policyPod }];
+}
+
+/**
+ * The cluster's DNS is part of LOCAL. Policies that let pods ask the DNS pods of a real cluster must work here, too, without
+ * opening what else listens at that address.
+ */
+const DNS_POD: PolicyPod = {
+  namespace: 'kube-system',
+  labels: { 'k8s-app': 'kube-dns' },
+  ip: MACHINE_ADDRESS,
+  namedPorts: [
+    { name: 'dns', protocol: 'UDP', port: 53 },
+    { name: 'dns-tcp', protocol: 'TCP', port: 53 },
+  ],
+  onlyPorts: [
+    { protocol: 'udp', first: 53, last: 53 },
+    { protocol: 'tcp', first: 53, last: 53 },
+  ],
+};

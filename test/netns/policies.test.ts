@@ -1,0 +1,212 @@
+// NetworkPolicies with real traffic: two nodes, two pods on each, rules as the machine writes them, services beside them.
+
+import assert from 'node:assert/strict';
+import { after, before, beforeEach, test } from 'node:test';
+import type { EndpointSlice, Namespace, NetworkPolicy, Pod, Service } from '#k8s/objects.ts';
+import { warmThreadPool } from '#linux/thread-pool.ts';
+import { type NetworkPolicies, startNetworkPolicies } from '#local/net/network-policies.ts';
+import { startServiceProxy } from '#local/net/service-proxy.ts';
+import { silentLogger } from '#telemetry/log.ts';
+import { HandInformer, type NetRig, type Place, PODS, startNetRig } from './lib/net-rig.ts';
+
+const SERVICE = '10.96.7.7';
+let rig: NetRig;
+let network: NetworkPolicies;
+let proxy: Awaited<ReturnType<typeof startServiceProxy>>;
+const policies = new HandInformer<NetworkPolicy>();
+const pods = new HandInformer<Pod>();
+const namespaces = new HandInformer<Namespace>();
+const events: { reason: string; message: string; involvedObject: { kind: string; name: string } }[] = [];
+
+/** a1 and b1 live in `shop`, a2 and b2 in `other`; their names are their labels. */
+const podObject = (name: keyof typeof PODS): Pod => ({
+  apiVersion: 'v1',
+  kind: 'Pod',
+  metadata: { name, namespace: name.endsWith('1') ? 'shop' : 'other', uid: name, labels: { app: name } },
+  spec: {
+    nodeName: PODS[name].node,
+    containers: [{ name: 'main', image: 'x', ports: [{ name: 'admin', containerPort: 9090 }] }],
+  },
+  status: { phase: 'Running', podIP: PODS[name].ip },
+});
+const deny = { podSelector: {}, policyTypes: ['Ingress' as const] };
+
+before(async () => {
+  await warmThreadPool();
+  rig = await startNetRig('p');
+  for (const name of Object.keys(PODS) as (keyof typeof PODS)[]) pods.put(podObject(name));
+  for (const name of ['shop', 'other'])
+    namespaces.put({ apiVersion: 'v1', kind: 'Namespace', metadata: { name, labels: { team: name } } });
+  const client = {
+    create: (_: unknown, object: unknown) => {
+      events.push(object as (typeof events)[number]);
+      return Promise.resolve(object as never);
+    },
+    patch: () => Promise.reject(new Error('no event repeats here')),
+  };
+  network = await startNetworkPolicies({ client, policies, pods, namespaces, log: silentLogger });
+  const services = new HandInformer<Service>();
+  const slices = new HandInformer<EndpointSlice>();
+  services.put({
+    apiVersion: 'v1',
+    kind: 'Service',
+    metadata: { name: 'web', namespace: 'shop' },
+    spec: { clusterIP: SERVICE, ports: [{ port: 80 }] },
+  });
+  slices.put({
+    apiVersion: 'discovery.k8s.io/v1',
+    kind: 'EndpointSlice',
+    metadata: { name: 'web-1', namespace: 'shop', labels: { 'kubernetes.io/service-name': 'web' } },
+    addressType: 'IPv4',
+    ports: [{ name: '', port: 8080, protocol: 'TCP' }],
+    endpoints: [{ addresses: [PODS.a1.ip], nodeName: 'n1' }],
+  });
+  proxy = await startServiceProxy({ services, slices, log: silentLogger });
+  await Promise.all(rig.nodes.flatMap((node) => [proxy.addNode(node), network.addNode(node)]));
+});
+after(() => {
+  network?.close();
+  proxy?.close();
+  rig?.close();
+});
+beforeEach(async () => {
+  for (const { metadata } of [...policies.all()]) policies.remove(`${metadata.namespace}/${metadata.name}`);
+  await network.written();
+});
+
+let version = 0;
+async function enforce(specs: Readonly<Record<string, NetworkPolicy['spec']>>): Promise<void> {
+  for (const [name, spec] of Object.entries(specs))
+    policies.put({
+      apiVersion: 'networking.k8s.io/v1',
+      kind: 'NetworkPolicy',
+      metadata: { name, namespace: 'shop', uid: name, resourceVersion: String(++version) },
+      ...(spec === undefined ? {} : { spec }),
+    });
+  await network.written();
+}
+
+/** Who gets an answer from a1's port. */
+async function reach(port: number, from: readonly Place[] = ['a2', 'b1', 'b2']): Promise<Place[]> {
+  const answers = await Promise.all(
+    from.map(async (place) =>
+      (await rig.ask(place, PODS.a1.ip, port)).startsWith('a1:') ? place : undefined,
+    ),
+  );
+  return answers.filter((place) => place !== undefined);
+}
+
+test('without policies everything passes, with an empty one nothing but the own node', async () => {
+  assert.deepEqual(await reach(8080), ['a2', 'b1', 'b2']);
+  await enforce({ deny });
+  assert.deepEqual(await reach(8080, ['a2', 'b1', 'b2', 'machine', 'n2']), []);
+  assert.match(await rig.ask('n1', PODS.a1.ip, 8080), /^a1:/, 'probes come from the own node');
+  assert.match(await rig.ask('b1', PODS.a2.ip, 8080), /^a2:/, 'the policy is of another namespace');
+  assert.equal(await rig.ask('b1', SERVICE, 80), 'silence', 'a service is no way round');
+});
+
+test('selectors of pods and namespaces, ports by number and name', async () => {
+  await enforce({
+    deny,
+    pods: {
+      podSelector: { matchLabels: { app: 'a1' } },
+      ingress: [{ from: [{ podSelector: {} }], ports: [{ port: 8080 }] }],
+    },
+  });
+  assert.deepEqual(await reach(8080), ['b1']);
+  assert.deepEqual(await reach(9090), []);
+  assert.match(await rig.ask('b1', SERVICE, 80), /^a1:8080 /, 'the port is the one of the pod');
+  const namespaceSelector = { matchLabels: { team: 'other' } };
+  await enforce({
+    pods: {
+      podSelector: {},
+      ingress: [
+        {
+          from: [{ namespaceSelector, podSelector: { matchLabels: { app: 'b2' } } }],
+          ports: [{ port: 'admin' }],
+        },
+      ],
+    },
+  });
+  assert.deepEqual(await reach(9090), ['b2']);
+  assert.deepEqual(await reach(8080), []);
+});
+
+test('address blocks with exceptions', async () => {
+  await enforce({
+    blocks: {
+      podSelector: {},
+      ingress: [
+        {
+          from: [
+            { ipBlock: { cidr: '10.244.2.0/24', except: [`${PODS.b2.ip}/32`] } },
+            { ipBlock: { cidr: '172.31.0.1/32' } },
+          ],
+        },
+      ],
+    },
+  });
+  assert.deepEqual(await reach(8080, ['a2', 'b1', 'b2', 'machine']), ['b1', 'machine']);
+});
+
+test('egress: only what is opened; answers to others still leave', async () => {
+  await enforce({
+    out: {
+      podSelector: {},
+      policyTypes: ['Egress'],
+      egress: [{ to: [{ podSelector: { matchLabels: { app: 'b1' } } }], ports: [{ port: 8080 }] }],
+    },
+  });
+  assert.match(await rig.ask('a1', PODS.b1.ip, 8080), /^b1:/);
+  assert.equal(await rig.ask('a1', PODS.b1.ip, 9090), 'silence');
+  assert.equal(await rig.ask('a1', PODS.b2.ip, 8080), 'silence');
+  assert.match(await rig.ask('b2', PODS.a1.ip, 8080), /^a1:/);
+  assert.match(await rig.ask('a1', PODS.b1.ip, 8080, { sourcePort: 40_100 }), /^b1:/);
+});
+
+test('UDP is judged, too, and a pod always reaches itself through its service', async () => {
+  await enforce({
+    own: {
+      podSelector: {},
+      policyTypes: ['Ingress', 'Egress'],
+      ingress: [{ ports: [{ port: 8080, protocol: 'UDP' }] }],
+    },
+  });
+  assert.match(await rig.ask('b2', PODS.a1.ip, 8080, { protocol: 'udp' }), /^a1:/);
+  assert.equal(await rig.ask('b2', PODS.a1.ip, 9090, { protocol: 'udp' }), 'silence');
+  assert.match(await rig.ask('a1', SERVICE, 80), /^a1:8080 /);
+});
+
+test('a policy on the application port alone stops the mesh: its traffic arrives at port 15008', async () => {
+  pods.put({
+    ...podObject('a1'),
+    metadata: { ...podObject('a1').metadata, annotations: { 'ambient.istio.io/redirection': 'enabled' } },
+  });
+  events.length = 0;
+  await enforce({
+    app: { podSelector: { matchLabels: { app: 'a1' } }, ingress: [{ ports: [{ port: 8080 }] }] },
+  });
+  assert.deepEqual(await reach(15_008), []);
+  const [event, ...others] = events.filter(({ reason }) => reason === 'MeshPortBlocked');
+  assert.deepEqual(others, []);
+  assert.equal(event?.involvedObject.name, 'app');
+  assert.match(event?.message ?? '', /pod shop\/a1 is in the mesh.*"- port: 15008"/);
+  await enforce({
+    app: {
+      podSelector: { matchLabels: { app: 'a1' } },
+      ingress: [{ ports: [{ port: 8080 }, { port: 15_008 }] }],
+    },
+  });
+  assert.deepEqual(await reach(15_008), ['a2', 'b1', 'b2']);
+  pods.put(podObject('a1'));
+});
+
+test('a new pod is held back until its rules stand', async () => {
+  pods.remove('shop/a1');
+  await enforce({ deny });
+  assert.deepEqual(await reach(8080), ['a2', 'b1', 'b2'], 'an address of no pod');
+  const { status: _status, ...fresh } = podObject('a1');
+  await network.podStarts(fresh, PODS.a1.ip);
+  assert.deepEqual(await reach(8080), []);
+  pods.put(podObject('a1'));
+});
