@@ -13,7 +13,7 @@ import {
 import { includes } from './ranges.ts';
 
 export const TUNNEL_PORT = 15_008;
-const REDIRECTION_ANNOTATION = 'ambient.istio.io/redirection';
+export const REDIRECTION_ANNOTATION = 'ambient.istio.io/redirection';
 
 export interface MeshPortHint {
   readonly policy: NetworkPolicy;

@@ -10,7 +10,7 @@ import { createEvents } from '#local/kubelet/events.ts';
 import type { EmulatedNode } from '#local/machine/node.ts';
 import { MACHINE_ADDRESS } from '#local/machine/plan.ts';
 import type { Logger } from '#telemetry/log.ts';
-import { blockedMeshPort } from './mesh-port.ts';
+import { blockedMeshPort, REDIRECTION_ANNOTATION } from './mesh-port.ts';
 import { isolationOf, type PolicyPod, type PolicyWorld } from './policy-rules.ts';
 import { type IsolatedPod, policyTable } from './policy-table.ts';
 import { createRuleWriter, type RuleWriter } from './rule-writer.ts';
@@ -66,10 +66,19 @@ export async function startNetworkPolicies(deps: NetworkPolicyDeps): Promise<Net
     pods: [...known.map(({ policyPod }) => policyPod), DNS_POD],
     namespaces: new Map([...namespaces.all()].map(({ metadata }) => [metadata.name, metadata.labels ?? {}])),
   });
+  // Worked out once for all nodes, and again only after a change.
+  let state: { readonly known: readonly KnownPod[]; readonly world: PolicyWorld } | undefined;
+  const present = (): NonNullable<typeof state> => {
+    if (state === undefined) {
+      const known = knownPods();
+      state = { known, world: worldOf(known) };
+      hint(state);
+    }
+    return state;
+  };
   const isolated = (node: string): IsolatedPod[] => {
-    if (policies.all().next().done === true) return [];
-    const known = knownPods();
-    const world = worldOf(known);
+    if (hasNone()) return [];
+    const { known, world } = present();
     return known
       .filter((pod) => pod.node === node)
       .map(({ object, policyPod }) => ({
@@ -79,34 +88,35 @@ export async function startNetworkPolicies(deps: NetworkPolicyDeps): Promise<Net
       }))
       .sort((a, b) => (a.name < b.name ? -1 : 1));
   };
+  const hasNone = (): boolean => policies.all().next().done === true;
 
   const hinted = new Set<string>();
-  const hint = (): void => {
-    if (policies.all().next().done === true) return;
-    const known = knownPods();
-    for (const { policy, message } of blockedMeshPort(known, worldOf(known))) {
-      const { uid, resourceVersion } = policy.metadata;
+  const hint = ({ known, world }: NonNullable<typeof state>): void => {
+    for (const { policy, message } of blockedMeshPort(known, world)) {
+      const { uid, resourceVersion, namespace, name } = policy.metadata;
       const key = `${uid} ${resourceVersion}`;
       if (hinted.has(key)) continue;
       hinted.add(key);
       events.record(policy, 'Warning', 'MeshPortBlocked', message);
       log.warn('a NetworkPolicy blocks traffic of the mesh', {
-        policy: `${policy.metadata.namespace}/${policy.metadata.name}`,
+        policy: `${namespace}/${name}`,
         why: message,
       });
     }
   };
 
   const changed = (): void => {
+    state = undefined;
     for (const writer of writers.values()) writer.changed();
   };
   const forget = ({ metadata }: Pod): void => {
     starting.delete(metadata.uid ?? '');
   };
   pods.addHandlers({
-    upsert(pod) {
+    upsert(pod, old) {
       if (pod.status?.podIP !== undefined || pod.metadata.deletionTimestamp !== undefined) forget(pod);
-      changed();
+      // Most changes of a pod are its conditions and heartbeats.
+      if (old === undefined || whatCounts(pod) !== whatCounts(old)) changed();
     },
     remove(pod) {
       forget(pod);
@@ -132,7 +142,6 @@ export async function startNetworkPolicies(deps: NetworkPolicyDeps): Promise<Net
           await node.nft(text, `writing the network policies of node ${name}`);
           written = text;
         }
-        hint();
       });
       writers.set(name, writer);
       await writer.write();
@@ -142,7 +151,8 @@ export async function startNetworkPolicies(deps: NetworkPolicyDeps): Promise<Net
       const [known] = knownPod(pod, podIp);
       if (known === undefined) return;
       starting.set(pod.metadata.uid ?? '', known);
-      if (policies.all().next().done === true) return;
+      state = undefined;
+      if (hasNone()) return;
       const writer = writers.get(known.node);
       if (writer === undefined)
         throw new MeshError(
@@ -160,6 +170,16 @@ export async function startNetworkPolicies(deps: NetworkPolicyDeps): Promise<Net
     },
   };
 }
+
+/** What of a pod policies depend on. */
+const whatCounts = ({ metadata, spec, status }: Pod): string =>
+  JSON.stringify([
+    metadata.labels,
+    metadata.annotations?.[REDIRECTION_ANNOTATION],
+    spec.nodeName,
+    status?.podIP,
+    status?.phase,
+  ]);
 
 /** Pods of the node's own network have no address that a policy could select by; finished ones have none any more. */
 function knownPod(object: Pod, ip: string): KnownPod[] {

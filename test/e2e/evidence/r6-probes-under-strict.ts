@@ -2,10 +2,12 @@ import assert from 'node:assert/strict';
 import { PEER_AUTHENTICATIONS, PODS } from '#k8s/objects.ts';
 import { isReady } from '../../../src/cli/screen/map.ts';
 import { type Evidence, getScript, now, podNamed, runInPod, waitForRecord } from './evidence.ts';
+import { showMeshPortTrap } from './mesh-port-trap.ts';
 
 export const evidence: Evidence = {
   id: 'R6',
-  title: 'kubelet probes pass under STRICT, while plaintext from outside the mesh is refused with a reason',
+  title:
+    'kubelet probes pass under STRICT, plaintext from outside the mesh is refused with a reason; a NetworkPolicy must open 15008',
   async show(mesh, say) {
     const catalog = await podNamed(mesh, 'shop', 'catalog');
     const outsider = {
@@ -45,5 +47,6 @@ spec: { mtls: { mode: STRICT } }
     } finally {
       await mesh.client.delete(PEER_AUTHENTICATIONS, 'strict', { namespace: 'shop' });
     }
+    await showMeshPortTrap(mesh, say);
   },
 };
