@@ -2,6 +2,7 @@
 
 import assert from 'node:assert/strict';
 import { after, before, beforeEach, test } from 'node:test';
+import type { KubeClient } from '#k8s/client.ts';
 import type { EndpointSlice, Namespace, NetworkPolicy, Pod, Service } from '#k8s/objects.ts';
 import { warmThreadPool } from '#linux/thread-pool.ts';
 import { type NetworkPolicies, startNetworkPolicies } from '#local/net/network-policies.ts';
@@ -44,7 +45,13 @@ before(async () => {
     },
     patch: () => Promise.reject(new Error('no event repeats here')),
   };
-  network = await startNetworkPolicies({ client, policies, pods, namespaces, log: silentLogger });
+  network = await startNetworkPolicies({
+    client: client as unknown as KubeClient,
+    policies,
+    pods,
+    namespaces,
+    log: silentLogger,
+  });
   const services = new HandInformer<Service>();
   const slices = new HandInformer<EndpointSlice>();
   services.put({
@@ -62,7 +69,7 @@ before(async () => {
     endpoints: [{ addresses: [PODS.a1.ip], nodeName: 'n1' }],
   });
   proxy = await startServiceProxy({ services, slices, log: silentLogger });
-  await Promise.all(rig.nodes.flatMap((node) => [proxy.addNode(node), network.addNode(node)]));
+  await Promise.all(rig.nodes.flatMap((node) => [proxy.add(node), network.add(node)]));
 });
 after(() => {
   network?.close();
@@ -207,6 +214,16 @@ test('a new pod is held back until its rules stand', async () => {
   assert.deepEqual(await reach(8080), ['a2', 'b1', 'b2'], 'an address of no pod');
   const { status: _status, ...fresh } = podObject('a1');
   await network.podStarts(fresh, PODS.a1.ip);
+  assert.deepEqual(await reach(8080), []);
+  pods.put(podObject('a1'));
+});
+
+test('a pod whose sandbox is made again is judged at its new address before its status shows it', async () => {
+  // Its status still names the address it had.
+  pods.put({ ...podObject('a1'), status: { phase: 'Running', podIP: '10.244.1.77' } });
+  await enforce({ deny });
+  assert.deepEqual(await reach(8080), ['a2', 'b1', 'b2']);
+  await network.podStarts(podObject('a1'), PODS.a1.ip);
   assert.deepEqual(await reach(8080), []);
   pods.put(podObject('a1'));
 });

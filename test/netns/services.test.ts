@@ -21,7 +21,7 @@ before(async () => {
   await warmThreadPool();
   rig = await startNetRig('s');
   proxy = await startServiceProxy({ services, slices, log: silentLogger });
-  await Promise.all(rig.nodes.map((node) => proxy.addNode(node)));
+  await Promise.all(rig.nodes.map((node) => proxy.add(node)));
 });
 after(() => {
   proxy?.close();
@@ -218,7 +218,7 @@ test('a node that comes again (LOCAL was restarted) keeps the clients that its t
   await serve(sticky, ['a1', 'b1']);
   const [first] = await answering('b2', ADDRESS, 80, 1);
   const successor = await startServiceProxy({ services, slices, log: silentLogger });
-  await Promise.all(rig.nodes.map((node) => successor.addNode(node)));
+  await Promise.all(rig.nodes.map((node) => successor.add(node)));
   assert.deepEqual(await answering('b2', ADDRESS, 80), [first]);
   successor.close();
 });

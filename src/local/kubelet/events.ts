@@ -1,9 +1,10 @@
-// Kubernetes Events about pods and services, as `kubectl describe` shows them. Repeated ones are counted, not written again each time.
+// Kubernetes Events about pods, nodes, services and policies, as `kubectl describe` shows them. Repeated ones are counted, not written again each time.
 
 import type { Clock } from '#base/clock.ts';
 import { reasonOf } from '#base/errors.ts';
 import type { KubeClient } from '#k8s/client.ts';
-import { EVENTS, type KubeObject } from '#k8s/objects.ts';
+import { EVENTS, type KubeObject, type Resource } from '#k8s/objects.ts';
+import { groupVersionOf } from '#k8s/path.ts';
 import type { Logger } from '#telemetry/log.ts';
 
 export interface EventSink {
@@ -20,13 +21,18 @@ interface Held {
 const REPEAT_MS = 10_000;
 const MAX_HELD = 500;
 
+export interface EventSource {
+  /** `kubelet`, `default-scheduler`. */
+  readonly component: string;
+  /** The node it speaks for, if any. */
+  readonly host?: string;
+}
+
+/** Events about objects of one kind. */
 export function createEvents(
-  deps: {
-    readonly client: Pick<KubeClient, 'create' | 'patch'>;
-    readonly log: Logger;
-    readonly clock: Clock;
-  },
-  source: { readonly component: string; readonly host?: string },
+  deps: { readonly client: KubeClient; readonly log: Logger; readonly clock: Clock },
+  source: EventSource,
+  resource: Resource,
 ): EventSink {
   const { client, log, clock } = deps;
   const held = new Map<string, Held>();
@@ -37,6 +43,7 @@ export function createEvents(
 
   return {
     record(object, type, reason, message) {
+      // Those of objects without a namespace are kept in `default`.
       const { namespace = 'default', name, uid = '' } = object.metadata;
       const key = `${uid} ${reason} ${message}`;
       const now = clock.now();
@@ -57,7 +64,13 @@ export function createEvents(
         apiVersion: 'v1',
         kind: 'Event',
         metadata: { name: eventName, namespace },
-        involvedObject: { kind: object.kind, namespace, name, uid, apiVersion: object.apiVersion },
+        involvedObject: {
+          kind: resource.kind,
+          ...(resource.namespaced ? { namespace } : {}),
+          name,
+          uid,
+          apiVersion: groupVersionOf(resource),
+        },
         reason,
         message,
         type,

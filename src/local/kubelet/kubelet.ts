@@ -51,7 +51,7 @@ export async function startKubelet(deps: KubeletDeps, options: KubeletOptions): 
   const { node, client, source, log, clock = systemClock } = deps;
   const netnsFd = openNetns(node.netnsPath);
   const pool = new IpPool(node.plan.podPrefix);
-  const events = createEvents({ client, log, clock }, { component: 'kubelet', host: node.plan.name });
+  const events = createEvents({ client, log, clock }, { component: 'kubelet', host: node.plan.name }, PODS);
   const workers = new Map<string, PodWorker>();
   let closed = false;
 

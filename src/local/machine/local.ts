@@ -138,7 +138,7 @@ export async function startLocal(deps: LocalDeps, config: MachineConfig): Promis
       }),
     );
     const start = async (node: EmulatedNode): Promise<Kubelet> => {
-      await network.addNode(node);
+      await network.add(node);
       return kubeletOf(node, network);
     };
     return { network, kubelets: await timed('nodes', Promise.all(nodes.map(start))) };

@@ -35,8 +35,8 @@ export interface ClusterNetwork {
   /** To be asked before a pod starts. */
   readonly policies: PodPolicies;
   /** Resolves when the node's rules stand; no pod of it may run before. */
-  addNode(node: EmulatedNode): Promise<void>;
-  removeNode(name: string): void;
+  add(node: EmulatedNode): Promise<void>;
+  remove(nodeName: string): void;
   close(): Promise<void>;
 }
 
@@ -69,14 +69,14 @@ export async function startClusterNetwork(deps: ClusterNetworkDeps): Promise<Clu
   );
   return {
     policies,
-    async addNode(node) {
-      await Promise.all([proxy.addNode(node), policies.addNode(node)]);
+    async add(node) {
+      await Promise.all([proxy.add(node), policies.add(node)]);
       nodes.set(node.plan.name, node.plan);
     },
-    removeNode(name) {
+    remove(name) {
       nodes.delete(name);
-      proxy.removeNode(name);
-      policies.removeNode(name);
+      proxy.remove(name);
+      policies.remove(name);
     },
     async close() {
       host.close();

@@ -38,7 +38,11 @@ const ALL = 'all';
 /** `nodes` is asked for each connection. */
 export function startHostServices(deps: HostServicesDeps, nodes: () => readonly NodeView[]): HostServices {
   const { client, services, slices, log } = deps;
-  const events = createEvents({ client, log, clock: systemClock }, { component: 'service-controller' });
+  const events = createEvents(
+    { client, log, clock: systemClock },
+    { component: 'service-controller' },
+    SERVICES,
+  );
   const open = new Map<number, { readonly server: Server; use: HostPortUse }>();
   /** What was told of a service last, so that it is told once. */
   const told = new Map<string, string>();

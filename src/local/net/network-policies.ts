@@ -5,7 +5,7 @@ import { systemClock } from '#base/clock.ts';
 import { MeshError } from '#base/errors.ts';
 import type { KubeClient } from '#k8s/client.ts';
 import type { Informer } from '#k8s/informer.ts';
-import type { Namespace, NetworkPolicy, Pod } from '#k8s/objects.ts';
+import { type Namespace, NETWORK_POLICIES, type NetworkPolicy, type Pod } from '#k8s/objects.ts';
 import { createEvents } from '#local/kubelet/events.ts';
 import type { EmulatedNode } from '#local/machine/node.ts';
 import { MACHINE_ADDRESS } from '#local/machine/plan.ts';
@@ -16,7 +16,7 @@ import { type IsolatedPod, policyTable } from './policy-table.ts';
 import { createRuleWriter, type RuleWriter } from './rule-writer.ts';
 
 export interface NetworkPolicyDeps {
-  readonly client: Pick<KubeClient, 'create' | 'patch'>;
+  readonly client: KubeClient;
   readonly policies: Informer<NetworkPolicy>;
   readonly pods: Informer<Pod>;
   readonly namespaces: Informer<Namespace>;
@@ -31,8 +31,9 @@ export interface PodPolicies {
 
 export interface NetworkPolicies extends PodPolicies {
   /** Resolves when the node has its rules. */
-  addNode(node: EmulatedNode): Promise<void>;
-  removeNode(name: string): void;
+  add(node: EmulatedNode): Promise<void>;
+  /** The node is gone, and its table with it. */
+  remove(nodeName: string): void;
   /** Resolves when every node has what is known now. */
   written(): Promise<void>;
   close(): void;
@@ -48,18 +49,25 @@ interface KnownPod {
 export async function startNetworkPolicies(deps: NetworkPolicyDeps): Promise<NetworkPolicies> {
   const { policies, pods, namespaces, client, log } = deps;
   await Promise.all([policies.synced, pods.synced, namespaces.synced]);
-  const events = createEvents({ client, log, clock: systemClock }, { component: 'networkpolicy-controller' });
+  const events = createEvents(
+    { client, log, clock: systemClock },
+    { component: 'networkpolicy-controller' },
+    NETWORK_POLICIES,
+  );
   const writers = new Map<string, RuleWriter>();
-  /** Pods whose address their status does not show yet. */
-  const starting = new Map<string, KnownPod>();
+  /** Addresses that the status of their pods does not show yet: of new pods, and of pods whose sandbox was made again. */
+  const starting = new Map<string, { readonly pod: Pod; readonly ip: string }>();
 
+  /** One for each address: of two that claim it the one that starts has it, the other's sandbox failed or is gone. */
   const knownPods = (): KnownPod[] => {
-    const known = [...pods.all()].flatMap((object) => {
-      const ip = object.status?.podIP;
-      return ip === undefined || ip === '' ? [] : knownPod(object, ip);
-    });
-    const seen = new Set(known.map(({ object }) => object.metadata.uid));
-    return [...known, ...[...starting.values()].filter(({ object }) => !seen.has(object.metadata.uid))];
+    const byAddress = new Map<string, KnownPod>();
+    const add = (pod: Pod, ip: string | undefined): void => {
+      for (const known of knownPod(pod, ip)) byAddress.set(known.policyPod.ip, known);
+    };
+    const current = new Map([...pods.all()].map((pod) => [pod.metadata.uid ?? '', pod]));
+    for (const [uid, pod] of current) if (!starting.has(uid)) add(pod, pod.status?.podIP);
+    for (const [uid, { pod, ip }] of starting) add(current.get(uid) ?? pod, ip);
+    return [...byAddress.values()];
   };
   const worldOf = (known: readonly KnownPod[]): PolicyWorld => ({
     policies: [...policies.all()],
@@ -109,17 +117,15 @@ export async function startNetworkPolicies(deps: NetworkPolicyDeps): Promise<Net
     state = undefined;
     for (const writer of writers.values()) writer.changed();
   };
-  const forget = ({ metadata }: Pod): void => {
-    starting.delete(metadata.uid ?? '');
-  };
   pods.addHandlers({
     upsert(pod, old) {
-      if (pod.status?.podIP !== undefined || pod.metadata.deletionTimestamp !== undefined) forget(pod);
+      const uid = pod.metadata.uid ?? '';
+      if (pod.status?.podIP === starting.get(uid)?.ip) starting.delete(uid);
       // Most changes of a pod are its conditions and heartbeats.
       if (old === undefined || whatCounts(pod) !== whatCounts(old)) changed();
     },
     remove(pod) {
-      forget(pod);
+      starting.delete(pod.metadata.uid ?? '');
       changed();
     },
   });
@@ -131,7 +137,7 @@ export async function startNetworkPolicies(deps: NetworkPolicyDeps): Promise<Net
     writers.delete(name);
   };
   return {
-    async addNode(node) {
+    async add(node) {
       const { name } = node.plan;
       removeNode(name);
       let written = '';
@@ -146,19 +152,15 @@ export async function startNetworkPolicies(deps: NetworkPolicyDeps): Promise<Net
       writers.set(name, writer);
       await writer.write();
     },
-    removeNode,
+    remove: removeNode,
     async podStarts(pod, podIp) {
-      const [known] = knownPod(pod, podIp);
-      if (known === undefined) return;
-      starting.set(pod.metadata.uid ?? '', known);
+      const node = pod.spec.nodeName ?? '';
+      starting.set(pod.metadata.uid ?? '', { pod, ip: podIp });
       state = undefined;
       if (hasNone()) return;
-      const writer = writers.get(known.node);
+      const writer = writers.get(node);
       if (writer === undefined)
-        throw new MeshError(
-          'LOCAL_MACHINE_FAILED',
-          `network policies are not in force on node ${known.node}`,
-        );
+        throw new MeshError('LOCAL_MACHINE_FAILED', `network policies are not in force on node ${node}`);
       await writer.write();
       changed(); // the other nodes may let it in now
     },
@@ -182,7 +184,8 @@ const whatCounts = ({ metadata, spec, status }: Pod): string =>
   ]);
 
 /** Pods of the node's own network have no address that a policy could select by; finished ones have none any more. */
-function knownPod(object: Pod, ip: string): KnownPod[] {
+function knownPod(object: Pod, ip: string | undefined): KnownPod[] {
+  if (ip === undefined || ip === '') return [];
   const { metadata, spec, status } = object;
   if (spec.hostNetwork === true || status?.phase === 'Succeeded' || status?.phase === 'Failed') return [];
   const namedPorts = spec.containers.flatMap(({ ports = [] }) =>

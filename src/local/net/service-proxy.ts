@@ -28,8 +28,9 @@ export interface ServiceProxyDeps {
 
 export interface ServiceProxy {
   /** Resolves when the node has its first table. */
-  addNode(node: EmulatedNode): Promise<void>;
-  removeNode(name: string): void;
+  add(node: EmulatedNode): Promise<void>;
+  /** The node is gone, and its table with it. */
+  remove(nodeName: string): void;
   /** Resolves when every node has what is known now. */
   written(): Promise<void>;
   close(): void;
@@ -44,13 +45,13 @@ export async function startServiceProxy(deps: ServiceProxyDeps): Promise<Service
   };
   deps.services.addHandlers({ upsert: changed, remove: changed });
   deps.slices.addHandlers({ upsert: changed, remove: changed });
-  const removeNode = (name: string): void => {
+  const remove = (name: string): void => {
     writers.get(name)?.close();
     writers.delete(name);
   };
   return {
-    async addNode(node) {
-      removeNode(node.plan.name);
+    async add(node) {
+      remove(node.plan.name);
       const writer = createRuleWriter(
         deps,
         { what: 'service rules', node: node.plan.name },
@@ -59,12 +60,12 @@ export async function startServiceProxy(deps: ServiceProxyDeps): Promise<Service
       writers.set(node.plan.name, writer);
       await writer.write();
     },
-    removeNode,
+    remove,
     async written() {
       await Promise.all([...writers.values()].map((writer) => writer.write()));
     },
     close() {
-      for (const name of [...writers.keys()]) removeNode(name);
+      for (const name of [...writers.keys()]) remove(name);
     },
   };
 }

@@ -1,0 +1,114 @@
+// The redirection rules over IPv6: no packet of an enrolled pod leaves or reaches it as plaintext past ztunnel, also while
+// nobody listens on ztunnel's ports.
+
+import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
+import net from 'node:net';
+import { after, before, test } from 'node:test';
+import { errnoOf } from '#base/errors.ts';
+import { nftPodRules } from '#cni/rules/pod-rules.ts';
+import { closeFd, openNetns } from '#linux/netns.ts';
+import { fdOf, originalDst } from '#linux/original-dst.ts';
+import { listenTcp, tcpSocket } from '#linux/socket.ts';
+import { warmThreadPool } from '#linux/thread-pool.ts';
+
+const NODE = `cvv6${process.pid}n`;
+const POD = `cvv6${process.pid}p`;
+const PEER = `cvv6${process.pid}q`;
+const POD_IP = 'fd00:10:244:1::2';
+const PEER_IP = 'fd00:10:244:1::3';
+const NODE_IP = 'fd00:172:31::11';
+const APP_PORT = 8080;
+const MARK = 0x539;
+const OPTIONS = { ipv6: true, dnsCapture: false, bypassInbound: false, virtualInterfaces: [] };
+
+const sh = (command: string): string =>
+  execFileSync('sh', ['-ec', command], { encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] });
+const fds = new Map<string, number>();
+const servers = new Map<string, net.Server>();
+
+const attach = (name: string, address: string, host: string): string => `
+  ip netns add ${name}
+  ip -n ${NODE} link add ${host} type veth peer name eth0 netns ${name}
+  ip -n ${NODE} link set ${host} up
+  ip -n ${NODE} route add ${address}/128 dev ${host}
+  ip -n ${name} link set lo up
+  ip -n ${name} link set eth0 up
+  ip -n ${name} addr add ${address}/128 dev eth0 nodad
+  ip -n ${name} route add ${NODE_IP}/128 dev eth0
+  ip -n ${name} route add default via ${NODE_IP} dev eth0`;
+
+before(async () => {
+  await warmThreadPool();
+  sh(`ip netns add ${NODE}
+    ip -n ${NODE} link set lo up
+    ip -n ${NODE} addr add ${NODE_IP}/128 dev lo nodad
+    ip netns exec ${NODE} sh -c 'echo 1 > /proc/sys/net/ipv6/conf/all/forwarding'
+    ${attach(POD, POD_IP, 'vpod')}
+    ${attach(PEER, PEER_IP, 'vpeer')}`);
+  for (const name of [NODE, POD, PEER]) fds.set(name, openNetns(`/var/run/netns/${name}`));
+  await nftPodRules.apply(fds.get(POD) as number, OPTIONS);
+  listen(POD, APP_PORT, undefined);
+  listen(PEER, APP_PORT, undefined);
+});
+
+after(() => {
+  for (const server of servers.values()) server.close();
+  for (const fd of fds.values()) closeFd(fd);
+  for (const name of [POD, PEER, NODE]) sh(`ip netns del ${name} 2>/dev/null || true`);
+});
+
+function listen(name: string, port: number, mark: number | undefined): void {
+  const { fd } = listenTcp({
+    ip: '::',
+    port,
+    netnsFd: fds.get(name) as number,
+    ...(mark === undefined ? {} : { mark, transparent: 'required' as const }),
+  });
+  const server = net.createServer((socket) => {
+    const dst = originalDst(fdOf(socket));
+    socket.on('error', () => {});
+    socket.end(`${port} ${dst === undefined ? '-' : `${dst.ip}:${dst.port}`} ${socket.remoteAddress}`);
+  });
+  servers.set(`${name} ${port}`, server);
+  server.listen({ fd });
+}
+
+function dial(from: string, host: string, port: number, mark?: number): Promise<string> {
+  const fd = tcpSocket({
+    family: 6,
+    netnsFd: fds.get(from) as number,
+    ...(mark === undefined ? {} : { mark }),
+  });
+  return new Promise((resolve) => {
+    let text = '';
+    new net.Socket({ fd })
+      .setTimeout(3000, function (this: net.Socket) {
+        this.destroy();
+        resolve('timeout');
+      })
+      .on('error', (error) => resolve(errnoOf(error) ?? String(error)))
+      .on('data', (chunk) => {
+        text += chunk;
+      })
+      .on('end', () => resolve(text))
+      .connect({ host, port });
+  });
+}
+
+test('without ztunnel an enrolled pod is closed both ways, and nothing passes as plaintext', async () => {
+  assert.equal(await dial(POD, PEER_IP, APP_PORT), 'ECONNREFUSED');
+  assert.equal(await dial(PEER, POD_IP, APP_PORT), 'ECONNREFUSED');
+});
+
+test('outbound goes to ztunnel, which reads where to; inbound plaintext and tunnels reach their ports', async () => {
+  for (const port of [15_001, 15_006, 15_008]) listen(POD, port, MARK);
+  assert.equal(await dial(POD, PEER_IP, APP_PORT), `15001 ${PEER_IP}:${APP_PORT} ${POD_IP}`);
+  assert.equal(await dial(PEER, POD_IP, APP_PORT), `15006 ${POD_IP}:${APP_PORT} ${PEER_IP}`);
+  assert.match(await dial(PEER, POD_IP, 15_008), /^15008 /);
+});
+
+test("ztunnel's own connections pass, and the pod reaches itself", async () => {
+  assert.equal(await dial(POD, PEER_IP, APP_PORT, MARK), `${APP_PORT} - ${POD_IP}`);
+  assert.match(await dial(POD, '::1', APP_PORT), new RegExp(`^${APP_PORT} `));
+});
