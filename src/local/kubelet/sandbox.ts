@@ -7,13 +7,14 @@ import { join } from 'node:path';
 import { reasonOf } from '#base/errors.ts';
 import type { Pod } from '#k8s/objects.ts';
 import type { EmulatedNode } from '#local/machine/node.ts';
-import { CLUSTER_DOMAIN, DNS_SERVICE_ADDRESS } from '#local/machine/plan.ts';
+import { CLUSTER_DOMAIN } from '#local/machine/plan.ts';
 import type { IpPool } from '#local/net/ip-pool.ts';
 import type { PodPolicies } from '#local/net/network-policies.ts';
 import { addPodNetwork, podNetnsPath, removePodNetwork } from '#local/net/pod-network.ts';
 import type { IpAddress } from '#net/ip.ts';
 import type { Logger } from '#telemetry/log.ts';
 import { addChained, deleteChained } from './cni.ts';
+import { resolvConf } from './resolv-conf.ts';
 
 export interface Sandbox {
   readonly id: string;
@@ -141,12 +142,6 @@ export function hostnameOf(pod: Pod, nodeName: string): string {
   return pod.spec.hostNetwork === true ? nodeName : (pod.spec.hostname ?? pod.metadata.name).slice(0, 63);
 }
 
-/** resolv.conf of a pod: cluster names first (RFC-less convention of Kubernetes: ndots:5 and three search domains). */
-export function resolvConf(namespace: string): string {
-  const search = [`${namespace}.svc.${CLUSTER_DOMAIN}`, `svc.${CLUSTER_DOMAIN}`, CLUSTER_DOMAIN];
-  return `search ${search.join(' ')}\nnameserver ${DNS_SERVICE_ADDRESS}\noptions ndots:5\n`;
-}
-
 async function writeEtc(dir: string, pod: Pod, podIp: string, nodeName: string): Promise<void> {
   const namespace = pod.metadata.namespace ?? 'default';
   const hostname = hostnameOf(pod, nodeName);
@@ -154,7 +149,7 @@ async function writeEtc(dir: string, pod: Pod, podIp: string, nodeName: string):
     pod.spec.subdomain === undefined
       ? hostname
       : `${hostname}.${pod.spec.subdomain}.${namespace}.svc.${CLUSTER_DOMAIN}\t${hostname}`;
-  await writeFile(join(dir, 'resolv.conf'), resolvConf(namespace));
+  await writeFile(join(dir, 'resolv.conf'), resolvConf(pod));
   await writeFile(
     join(dir, 'hosts'),
     `127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost\n${podIp}\t${names}\n`,
