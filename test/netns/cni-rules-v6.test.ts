@@ -17,7 +17,8 @@ const POD = `cvv6${process.pid}p`;
 const PEER = `cvv6${process.pid}q`;
 const POD_IP = 'fd00:10:244:1::2';
 const PEER_IP = 'fd00:10:244:1::3';
-const NODE_IP = 'fd00:172:31::11';
+/** Neighbour discovery answers for an interface's own addresses only, unlike ARP: the gateway is the link's. */
+const GATEWAY = 'fe80::1';
 const APP_PORT = 8080;
 const MARK = 0x539;
 const OPTIONS = { ipv6: true, dnsCapture: false, bypassInbound: false, virtualInterfaces: [] };
@@ -35,14 +36,13 @@ const attach = (name: string, address: string, host: string): string => `
   ip -n ${name} link set lo up
   ip -n ${name} link set eth0 up
   ip -n ${name} addr add ${address}/128 dev eth0 nodad
-  ip -n ${name} route add ${NODE_IP}/128 dev eth0
-  ip -n ${name} route add default via ${NODE_IP} dev eth0`;
+  ip -n ${NODE} addr add ${GATEWAY}/64 dev ${host} nodad
+  ip -n ${name} route add default via ${GATEWAY} dev eth0`;
 
 before(async () => {
   await warmThreadPool();
   sh(`ip netns add ${NODE}
     ip -n ${NODE} link set lo up
-    ip -n ${NODE} addr add ${NODE_IP}/128 dev lo nodad
     ip netns exec ${NODE} sh -c 'echo 1 > /proc/sys/net/ipv6/conf/all/forwarding'
     ${attach(POD, POD_IP, 'vpod')}
     ${attach(PEER, PEER_IP, 'vpeer')}`);
