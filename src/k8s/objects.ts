@@ -333,6 +333,8 @@ export interface Service extends KubeObject {
     internalTrafficPolicy?: string;
     externalTrafficPolicy?: string;
     externalIPs?: string[];
+    /** Set: the load balancer is somebody else's matter. */
+    loadBalancerClass?: string;
     trafficDistribution?: string;
   };
   status?: { loadBalancer?: { ingress?: { ip?: string; hostname?: string }[] }; [field: string]: unknown };

@@ -80,3 +80,16 @@ for (const [spec, text] of REFUSALS)
       },
     );
   });
+
+test('kubectl get netpol shows whom a policy is for', () => {
+  const cells = (spec: JsonObject): unknown[] => {
+    const rig = makeRig();
+    const object = rig.create('networkpolicies', { metadata: { name: 'p' }, spec });
+    return rig
+      .kind('networkpolicies')
+      .columns.slice(0, 2)
+      .map(({ cell }) => cell(object, 0));
+  };
+  assert.deepEqual(cells({}), ['p', '<none>']);
+  assert.deepEqual(cells({ podSelector: { matchLabels: { app: 'web' } } }), ['p', 'app=web']);
+});

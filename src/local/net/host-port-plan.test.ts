@@ -29,6 +29,18 @@ test('node ports answer under their own number, load balancers under both', () =
   assert.deepEqual(conflicts, []);
 });
 
+test('a load balancer of another class has its node port only', () => {
+  const spec = {
+    type: 'LoadBalancer' as const,
+    loadBalancerClass: 'example.com/x',
+    ports: [{ port: 80, nodePort: 30_001 }],
+  };
+  assert.deepEqual(
+    hostPortUses([service('a', spec)]).uses.map(({ hostPort }) => hostPort),
+    [30_001],
+  );
+});
+
 test('of two load balancers with one port the older has it', () => {
   const balancer = (name: string, nodePort: number, created: string): Service =>
     service(name, { type: 'LoadBalancer', ports: [{ port: 80, nodePort }] }, created);

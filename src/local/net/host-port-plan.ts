@@ -38,12 +38,12 @@ export function hostPortUses(services: Iterable<Service>): HostPortPlan {
       conflicts.push({ key, text: `port ${hostPort} of the host belongs to service ${holder.key}` });
   };
   for (const service of byAge) {
-    const { type, ports = [] } = service.spec;
+    const { type, ports = [], loadBalancerClass } = service.spec;
     if (type !== 'NodePort' && type !== 'LoadBalancer') continue;
     for (const port of ports) {
       if (!isTcp(port) || !port.nodePort) continue;
       want(port.nodePort, service, port.nodePort);
-      if (type === 'LoadBalancer') want(port.port, service, port.nodePort);
+      if (type === 'LoadBalancer' && loadBalancerClass === undefined) want(port.port, service, port.nodePort);
     }
   }
   return { uses: [...uses.values()], conflicts };

@@ -102,6 +102,7 @@ export function startHostServices(deps: HostServicesDeps, nodes: () => readonly 
   /** A load balancer has an address once every one of its ports answers. */
   const writeIngress = async (service: Service, answers: boolean): Promise<void> => {
     const { name, namespace = '' } = service.metadata;
+    if (service.spec.type === 'LoadBalancer' && service.spec.loadBalancerClass !== undefined) return;
     const present = service.status?.loadBalancer?.ingress ?? [];
     const balanced = service.spec.type === 'LoadBalancer' && answers;
     if (balanced === (present.length === 1 && present[0]?.ip === HOST_ADDRESS)) return;

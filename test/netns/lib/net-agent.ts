@@ -9,11 +9,12 @@ export interface AskCommand {
   readonly host: string;
   readonly port: number;
   readonly sourcePort?: number;
+  /** For how long no answer is waited for before it counts as silence; long, unless silence is what is expected. */
+  readonly patienceMs?: number;
 }
 
 const [name, ports = ''] = process.argv.slice(2);
-/** A dropped packet is no answer at all: waited for this long. */
-const SILENCE_MS = 1500;
+const PATIENCE_MS = 15_000;
 
 for (const port of ports.split(',').filter(Boolean).map(Number)) {
   net
@@ -27,7 +28,7 @@ for (const port of ports.split(',').filter(Boolean).map(Number)) {
   udp.bind(port);
 }
 
-function askTcp({ host, port, sourcePort }: AskCommand): Promise<string> {
+function askTcp({ host, port, sourcePort, patienceMs = PATIENCE_MS }: AskCommand): Promise<string> {
   return new Promise((resolve) => {
     let text = '';
     const socket = net.connect({
@@ -35,7 +36,7 @@ function askTcp({ host, port, sourcePort }: AskCommand): Promise<string> {
       port,
       ...(sourcePort === undefined ? {} : { localPort: sourcePort }),
     });
-    socket.setTimeout(SILENCE_MS, () => {
+    socket.setTimeout(patienceMs, () => {
       resolve('silence');
       socket.destroy();
     });
@@ -47,7 +48,7 @@ function askTcp({ host, port, sourcePort }: AskCommand): Promise<string> {
   });
 }
 
-function askUdp({ host, port, sourcePort }: AskCommand): Promise<string> {
+function askUdp({ host, port, sourcePort, patienceMs = PATIENCE_MS }: AskCommand): Promise<string> {
   return new Promise((resolve) => {
     const socket = dgram.createSocket({ type: 'udp4', reuseAddr: true });
     const finish = (text: string): void => {
@@ -57,7 +58,7 @@ function askUdp({ host, port, sourcePort }: AskCommand): Promise<string> {
       socket.close();
       resolve(text);
     };
-    const timer = setTimeout(() => finish('silence'), SILENCE_MS);
+    const timer = setTimeout(() => finish('silence'), patienceMs);
     socket.on('message', (answer) => finish(String(answer)));
     socket.on('error', (error: NodeJS.ErrnoException) => finish(error.code ?? error.message));
     socket.bind(sourcePort ?? 0, () => socket.connect(port, host, () => socket.send('?')));
