@@ -13,6 +13,7 @@ import { createEvents } from '#local/kubelet/events.ts';
 import type { HostPorts } from '#local/machine/host-ports.ts';
 import type { Logger } from '#telemetry/log.ts';
 import { type HostPortUse, hostPortUses, nodeFor, unserved } from './host-port-plan.ts';
+import { relay } from './relay.ts';
 import type { NodeView } from './service-targets.ts';
 
 export interface HostServicesDeps {
@@ -124,7 +125,7 @@ export function startHostServices(deps: HostServicesDeps, nodes: () => readonly 
       const service = services.get(key);
       const node = service === undefined ? undefined : nodeFor(service, nodePort, slices.all(), nodes());
       if (node === undefined) client.resetAndDestroy();
-      else join(client, connect({ host: node.address, port: nodePort, allowHalfOpen: true }));
+      else relay(client, dial(node.address, nodePort));
     });
     server.on('error', (error) => log.warn('a host port', { port: use().hostPort, error: reasonOf(error) }));
   };
@@ -142,14 +143,10 @@ export function startHostServices(deps: HostServicesDeps, nodes: () => readonly 
   };
 }
 
-/** Bytes both ways, each end passed on for itself; a failure of one side resets the other. */
-function join(client: Socket, service: Socket): void {
-  service.setTimeout(CONNECT_LIMIT_MS, () => service.destroy(new Error('no answer')));
-  service.once('connect', () => service.setTimeout(0));
-  service.on('error', () => client.resetAndDestroy());
-  client.on('error', () => service.resetAndDestroy());
-  client.on('close', () => service.destroy());
-  service.on('close', () => client.destroy());
-  client.pipe(service);
-  service.pipe(client);
+function dial(host: string, port: number): Socket {
+  const socket = connect({ host, port, allowHalfOpen: true });
+  // The kernel would try for minutes.
+  socket.setTimeout(CONNECT_LIMIT_MS, () => socket.destroy(new Error('no answer')));
+  socket.once('connect', () => socket.setTimeout(0));
+  return socket;
 }
