@@ -14,6 +14,7 @@ import type { ResourcePath } from './paths.ts';
 import { isTrue, list, listOf, selected, single, watch } from './read.ts';
 import { deleteObject } from './removal.ts';
 import { deleteOptions, writeOptions } from './request-options.ts';
+import { builtInSchema } from './schema-bundle.ts';
 import { badRequest, methodNotAllowed, notFound, unsupportedMediaType } from './status.ts';
 import { strategicMerge } from './strategic.ts';
 
@@ -103,12 +104,14 @@ function patch(
 ): ApiAnswer {
   const type = mediaType(request.contentType);
   const how = Object.hasOwn(PATCH_TYPES, type) ? PATCH_TYPES[type] : undefined;
-  if (how === undefined || (how === 'strategic' && kind.schema !== undefined))
+  const schema = builtInSchema(kind.group, kind.version, kind.kind);
+  // Custom resources have no patch strategies.
+  if (how === undefined || (how === 'strategic' && schema === undefined))
     throw unsupportedMediaType(
       `the body of the request was in an unknown format - accepted media types include: ${Object.keys(
         PATCH_TYPES,
       )
-        .filter((each) => kind.schema === undefined || !each.includes('strategic'))
+        .filter((each) => schema !== undefined || !each.includes('strategic'))
         .join(', ')}`,
     );
   const body = decode(request.body, how === 'apply' ? 'yaml' : 'json');
@@ -121,7 +124,7 @@ function patch(
         ? mergePatch(current, body)
         : how === 'json'
           ? jsonPatch(current, body)
-          : strategicMerge(kind.kind, current, body);
+          : strategicMerge(schema!, current, body);
     if (!isObject(changed)) throw badRequest('the patch does not leave an object');
     return changed;
   };

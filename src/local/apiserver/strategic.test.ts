@@ -1,8 +1,13 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { JsonObject } from './object.ts';
+import type { StructuralSchema } from './schema.ts';
+import { builtInSchema } from './schema-bundle.ts';
 import { StatusError } from './status.ts';
 import { strategicMerge } from './strategic.ts';
+
+const GROUPS: Readonly<Record<string, string>> = { Deployment: 'apps', EndpointSlice: 'discovery.k8s.io' };
+const schemaOf = (kind: string): StructuralSchema => builtInSchema(GROUPS[kind] ?? '', 'v1', kind)!;
 
 const pod = (containers: JsonObject[], more: JsonObject = {}): JsonObject => ({
   spec: { containers, ...more },
@@ -24,13 +29,13 @@ const CASES: readonly (readonly [
     pod([{ name: 'web', image: 'b' }]),
     pod([{ ...web, image: 'b' }, log]),
   ],
-  ['a new key is appended', 'Pod', pod([web]), pod([log]), pod([web, log])],
+  ['a new key comes first', 'Pod', pod([web]), pod([log]), pod([log, web])],
   [
     'lists inside items merge too',
     'Pod',
     pod([web]),
     pod([{ name: 'web', env: [{ name: 'B', value: '2' }] }]),
-    pod([{ ...web, env: [...web.env, { name: 'B', value: '2' }] }]),
+    pod([{ ...web, env: [{ name: 'B', value: '2' }, ...web.env] }]),
   ],
   [
     '$patch: delete removes one item',
@@ -73,7 +78,7 @@ const CASES: readonly (readonly [
     'Pod',
     { metadata: { finalizers: ['a'] } },
     { metadata: { finalizers: ['b', 'a'] } },
-    { metadata: { finalizers: ['a', 'b'] } },
+    { metadata: { finalizers: ['b', 'a'] } },
   ],
   [
     '$deleteFromPrimitiveList',
@@ -140,8 +145,8 @@ const CASES: readonly (readonly [
       {
         name: 'w',
         volumeMounts: [
-          { mountPath: '/a', name: 'v' },
           { mountPath: '/b', name: 'v' },
+          { mountPath: '/a', name: 'v' },
         ],
       },
     ]),
@@ -151,11 +156,11 @@ const CASES: readonly (readonly [
 for (const [what, kind, target, patch, result] of CASES)
   test(`strategic merge: ${what}`, () => {
     const before = structuredClone([target, patch]);
-    assert.deepEqual(strategicMerge(kind, target, patch), result);
+    assert.deepEqual(strategicMerge(schemaOf(kind), target, patch), result);
     assert.deepEqual([target, patch], before, 'arguments stay as they were');
   });
 
 test('strategic merge: an item without its key, or an unknown directive, is refused', () => {
   for (const patch of [pod([{ image: 'x' }]), { spec: { $patch: 'jump' } }, []])
-    assert.throws(() => strategicMerge('Pod', pod([web]), patch), StatusError);
+    assert.throws(() => strategicMerge(schemaOf('Pod'), pod([web]), patch), StatusError);
 });

@@ -1,115 +1,134 @@
-// Strategic merge patch: like a merge patch, but lists with a merge key are merged item by item, and directives
-// ($patch, $retainKeys, $deleteFromPrimitiveList, $setElementOrder) say more. Unknown lists are replaced whole.
+// Strategic merge patch: like a merge patch, but lists with a merge key are merged item by item, as the schema says
+// (x-kubernetes-patch-merge-key, -patch-strategy), and directives in the patch say more ($patch, $retainKeys,
+// $deleteFromPrimitiveList, $setElementOrder). Lists: strategic-list.ts.
 
-import { listMerge } from './merge-keys.ts';
-import { clone, equal, field, isObject, type JsonObject } from './object.ts';
+import { field, isObject, type JsonObject } from './object.ts';
+import type { StructuralSchema } from './schema.ts';
 import { badRequest } from './status.ts';
+import { type ListMerge, mergeList, orderedList, withoutItems } from './strategic-list.ts';
+import { goText, PATCH, plain } from './strategic-text.ts';
 
+const RETAIN_KEYS = '$retainKeys';
 const DELETE_FROM = '$deleteFromPrimitiveList/';
 const ORDER = '$setElementOrder/';
 
-/** A new object; neither argument is changed. */
-export function strategicMerge(kind: string, target: JsonObject, patch: unknown): JsonObject {
+/** A new object; neither argument is changed. Throws 400 for a patch that does not fit its own rules. */
+export function strategicMerge(schema: StructuralSchema, target: JsonObject, patch: unknown): JsonObject {
   if (!isObject(patch)) throw badRequest('a strategic merge patch is an object');
-  return mergeObject(kind, target, patch, []);
+  return mergeObject(schema, target, patch);
 }
+
+/** The schema of a field; nothing where the type does not know it, which validation will say after the merge. */
+function below(schema: StructuralSchema | undefined, name: string): StructuralSchema | undefined {
+  const own = field(schema?.properties, name) ?? schema?.additionalProperties;
+  return isObject(own) ? (own as StructuralSchema) : undefined;
+}
+
+const strategiesOf = (schema: StructuralSchema | undefined): string[] =>
+  (schema?.['x-kubernetes-patch-strategy'] ?? '').split(',');
 
 function mergeObject(
-  kind: string,
+  schema: StructuralSchema | undefined,
   target: JsonObject,
   patch: JsonObject,
-  path: readonly string[],
 ): JsonObject {
-  const directive = patch.$patch;
-  if (directive === 'replace') return withoutDirectives(patch) as JsonObject;
-  if (directive === 'delete') return {};
-  if (directive !== undefined && directive !== 'merge')
-    throw badRequest(
-      `unknown patch directive ${JSON.stringify(directive)}: delete, merge and replace are known`,
-    );
+  if (Object.hasOwn(patch, PATCH)) return directed(patch);
   const merged: JsonObject = { ...target };
-  const retained = patch.$retainKeys;
-  if (Array.isArray(retained))
-    for (const key of Object.keys(merged)) if (!retained.includes(key)) delete merged[key];
-  for (const [key, value] of Object.entries(patch)) {
-    if (key === '$patch' || key === '$retainKeys' || key.startsWith(ORDER)) continue;
-    if (key.startsWith(DELETE_FROM)) {
-      const name = key.slice(DELETE_FROM.length);
-      const before = field(merged, name);
-      if (Array.isArray(before) && Array.isArray(value))
-        merged[name] = before.filter((item) => !value.some((gone) => equal(item, gone)));
-    } else if (value === null) delete merged[key];
-    else merged[key] = mergeValue(kind, field(merged, key), value, [...path, key]);
-  }
-  for (const [key, order] of Object.entries(patch))
-    if (key.startsWith(ORDER) && Array.isArray(order))
-      reorder(kind, merged, key.slice(ORDER.length), order, path);
-  return merged;
-}
-
-function mergeValue(kind: string, target: unknown, patch: unknown, path: readonly string[]): unknown {
-  if (isObject(patch)) return mergeObject(kind, isObject(target) ? target : {}, patch, path);
-  if (Array.isArray(patch)) return mergeList(kind, Array.isArray(target) ? target : [], patch, path);
-  return patch;
-}
-
-function mergeList(
-  kind: string,
-  target: readonly unknown[],
-  patch: readonly unknown[],
-  path: readonly string[],
-): unknown[] {
-  const how = listMerge(kind, path);
-  if (how.kind === 'atomic') return withoutDirectives(patch) as unknown[];
-  if (patch.some((item) => isObject(item) && item.$patch === 'replace' && Object.keys(item).length === 1))
-    return withoutDirectives(
-      patch.filter((item) => !(isObject(item) && item.$patch === 'replace')),
-    ) as unknown[];
-  if (how.kind === 'set')
-    return [...target, ...patch.filter((item) => !target.some((other) => equal(item, other)))];
-  const merged = [...target];
-  for (const item of patch) {
-    if (!isObject(item)) throw badRequest(`${path.join('.')}: every item of this list is an object`);
-    const key = field(item, how.key);
-    if (key === undefined)
-      throw badRequest(`${path.join('.')}: map does not contain declared merge key: ${how.key}`);
-    const index = merged.findIndex((other) => equal(field(other, how.key), key));
-    if (item.$patch === 'delete') {
-      if (index >= 0) merged.splice(index, 1);
-    } else {
-      const before = index < 0 ? {} : (merged[index] as JsonObject);
-      const after = mergeObject(kind, before, item, path);
-      if (index < 0) merged.push(after);
-      else merged[index] = after;
+  if (Object.hasOwn(patch, RETAIN_KEYS)) retain(merged, patch);
+  const done = new Set<string>();
+  for (const key of Object.keys(patch))
+    if (key.startsWith(ORDER)) {
+      const name = key.slice(ORDER.length);
+      mergeOrdered(below(schema, name), merged, patch, name, patch[key]);
+      done.add(name);
     }
+  for (const [key, value] of Object.entries(patch)) {
+    if (key === RETAIN_KEYS || key.startsWith(ORDER) || done.has(key)) continue;
+    if (key.startsWith(DELETE_FROM)) deleteFrom(merged, key.slice(DELETE_FROM.length), value);
+    else mergeField(below(schema, key), merged, key, value);
   }
   return merged;
 }
 
-/** Items named in the order stand in that order; the others keep their places behind them. */
-function reorder(
-  kind: string,
-  merged: JsonObject,
-  name: string,
-  order: readonly unknown[],
-  path: readonly string[],
-): void {
-  const list = field(merged, name);
-  const how = listMerge(kind, [...path, name]);
-  if (!Array.isArray(list) || how.kind === 'atomic') return;
-  const identity = (item: unknown): unknown => (how.kind === 'map' ? field(item, how.key) : item);
-  const position = (item: unknown): number =>
-    order.findIndex((each) => equal(identity(each), identity(item)));
-  const named = list.filter((item) => position(item) >= 0).sort((a, b) => position(a) - position(b));
-  merged[name] = [...named, ...list.filter((item) => position(item) < 0)];
+/** `$patch` in an object: the rest of the patch in its place, or nothing. */
+function directed(patch: JsonObject): JsonObject {
+  const { [PATCH]: directive, ...rest } = patch;
+  if (directive === 'replace') return plain(rest) as JsonObject;
+  if (directive === 'delete') return {};
+  throw badRequest(`unknown patch type: ${goText(directive)} in map: ${goText(patch)}`);
 }
 
-function withoutDirectives(value: unknown): unknown {
-  if (Array.isArray(value))
-    return value.filter((item) => !(isObject(item) && item.$patch === 'delete')).map(withoutDirectives);
-  if (!isObject(value)) return clone(value);
-  const kept: JsonObject = {};
-  for (const [key, each] of Object.entries(value))
-    if (!key.startsWith('$') && each !== null) kept[key] = withoutDirectives(each);
-  return kept;
+/** `$retainKeys` names every field that shall be left; a patch that sets another one contradicts itself. */
+function retain(merged: JsonObject, patch: JsonObject): void {
+  const keys = patch[RETAIN_KEYS];
+  const contradicts = (key: string): boolean =>
+    key !== RETAIN_KEYS &&
+    !key.startsWith(ORDER) &&
+    !key.startsWith(DELETE_FROM) &&
+    patch[key] !== null &&
+    !(keys as unknown[]).includes(key);
+  if (!Array.isArray(keys) || Object.keys(patch).some(contradicts))
+    throw badRequest('invalid patch format of retainKeys');
+  for (const key of Object.keys(merged)) if (!keys.includes(key)) delete merged[key];
+}
+
+function mergeField(
+  schema: StructuralSchema | undefined,
+  merged: JsonObject,
+  key: string,
+  value: unknown,
+): void {
+  const present = field(merged, key);
+  if (value === null || (isObject(value) && Object.hasOwn(value, PATCH) && !isObject(present)))
+    delete merged[key];
+  else if (isObject(value) && isObject(present))
+    merged[key] = strategiesOf(schema).includes('replace')
+      ? plain(value)
+      : mergeObject(schema, present, value);
+  else if (Array.isArray(value) && Array.isArray(present)) merged[key] = mergedLists(schema, present, value);
+  else merged[key] = plain(value);
+}
+
+const ruleOf = (schema: StructuralSchema | undefined): ListMerge => ({
+  mergeKey: schema?.['x-kubernetes-patch-merge-key'],
+  mergeItem: (present, patch) => mergeObject(schema?.items, present, patch),
+});
+
+function mergedLists(
+  schema: StructuralSchema | undefined,
+  present: readonly unknown[],
+  patch: readonly unknown[],
+): unknown {
+  return strategiesOf(schema).includes('merge') ? mergeList(ruleOf(schema), present, patch) : plain(patch);
+}
+
+/** `$setElementOrder/NAME`: the list of that name after its merge, in the order that the patch lists. */
+function mergeOrdered(
+  schema: StructuralSchema | undefined,
+  merged: JsonObject,
+  patch: JsonObject,
+  name: string,
+  order: unknown,
+): void {
+  const present = field(merged, name);
+  const wanted = field(patch, name);
+  for (const list of [order, present, wanted])
+    if (list !== undefined && !Array.isArray(list))
+      throw badRequest(`invalid patch format of setElementOrder list: ${name} is not a list`);
+  merged[name] = orderedList(
+    ruleOf(schema),
+    present as readonly unknown[] | undefined,
+    wanted as readonly unknown[] | undefined,
+    order as readonly unknown[],
+    () =>
+      present === undefined
+        ? (plain(wanted) as unknown[])
+        : (mergedLists(schema, present as unknown[], wanted as unknown[]) as unknown[]),
+  );
+  if (merged[name] === undefined) delete merged[name];
+}
+
+function deleteFrom(merged: JsonObject, name: string, gone: unknown): void {
+  const present = field(merged, name);
+  if (Array.isArray(present) && Array.isArray(gone)) merged[name] = withoutItems(present, gone);
 }
