@@ -100,11 +100,14 @@ const STEPS: readonly Step[] = [
     run: 'apply --server-side --force-conflicts -f -',
     input: MANIFEST,
     old: [...V2, `PATCH ${WEB}?fieldManager=kubectl&force=true ${APPLY}`],
-    // The second hands what was applied client-side over to the server.
+    // The second hands what was applied client-side over to the server, the third the fields that the client-side
+    // apply owned, whereupon the first is repeated.
     current: [
       ...V3,
       `PATCH ${WEB}?fieldManager=kubectl&fieldValidation=Strict&force=true ${APPLY}`,
       `PATCH ${WEB}?fieldManager=kubectl-last-applied&fieldValidation=Strict ${APPLY}`,
+      `PATCH ${WEB}?fieldManager=kubectl&fieldValidation=Strict application/json-patch+json`,
+      `PATCH ${WEB}?fieldManager=kubectl&fieldValidation=Strict&force=true ${APPLY}`,
     ],
   },
   both('get deploy -n shop', `GET ${ALL}?limit=500`),

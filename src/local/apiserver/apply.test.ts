@@ -1,137 +1,301 @@
+// Rules of server-side apply one by one, and what must hold whatever is applied. Whole scripts: apply-golden.test.ts.
+
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { applyObject } from './apply.ts';
+import { type Applier, applyObject } from './apply.ts';
+import { pathTexts } from './field-path.ts';
+import type { FieldSet } from './field-set.ts';
 import type { ApiObject, JsonObject } from './object.ts';
+import { StatusError } from './status.ts';
 import { makeRig } from './test-rig.ts';
 
 const rig = makeRig();
-const apply = (
+
+function apply(
   live: ApiObject | undefined,
   content: JsonObject,
-  manager = 'a',
-  plural = 'services',
-  subresource = '',
-): ApiObject => {
-  const kind = rig.kind(plural);
-  const object = { apiVersion: kind.apiVersion, kind: kind.kind, metadata: { name: 'x' }, ...content };
-  return applyObject(kind, live, object, { manager, subresource, nowMs: 0 });
-};
-const setOf = (object: ApiObject, manager: string): unknown =>
-  object.metadata.managedFields?.find((entry) => entry.manager === manager)?.fieldsV1;
-
-test('the fields applied are kept as FieldsV1; a missing protocol counts as TCP but is not owned', () => {
-  const object = apply(undefined, { spec: { ports: [{ port: 80 }], selector: { app: 'web' } } });
-  assert.deepEqual(setOf(object, 'a'), {
-    'f:spec': {
-      'f:ports': { 'k:{"port":80,"protocol":"TCP"}': { '.': {}, 'f:port': {} } },
-      'f:selector': { 'f:app': {} },
-    },
+  manager = 'me',
+  how: { readonly plural?: string; readonly force?: boolean } & Partial<Applier> = {},
+): ApiObject {
+  const kind = rig.kind(how.plural ?? 'services', 'v1');
+  const applied = { apiVersion: kind.apiVersion, kind: kind.kind, metadata: { name: 'x' }, ...content };
+  return applyObject(kind, live, applied as ApiObject, {
+    manager,
+    apiVersion: kind.apiVersion,
+    subresource: '',
+    nowMs: 0,
+    force: false,
+    owns: (fields) => fields,
+    ...how,
   });
-});
+}
 
-test('what a manager leaves out goes, unless another applies it too', () => {
-  const one = apply(undefined, { metadata: { name: 'x', labels: { p: '1', q: '1' } } });
-  const two = apply(one, { metadata: { name: 'x', labels: { q: '1' } } }, 'b');
-  const three = apply(two, { spec: { type: 'ClusterIP' } });
-  assert.deepEqual(three.metadata.labels, { q: '1' });
-  const four = apply(three, {}, 'b');
-  assert.equal(four.metadata.labels, undefined);
-  assert.equal(setOf(four, 'b'), undefined, 'a manager of nothing is not listed');
-});
+const fieldsOfManager = (object: ApiObject, manager: string): string[] =>
+  (object.metadata.managedFields ?? [])
+    .filter((entry) => entry.manager === manager)
+    .flatMap((entry) => pathTexts(entry.fieldsV1 as FieldSet));
 
-test('fields nobody applied stay', () => {
-  const live = {
-    apiVersion: 'v1',
-    kind: 'Service',
-    metadata: { name: 'x' },
-    spec: { clusterIP: '10.96.1.1' },
-  };
+const refusal = (run: () => unknown): StatusError => {
+  try {
+    run();
+  } catch (error) {
+    if (error instanceof StatusError) return error;
+    throw error;
+  }
+  assert.fail('nothing was refused');
+};
+
+test('apply: what a manager leaves out goes; what nobody applied stays', () => {
+  const one = apply(undefined, { spec: { type: 'NodePort', selector: { a: 'b' } } });
+  const live = { ...one, spec: { ...(one.spec as JsonObject), clusterIP: '10.96.1.1' } };
   const next = apply(live, { spec: { selector: { a: 'b' } } });
   assert.deepEqual(next.spec, { clusterIP: '10.96.1.1', selector: { a: 'b' } });
 });
 
-test('items of keyed lists are merged, kept in order, and removed by who applied them', () => {
-  const live = apply(
-    undefined,
-    {
-      spec: {
-        ports: [
-          { port: 1, name: 'a' },
-          { port: 2, name: 'b' },
-        ],
-      },
-    },
-    'other',
+test('apply: a shared value has two owners, another value is a conflict, force takes over', () => {
+  const one = apply(undefined, { spec: { type: 'NodePort' } }, 'a');
+  const two = apply(one, { spec: { type: 'NodePort' } }, 'b');
+  assert.deepEqual([fieldsOfManager(two, 'a'), fieldsOfManager(two, 'b')], [['.spec.type'], ['.spec.type']]);
+  const refused = refusal(() => apply(two, { spec: { type: 'ClusterIP' } }, 'c'));
+  assert.equal(refused.body.code, 409);
+  assert.equal(
+    refused.message,
+    'Apply failed with 2 conflicts: conflicts with "a":\n- .spec.type\nconflicts with "b":\n- .spec.type',
   );
-  const next = apply(live, {
-    spec: {
-      ports: [
-        { port: 2, targetPort: 20 },
-        { port: 3, name: 'c' },
-      ],
-    },
+  assert.deepEqual(refused.body.details?.causes?.[0], {
+    reason: 'FieldManagerConflict',
+    message: 'conflict with "a"',
+    field: '.spec.type',
   });
-  const ports = (object: ApiObject): unknown => (object.spec as JsonObject).ports;
-  assert.deepEqual(ports(next), [
-    { port: 1, name: 'a' },
-    { port: 2, name: 'b', targetPort: 20 },
-    { port: 3, name: 'c' },
-  ]);
-  const gone = apply(next, { spec: { ports: [{ port: 2 }] } });
-  assert.deepEqual(ports(gone), [
-    { port: 1, name: 'a' },
-    { port: 2, name: 'b' },
-  ]);
+  const forced = apply(two, { spec: { type: 'ClusterIP' } }, 'c', { force: true });
+  assert.deepEqual(
+    (forced.metadata.managedFields ?? []).map((entry) => entry.manager),
+    ['c'],
+  );
+  const gone = apply(two, { spec: {} }, 'a');
+  assert.deepEqual((gone.spec as JsonObject).type, 'NodePort', 'the other owner holds it');
 });
 
-test('conditions of a policy: two writers, each with its own', () => {
+test('apply: ports are told apart by a protocol that nobody wrote', () => {
+  const one = apply(undefined, { spec: { ports: [{ port: 80 }] } });
+  assert.deepEqual(one.metadata.managedFields?.[0]?.fieldsV1, {
+    'f:spec': { 'f:ports': { 'k:{"port":80,"protocol":"TCP"}': { '.': {}, 'f:port': {} } } },
+  });
+  const refused = refusal(() =>
+    apply(
+      apply(one, { spec: { ports: [{ port: 80, name: 'http' }] } }, 'a'),
+      { spec: { ports: [{ port: 80, protocol: 'TCP', name: 'web' }] } },
+      'b',
+    ),
+  );
+  assert.equal(
+    refused.message,
+    'Apply failed with 1 conflict: conflict with "a": .spec.ports[port=80,protocol="TCP"].name',
+  );
+});
+
+test("apply: fields that are not the kind's, values of the wrong form and doubled items are refused with their path", () => {
+  const message = (content: JsonObject): string => refusal(() => apply(undefined, content)).message;
+  const prefix = 'failed to create typed patch object (/x; /v1, Kind=Service): ';
+  assert.equal(message({ spec: { prots: [] } }), `${prefix}.spec.prots: field not declared in schema`);
+  assert.equal(
+    message({ spec: { ports: [{ port: 'x' }] } }),
+    `${prefix}.spec.ports[port="x",protocol="TCP"].port: expected numeric (int or float), got string`,
+  );
+  assert.equal(
+    message({ spec: { ports: [{ port: 1 }, { port: 1, protocol: 'TCP' }] } }),
+    `${prefix}.spec.ports: duplicate entries for key [port=1,protocol="TCP"]`,
+  );
+  assert.equal(
+    message({ spec: { selector: [], ports: {} } }),
+    `${prefix}errors:\n  .spec.selector: expected map, got []\n  .spec.ports: expected list, got {}`,
+  );
+});
+
+test('apply: ownership itself cannot be applied', () => {
+  const refused = refusal(() => apply(undefined, { metadata: { name: 'x', managedFields: [] } }));
+  assert.equal(refused.message, 'metadata.managedFields must be nil');
+});
+
+test('apply: conditions of a policy: two writers, each with its own', () => {
   const condition = (type: string, status: string): JsonObject => ({
     status: { conditions: [{ type, status }] },
   });
-  const plural = 'authorizationpolicies';
-  const one = apply(undefined, condition('ZtunnelAccepted', 'True'), 'ztunnel', plural, 'status');
-  const two = apply(one, condition('WaypointAccepted', 'False'), 'waypoint', plural, 'status');
-  const three = apply(two, { status: { conditions: [] } }, 'ztunnel', plural, 'status');
+  const how = { plural: 'authorizationpolicies', subresource: 'status' };
+  const one = apply(undefined, condition('ZtunnelAccepted', 'True'), 'ztunnel', how);
+  const two = apply(one, condition('WaypointAccepted', 'False'), 'waypoint', how);
+  const three = apply(two, { status: { conditions: [] } }, 'ztunnel', how);
   assert.deepEqual(three.status, { conditions: [{ type: 'WaypointAccepted', status: 'False' }] });
+  assert.match(
+    refusal(() => apply(two, condition('WaypointAccepted', 'True'), 'other', how)).message,
+    /conflict with "waypoint" with subresource "status": \.status\.conditions\[type="WaypointAccepted"\]\.status/,
+  );
 });
 
-test('properties: twice is once; an only applier leaves nothing behind', () => {
-  const content = fc.record({
-    metadata: fc.record({
-      name: fc.constant('x'),
-      labels: fc.dictionary(fc.constantFrom('p', 'q', 'constructor'), fc.constantFrom('1', '2')),
-    }),
-    spec: fc.record(
-      {
-        type: fc.constantFrom('ClusterIP', 'NodePort'),
-        selector: fc.dictionary(fc.constantFrom('a', 'b'), fc.constantFrom('1', '2'), { minKeys: 1 }),
-        ports: fc.uniqueArray(
-          fc.record({ port: fc.integer({ min: 1, max: 4 }), name: fc.constantFrom('m', 'n') }),
+test('apply: kubectl takes over what its client-side apply wrote, and keeps the annotation true', () => {
+  const annotation = 'kubectl.kubernetes.io/last-applied-configuration';
+  const written = { apiVersion: 'v1', kind: 'Service', metadata: { name: 'x' }, spec: { type: 'NodePort' } };
+  const live: ApiObject = {
+    ...written,
+    metadata: {
+      name: 'x',
+      annotations: { [annotation]: JSON.stringify(written) },
+      managedFields: [
+        {
+          manager: 'kubectl-client-side-apply',
+          operation: 'Update',
+          apiVersion: 'v1',
+          fieldsType: 'FieldsV1',
+          fieldsV1: { 'f:spec': { 'f:type': {} } },
+        },
+      ],
+    },
+  };
+  assert.match(
+    refusal(() => apply(live, { spec: { type: 'ClusterIP' } })).message,
+    /using v1: \.spec\.type$/,
+  );
+  const next = apply(live, { spec: { type: 'ClusterIP' } }, 'kubectl');
+  assert.deepEqual(next.spec, { type: 'ClusterIP' });
+  assert.equal(
+    next.metadata.annotations?.[annotation],
+    '{"apiVersion":"v1","kind":"Service","metadata":{"name":"x"},"spec":{"type":"ClusterIP"}}\n',
+  );
+});
+
+const content = fc.record({
+  metadata: fc.record({
+    name: fc.constant('x'),
+    labels: fc.dictionary(fc.constantFrom('p', 'q', 'constructor'), fc.constantFrom('1', '2')),
+  }),
+  spec: fc.record(
+    {
+      type: fc.constantFrom('ClusterIP', 'NodePort'),
+      selector: fc.dictionary(fc.constantFrom('a', 'b'), fc.constantFrom('1', '2'), { minKeys: 1 }),
+      externalIPs: fc.array(fc.constantFrom('1.1.1.1', '2.2.2.2', '3.3.3.3'), { minLength: 1, maxLength: 3 }),
+      ports: fc.uniqueArray(
+        fc.record(
           {
-            selector: ({ port }) => port,
+            port: fc.integer({ min: 1, max: 4 }),
+            name: fc.constantFrom('m', 'n'),
+            targetPort: fc.constantFrom(1, 'w'),
           },
+          { requiredKeys: ['port'] },
         ),
-      },
-      { requiredKeys: [] },
-    ),
-  });
+        { selector: ({ port }) => port },
+      ),
+    },
+    { requiredKeys: [] },
+  ),
+});
+type Content = typeof content extends fc.Arbitrary<infer T> ? T : never;
+
+const portsOf = (object: ApiObject): JsonObject[] =>
+  ((object.spec as JsonObject)?.ports ?? []) as JsonObject[];
+
+/** The values of the leaves, by path. */
+function leaves(value: unknown, path = ''): Map<string, unknown> {
+  const found = new Map<string, unknown>();
+  const into = (part: unknown, at: string): void => {
+    for (const [key, each] of leaves(part, at)) found.set(key, each);
+  };
+  if (path.endsWith('.ports'))
+    for (const port of value as JsonObject[]) into(port, `${path}[port=${port.port},protocol="TCP"]`);
+  else if (typeof value === 'object' && value !== null && !/\.(selector|externalIPs)$/.test(path))
+    for (const [name, each] of Object.entries(value)) into(each, `${path}.${name}`);
+  else found.set(path, value);
+  return found;
+}
+
+const contentOf = ({ metadata: { labels }, spec }: ApiObject): JsonObject => ({
+  metadata: { ...(labels === undefined ? {} : { labels }) },
+  ...(spec === undefined ? {} : { spec }),
+});
+
+test('properties of apply: twice is once', () => {
   fc.assert(
     fc.property(content, content, (first, second) => {
-      const once = apply(undefined, first);
-      assert.deepEqual(apply(once, first), once);
-      const changed = apply(once, second);
-      const fresh = apply(undefined, second);
-      // Emptied containers may stay where the second configuration names them empty.
-      assert.deepEqual(changed.metadata.managedFields, fresh.metadata.managedFields);
-      assert.deepEqual((changed.spec as JsonObject).selector, (fresh.spec as JsonObject).selector);
-      assert.deepEqual((changed.spec as JsonObject).type, (fresh.spec as JsonObject).type);
-      const byPort = (object: ApiObject): unknown =>
-        [...(((object.spec as JsonObject).ports as { port: number }[] | undefined) ?? [])].sort(
-          (a, b) => a.port - b.port,
-        );
-      assert.deepEqual(byPort(changed), byPort(fresh));
+      const base = apply(undefined, first as Content, 'other');
+      const once = apply(base, second, 'me', { force: true });
+      assert.deepEqual(apply(once, second, 'me', { nowMs: 99_000 }), once);
     }),
-    { numRuns: 200 },
+  );
+});
+
+test('properties of apply: an only applier leaves nothing behind', () => {
+  fc.assert(
+    fc.property(content, content, (first, second) => {
+      const changed = apply(apply(undefined, first), second);
+      const fresh = apply(undefined, second);
+      assert.deepEqual(changed.metadata.managedFields, fresh.metadata.managedFields);
+      const owned = new Set(fieldsOfManager(changed, 'me'));
+      for (const path of leaves(contentOf(changed)).keys())
+        if (path !== '.metadata.labels' && path !== '.spec')
+          assert.ok(owned.has(path), `${path} has no owner`);
+    }),
+  );
+});
+
+test('properties of apply: force never conflicts, and what it sets it owns', () => {
+  fc.assert(
+    fc.property(content, content, (first, second) => {
+      const next = apply(apply(undefined, first, 'a'), second, 'b', { force: true });
+      const wanted = leaves(contentOf(apply(undefined, second)));
+      const found = leaves(contentOf(next));
+      for (const [path, value] of wanted)
+        if (!/^\.(spec|metadata\.labels)$/.test(path)) assert.deepEqual(found.get(path), value, path);
+    }),
+  );
+});
+
+test('properties of apply: without force, a value that only another owns never changes', () => {
+  fc.assert(
+    fc.property(content, content, content, (first, second, third) => {
+      const base = apply(undefined, first, 'b');
+      const mine = apply(base, second, 'a', { force: true });
+      const theirs = new Set(
+        fieldsOfManager(mine, 'b').filter((path) => !fieldsOfManager(mine, 'a').includes(path)),
+      );
+      let next: ApiObject;
+      try {
+        next = apply(mine, third, 'a');
+      } catch (error) {
+        if (!(error instanceof StatusError)) throw error;
+        assert.equal(error.body.code, 409);
+        return;
+      }
+      const before = leaves(contentOf(mine));
+      const after = leaves(contentOf(next));
+      // A field of an item goes with the item, which belongs to whoever owns the item itself.
+      for (const [path, value] of before)
+        if (theirs.has(path) && !path.includes('[')) assert.deepEqual(after.get(path), value, path);
+    }),
+  );
+});
+
+test('properties of apply: lists without keys are replaced whole, keyed lists keep their order', () => {
+  fc.assert(
+    fc.property(content, content, (first, second) => {
+      const base = apply(undefined, first, 'a');
+      const next = apply(base, second, 'b', { force: true });
+      if (second.spec.externalIPs !== undefined)
+        assert.deepEqual((next.spec as JsonObject).externalIPs, second.spec.externalIPs);
+      const order = portsOf(next).map(({ port }) => port);
+      const wanted = (second.spec.ports ?? []).map(({ port }) => port);
+      assert.deepEqual(
+        order.filter((port) => wanted.includes(port as number)),
+        wanted,
+        'as the configuration says',
+      );
+      const rest = portsOf(base)
+        .map(({ port }) => port)
+        .filter((port) => !wanted.includes(port as number));
+      assert.deepEqual(
+        order.filter((port) => !wanted.includes(port as number)),
+        rest,
+        'as it was',
+      );
+    }),
   );
 });

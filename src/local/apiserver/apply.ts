@@ -1,241 +1,160 @@
-// Server-side apply, first form: what a manager applies is merged into the object; what the same manager applied
-// before and leaves out now is removed, unless another manager applies it too. Ownership is tracked between appliers
-// only: there are no conflicts, every apply is as if forced. The sets are kept as managedFields (FieldsV1).
+// Server-side apply: what a manager applies is merged into the object, what the same manager applied before and leaves
+// out now goes unless somebody else owns it, and a field that somebody else owns with another value is a conflict.
 
+import { applyConflict, type Conflict } from './conflicts.ts';
+import { difference, EMPTY_SET, type FieldSet, intersection, isEmptySet, union } from './field-set.ts';
 import type { Kind } from './kind.ts';
-import { listMerge } from './merge-keys.ts';
+import { lastAppliedFields, refreshLastApplied } from './last-applied.ts';
+import { type MapType, type MergeType, mergeTypeOf } from './merge-type.ts';
+import { type ApiObject, equal, kubeTime } from './object.ts';
 import {
-  type ApiObject,
-  clone,
-  equal,
-  field,
-  isObject,
-  type JsonObject,
-  kubeTime,
-  type ManagedFields,
-} from './object.ts';
-import type { StructuralSchema } from './schema.ts';
+  entriesOf,
+  identityOf,
+  type Owner,
+  type Owners,
+  ownable,
+  owned,
+  ownersAfterUpdate,
+  ownersOf,
+  type Writer,
+} from './owners.ts';
 import { badRequest } from './status.ts';
+import { withoutEntries } from './tracking.ts';
+import { checkTyped } from './typed-check.ts';
+import { compareTyped, fieldsOf } from './typed-compare.ts';
+import { mergeTyped, removeFields, withoutNulls } from './typed-merge.ts';
 
-/** A trie of FieldsV1: `f:name`, `k:{"name":"x"}`, `v:"x"`, and `.` for the item itself. A leaf is empty. */
-export interface FieldSet {
-  [key: string]: FieldSet;
+export interface Applier extends Writer {
+  readonly force: boolean;
 }
 
-type ListRule =
-  | { readonly kind: 'atomic' }
-  | { readonly kind: 'set' }
-  | { readonly kind: 'map'; readonly keys: readonly string[] };
+/** Fields that nobody owned when the first apply came belong to this one. */
+const BEFORE_FIRST_APPLY = 'before-first-apply';
+/** The manager name of `kubectl apply --server-side`, which takes over from its own client-side apply. */
+const KUBECTL = 'kubectl';
 
-/** Where a value stands: enough to know how its lists merge. */
-interface Place {
-  readonly kind: Kind;
-  readonly path: readonly string[];
-  readonly schema: StructuralSchema | undefined;
-}
-
-const SYSTEM_META = new Set([
-  'name',
-  'namespace',
-  'uid',
-  'resourceVersion',
-  'creationTimestamp',
-  'generation',
-  'managedFields',
-  'selfLink',
-  'deletionTimestamp',
-  'deletionGracePeriodSeconds',
-  'generateName',
-]);
-
-export interface ApplyOptions {
-  readonly manager: string;
-  readonly subresource: string;
-  readonly nowMs: number;
-}
-
-/** The object after the apply; `live` is undefined when it is new. Neither argument is changed. */
+/**
+ * The object after the apply, with its managedFields; `live` is undefined when it is new. Neither argument is changed.
+ * Throws 409 with one cause per conflict.
+ */
 export function applyObject(
   kind: Kind,
   live: ApiObject | undefined,
   applied: ApiObject,
-  options: ApplyOptions,
+  applier: Applier,
 ): ApiObject {
-  if (applied.metadata.managedFields !== undefined && applied.metadata.managedFields.length > 0)
+  // Ownership is what applying decides: it cannot be part of what is applied.
+  if (applied.metadata.managedFields !== undefined && applied.metadata.managedFields !== null)
     throw badRequest('metadata.managedFields must be nil');
-  const configuration = ownable(kind, applied, options.subresource);
-  const root: Place = { kind, path: [], schema: kind.schema };
-  const wanted = setOf(root, configuration);
-  const base = live === undefined ? envelopeOf(applied) : (clone(live) as ApiObject);
-  const merged = merge(root, base, configuration) as ApiObject;
-  const entries = live?.metadata.managedFields ?? [];
-  const isOwn = (entry: ManagedFields): boolean =>
-    entry.operation === 'Apply' &&
-    entry.manager === options.manager &&
-    (entry.subresource ?? '') === options.subresource;
-  const before = entries.find(isOwn);
-  const others = entries.filter((entry) => entry.operation === 'Apply' && !isOwn(entry));
-  if (before?.fieldsV1 !== undefined)
-    pruneSet(
-      root,
-      merged,
-      before.fieldsV1 as FieldSet,
-      wanted,
-      others.map((entry) => (entry.fieldsV1 ?? {}) as FieldSet),
-    );
-  const unchanged = before !== undefined && equal(before.fieldsV1, wanted);
-  const entry: ManagedFields = {
-    manager: options.manager,
-    operation: 'Apply',
-    apiVersion: applied.apiVersion,
-    time: unchanged && before.time !== undefined ? before.time : kubeTime(options.nowMs),
-    fieldsType: 'FieldsV1',
-    fieldsV1: wanted,
-    ...(options.subresource === '' ? {} : { subresource: options.subresource }),
-  };
-  const rest = entries.filter((each) => !isOwn(each));
-  // A manager that applies nothing owns nothing.
-  merged.metadata.managedFields = Object.keys(wanted).length === 0 ? rest : [...rest, entry];
-  return merged;
-}
-
-function envelopeOf(applied: ApiObject): ApiObject {
-  const { name, namespace } = applied.metadata;
-  const metadata = { name, ...(namespace === undefined ? {} : { namespace }) };
-  return { apiVersion: applied.apiVersion, kind: applied.kind, metadata };
-}
-
-/** What can be owned: not the envelope, and status only through its own subresource. */
-function ownable(kind: Kind, applied: ApiObject, subresource: string): JsonObject {
-  const { apiVersion: _, kind: __, metadata, status, ...content } = applied;
-  if (subresource === 'status') return status === undefined ? {} : { status };
-  const meta = Object.fromEntries(Object.entries(metadata).filter(([name]) => !SYSTEM_META.has(name)));
-  return {
-    ...content,
-    ...(kind.status || status === undefined ? {} : { status }),
-    ...(Object.keys(meta).length === 0 ? {} : { metadata: meta }),
-  };
-}
-
-const below = (place: Place, name: string): Place => ({
-  kind: place.kind,
-  path: [...place.path, name],
-  schema: field(place.schema?.properties, name) as StructuralSchema | undefined,
-});
-const itemOf = (place: Place): Place => ({ ...place, schema: place.schema?.items });
-
-function listRule({ kind, path, schema }: Place): ListRule {
-  if (kind.schema !== undefined && path[0] !== 'metadata') {
-    const keys = schema?.['x-kubernetes-list-map-keys'];
-    if (schema?.['x-kubernetes-list-type'] === 'map' && keys !== undefined) return { kind: 'map', keys };
-    return schema?.['x-kubernetes-list-type'] === 'set' ? { kind: 'set' } : { kind: 'atomic' };
+  const type = mergeTypeOf(kind);
+  checkConfiguration(kind, type, applied);
+  const base = withoutEntries(
+    live ?? { apiVersion: kind.apiVersion, kind: kind.kind, metadata: { name: '' } },
+  );
+  let owners = ownersOf(live?.metadata.managedFields);
+  if (live !== undefined && owners.size === 0)
+    owners = ownersAfterUpdate(type, {}, base, owners, { ...applier, manager: BEFORE_FIRST_APPLY });
+  let result = attempt(type, base, applied, owners, applier);
+  if ('conflicts' in result && applier.manager === KUBECTL && live !== undefined) {
+    // What kubectl wrote on the client's side, and nobody changed since, it may take over.
+    const own = lastAppliedFields(kind, type, live) ?? EMPTY_SET;
+    const left = result.conflicts
+      .map((each) => ({ ...each, fields: difference(each.fields, own) }))
+      .filter(({ fields }) => !isEmptySet(fields));
+    result =
+      left.length > 0
+        ? { conflicts: left }
+        : attempt(type, base, applied, owners, { ...applier, force: true });
   }
-  const rule = listMerge(kind.kind, path);
-  if (rule.kind !== 'map') return rule;
-  // Two ports of one number differ by protocol, which is part of their identity here though not in patches.
-  return { kind: 'map', keys: path.at(-1) === 'ports' ? [rule.key, 'protocol'] : [rule.key] };
+  if ('conflicts' in result) throw applyConflict(result.conflicts);
+  const object = result.object;
+  object.metadata = { ...object.metadata, managedFields: entriesOf(result.owners) };
+  if (applier.manager === KUBECTL) refreshLastApplied(object, applied);
+  return object;
 }
 
-/** Canonical: keys sorted, and a missing protocol is the default that will be filled in. */
-function identityOf(item: JsonObject, keys: readonly string[]): string {
-  const identity: JsonObject = {};
-  for (const key of [...keys].sort()) {
-    const value = field(item, key) ?? (key === 'protocol' ? 'TCP' : undefined);
-    if (value !== undefined) identity[key] = value;
+function checkConfiguration(kind: Kind, type: MergeType, applied: ApiObject): void {
+  const problems = checkTyped(type, applied);
+  if (problems.length === 0) return;
+  const { namespace = '', name } = applied.metadata;
+  const text =
+    problems.length === 1 ? problems[0]! : ['errors:', ...problems.map((each) => `  ${each}`)].join('\n');
+  throw badRequest(
+    `failed to create typed patch object (${namespace}/${name}; ${kind.group}/${kind.version}, Kind=${kind.kind}): ${text}`,
+  );
+}
+
+type Outcome =
+  | { readonly object: ApiObject; readonly owners: Owners }
+  | { readonly conflicts: readonly Conflict[] };
+
+function attempt(
+  type: MergeType,
+  live: ApiObject,
+  applied: ApiObject,
+  before: Owners,
+  applier: Applier,
+): Outcome {
+  const { manager, apiVersion, subresource } = applier;
+  const self = { manager, operation: 'Apply', apiVersion, subresource } as const;
+  const identity = identityOf(self);
+  const last = before.get(identity);
+  const wanted = applier.owns(fieldsOf(type, applied));
+  const others = [...before.values()].filter((owner) => identityOf(owner) !== identity);
+  const merged = mergeTyped(type, live, applied);
+  const claimed = others.reduce((all, owner) => union(all, owner.fields), wanted);
+  const next = last === undefined ? merged : prune(type, merged, last.fields, claimed);
+  const change = owned(compareTyped(type, live, next), applier);
+  const written = union(change.added, change.modified);
+  const conflicts = others
+    .map((owner) => ({ owner, fields: intersection(owner.fields, written) }))
+    .filter(({ fields }) => !isEmptySet(fields));
+  if (conflicts.length > 0 && !applier.force) return { conflicts };
+  const after = new Map<string, Owner>();
+  const touched = union(written, change.removed);
+  for (const owner of others) {
+    const fields = difference(owner.fields, touched);
+    if (!isEmptySet(fields)) after.set(identityOf(owner), { ...owner, fields });
   }
-  return `k:${JSON.stringify(identity)}`;
+  const fields = ownable(wanted);
+  const time = equal(next, live) ? last?.time : kubeTime(applier.nowMs);
+  // Whoever applies nothing owns nothing.
+  if (!isEmptySet(fields)) after.set(identity, { ...self, fields, time });
+  return { object: withoutNulls(type, next) as ApiObject, owners: after };
 }
 
-const isStructured = (value: unknown): value is JsonObject =>
-  isObject(value) && Object.keys(value).length > 0;
-
-function setOf(place: Place, value: JsonObject): FieldSet {
-  const set: FieldSet = {};
-  for (const [name, child] of Object.entries(value)) set[`f:${name}`] = childSet(below(place, name), child);
-  return set;
+/**
+ * Takes out what the applier owned last and nobody claims now. A struct counts as owned wherever one of its fields
+ * is, so that it goes with them; an item of a list or a key of a map goes when nobody claims the item itself, though
+ * somebody may own a field in it.
+ */
+function prune(type: MergeType, merged: unknown, last: FieldSet, claimed: FieldSet): unknown {
+  const lastOwned = withStructs(type, last);
+  const all = withStructs(type, fieldsOf(type, merged));
+  const remaining = (value: unknown): FieldSet => withStructs(type, fieldsOf(type, value));
+  // Everything below a container that went would go with it: what is claimed or was never the applier's comes back.
+  const withoutLast = remaining(removeFields(type, merged, lastOwned));
+  const unclaimed = difference(all, union(withoutLast, withStructs(type, claimed)));
+  const kept = remaining(removeFields(type, merged, unclaimed));
+  return removeFields(type, merged, intersection(difference(all, kept), lastOwned));
 }
 
-function childSet(place: Place, value: unknown): FieldSet {
-  if (isStructured(value)) return setOf(place, value);
-  if (!Array.isArray(value)) return {};
-  const rule = listRule(place);
-  const set: FieldSet = {};
-  if (rule.kind === 'set') for (const item of value) set[`v:${JSON.stringify(item)}`] = {};
-  if (rule.kind === 'map')
-    for (const item of value.filter(isObject))
-      set[identityOf(item, rule.keys)] = { '.': {}, ...setOf(itemOf(place), item) };
-  return set;
-}
-
-function merge(place: Place, live: unknown, applied: unknown): unknown {
-  if (isObject(applied)) {
-    const merged: JsonObject = isObject(live) ? live : {};
-    for (const [name, value] of Object.entries(applied))
-      merged[name] = merge(below(place, name), field(merged, name), value);
-    return merged;
+/** The set with every struct on the way to one of its fields. */
+function withStructs(type: MergeType, set: FieldSet): FieldSet {
+  const result: Record<string, FieldSet> = {};
+  for (const [element, node] of Object.entries(set)) {
+    if (element === '.') continue;
+    const child = childType(type, element);
+    const inner = child === undefined ? node : withStructs(child, node);
+    const isStruct = element.startsWith('f:') && type.map?.isField(element.slice(2)) === true;
+    const isMember = node['.'] !== undefined || isEmptySet(node) || isStruct;
+    const { '.': _, ...rest } = inner;
+    result[element] = isMember && !isEmptySet(rest) ? { '.': EMPTY_SET, ...rest } : rest;
   }
-  if (!Array.isArray(applied) || !Array.isArray(live)) return clone(applied);
-  const rule = listRule(place);
-  if (rule.kind === 'atomic') return clone(applied);
-  if (rule.kind === 'set')
-    return [...live, ...applied.filter((item) => !live.some((other) => equal(item, other)))];
-  const merged: unknown[] = [...live];
-  for (const item of applied.filter(isObject)) {
-    const identity = identityOf(item, rule.keys);
-    const index = merged.findIndex((other) => isObject(other) && identityOf(other, rule.keys) === identity);
-    if (index < 0) merged.push(clone(item));
-    else merged[index] = merge(itemOf(place), merged[index], item);
-  }
-  return merged;
+  return result;
 }
 
-/** Removes from `live` what `old` holds and neither `wanted` nor any other set does. */
-function pruneSet(
-  place: Place,
-  live: JsonObject,
-  old: FieldSet,
-  wanted: FieldSet,
-  others: readonly FieldSet[],
-): void {
-  for (const [key, oldChild] of Object.entries(old)) {
-    if (!key.startsWith('f:')) continue;
-    const name = key.slice(2);
-    if (!Object.hasOwn(live, name)) continue;
-    const wantedChild = field(wanted, key) as FieldSet | undefined;
-    const otherChildren = others.map((set) => field(set, key)).filter(isObject) as FieldSet[];
-    const value = live[name];
-    const leaf = Object.keys(oldChild).length === 0;
-    if (leaf || (!isObject(value) && !Array.isArray(value))) {
-      if (wantedChild === undefined && otherChildren.length === 0) delete live[name];
-      continue;
-    }
-    if (Array.isArray(value))
-      live[name] = pruneList(below(place, name), value, oldChild, wantedChild ?? {}, otherChildren);
-    else pruneSet(below(place, name), value as JsonObject, oldChild, wantedChild ?? {}, otherChildren);
-    const empty = Array.isArray(live[name])
-      ? live[name].length === 0
-      : Object.keys(live[name] as JsonObject).length === 0;
-    if (empty && wantedChild === undefined && otherChildren.length === 0) delete live[name];
-  }
-}
-
-function pruneList(
-  place: Place,
-  live: readonly unknown[],
-  old: FieldSet,
-  wanted: FieldSet,
-  others: readonly FieldSet[],
-): unknown[] {
-  const rule = listRule(place);
-  return live.filter((item) => {
-    const key =
-      rule.kind === 'map' && isObject(item) ? identityOf(item, rule.keys) : `v:${JSON.stringify(item)}`;
-    const oldItem = field(old, key) as FieldSet | undefined;
-    if (oldItem === undefined) return true;
-    const wantedItem = field(wanted, key) as FieldSet | undefined;
-    const otherItems = others.map((set) => field(set, key)).filter(isObject) as FieldSet[];
-    if (wantedItem === undefined && otherItems.length === 0) return false;
-    if (isObject(item)) pruneSet(itemOf(place), item, oldItem, wantedItem ?? {}, otherItems);
-    return true;
-  });
+function childType({ map, list }: MergeType, element: string): MergeType | undefined {
+  if (element.startsWith('f:')) return (map as MapType | undefined)?.child(element.slice(2));
+  return element.startsWith('k:') ? list?.items() : undefined;
 }

@@ -6,7 +6,7 @@ import type { Clock, Random } from '#base/clock.ts';
 import { checkFields, envelope, fillDefaults, validate, type WriteOptions } from './admit.ts';
 import { requireLivingDefinition } from './crd-removal.ts';
 import type { Kind, StrategyContext } from './kind.ts';
-import { type ApiObject, at, clone, equal, type JsonObject, kubeTime } from './object.ts';
+import { type ApiObject, at, clone, equal, type JsonObject, kubeTime, type ManagedFields } from './object.ts';
 import { generatedName } from './random-name.ts';
 import type { GuardedWrite } from './rbac/write-guard.ts';
 import type { Registry } from './registry.ts';
@@ -22,6 +22,15 @@ import {
   notFound,
 } from './status.ts';
 import { resourceKey, type Store, type Stored } from './store.ts';
+import {
+  type Door,
+  isSameWrite,
+  setEntries,
+  trackCreate,
+  trackUpdate,
+  withoutEntries,
+  writerOf,
+} from './tracking.ts';
 
 export interface ObjectsDeps {
   readonly store: Store;
@@ -54,14 +63,24 @@ export function getStored(
   return stored;
 }
 
+/** `applied`: the body is the outcome of an apply and carries its managedFields. */
+export interface CreateOptions extends WriteOptions {
+  readonly applied?: boolean;
+}
+
+export interface UpdateOptions extends CreateOptions {
+  /** The door of the write where it is not the part that changes; `untracked` writes leave all owners as they are. */
+  readonly door?: Door | 'untracked';
+}
+
 export function createObject(
   deps: ObjectsDeps,
   kind: Kind,
   namespace: string | undefined,
   body: JsonObject,
-  options: WriteOptions,
+  options: CreateOptions,
 ): Stored {
-  const object = envelope(kind, clone(body), namespace);
+  const object = envelope(kind, clone(withoutEntries(body)) as JsonObject, namespace);
   const meta = object.metadata;
   if (meta.resourceVersion !== undefined && meta.resourceVersion !== '')
     throw badRequest('resourceVersion should not be set on objects to be created');
@@ -84,6 +103,9 @@ export function createObject(
   if (kind.strategy.generation) meta.generation = 1;
   if (kind.status && kind.strategy.keepStatusOnCreate !== true) delete object.status;
   fillDefaults(kind, object);
+  // What the server itself decides from here on (addresses, generations) has no owner.
+  if (options.applied === true) setEntries(object, (body as ApiObject).metadata.managedFields);
+  else trackCreate(kind, object, writerOf(kind, 'object', options, deps.clock.now()));
   kind.strategy.prepareCreate?.(object, contextOf(deps));
   validate(kind, object, undefined);
   if (options.user !== undefined) deps.guard?.({ kind, object, old: undefined, user: options.user });
@@ -117,29 +139,55 @@ export function updateObject(
   stored: Stored,
   change: (current: ApiObject) => JsonObject,
   part: Part,
-  options: WriteOptions & { readonly applied?: boolean },
+  options: UpdateOptions,
 ): Stored {
   const old = stored.object;
-  const body = envelope(kind, change(clone(render(kind, stored)) as ApiObject), old.metadata.namespace);
+  const changed = change(privateCopy(render(kind, stored)));
+  const sent = at(changed, 'metadata', 'managedFields');
+  // Entries of this server's own making need no reading.
+  const ours = options.applied === true || sent === old.metadata.managedFields;
+  const body = envelope(kind, ours ? withoutEntries(changed) : changed, old.metadata.namespace);
   checkIdentity(kind, old, body);
   checkFields(kind, body, options);
   const next = part === 'object' ? nextObject(kind, old, body) : nextPart(kind, old, body, part);
-  keepMeta(next, old, options.applied === true ? body.metadata.managedFields : old.metadata.managedFields);
+  const requested = ours ? (sent as ManagedFields[] | undefined) : body.metadata.managedFields;
+  keepMeta(next, old);
+  const track = (): void => {
+    if (options.applied === true) setEntries(next, requested);
+    else if (options.door === 'untracked') setEntries(next, old.metadata.managedFields);
+    else
+      trackUpdate(
+        kind,
+        old,
+        next,
+        requested,
+        writerOf(kind, options.door ?? part, options, deps.clock.now()),
+      );
+  };
   if (part === 'object') {
     fillDefaults(kind, next);
+    track();
     kind.strategy.prepareUpdate?.(next, old, contextOf(deps));
     bumpGeneration(kind, next, old);
     checkFinalizers(kind, next, old);
     validate(kind, next, old);
   } else if (part === 'status' && kind.schema !== undefined) {
     fillDefaults(kind, next);
+    track();
     validate(kind, next, old);
-  }
-  if (equal(next, { ...old, apiVersion: next.apiVersion })) return stored;
+  } else track();
+  if (isSameWrite(next, { ...old, apiVersion: next.apiVersion })) return stored;
   if (options.user !== undefined) deps.guard?.({ kind, object: next, old, user: options.user });
   if (options.dryRun) return pretend(deps, next);
   const written = deps.store.put(kind.resource, next);
   return mayGo(kind, next) ? removeStored(deps, kind, written) : written;
+}
+
+/** The entries stay the stored ones: most writes leave nearly all of them as they are. */
+function privateCopy(object: ApiObject): ApiObject {
+  const copy = clone(withoutEntries(object));
+  setEntries(copy, object.metadata.managedFields);
+  return copy;
 }
 
 function checkIdentity(kind: Kind, old: ApiObject, body: ApiObject): void {
@@ -169,7 +217,7 @@ function nextObject(kind: Kind, old: ApiObject, body: ApiObject): ApiObject {
 }
 
 function nextPart(kind: Kind, old: ApiObject, body: ApiObject, part: 'status' | 'finalize'): ApiObject {
-  const next = clone(old) as ApiObject;
+  const next = privateCopy(old);
   if (part === 'finalize') {
     next.spec = { ...(at(old, 'spec') as JsonObject), finalizers: at(body, 'spec', 'finalizers') ?? [] };
     return next;
@@ -185,11 +233,7 @@ function nextPart(kind: Kind, old: ApiObject, body: ApiObject, part: 'status' | 
 }
 
 /** What only the server writes. */
-function keepMeta(
-  next: ApiObject,
-  old: ApiObject,
-  managedFields: ApiObject['metadata']['managedFields'],
-): void {
+function keepMeta(next: ApiObject, old: ApiObject): void {
   const kept = old.metadata as unknown as JsonObject;
   const meta = next.metadata as unknown as JsonObject;
   for (const name of [
@@ -204,8 +248,6 @@ function keepMeta(
     if (kept[name] === undefined) delete meta[name];
     else meta[name] = kept[name];
   delete meta.selfLink;
-  if (managedFields === undefined || managedFields.length === 0) delete meta.managedFields;
-  else meta.managedFields = managedFields;
 }
 
 function bumpGeneration(kind: Kind, next: ApiObject, old: ApiObject): void {

@@ -6,24 +6,81 @@ import { duplicateFields } from './duplicate-fields.ts';
 import type { ApiRequest } from './exchange.ts';
 import { isObject, type JsonObject } from './object.ts';
 import type { DeleteOptions } from './removal.ts';
-import { badRequest, StatusError } from './status.ts';
+import {
+  badRequest,
+  type FieldError,
+  fieldForbidden,
+  invalid,
+  invalidObject,
+  required,
+  StatusError,
+} from './status.ts';
 
-export function writeOptions(request: ApiRequest): WriteOptions {
+/** As the API names the options of a write; findings about them are told under this name. */
+export type OptionsKind = 'CreateOptions' | 'UpdateOptions' | 'PatchOptions';
+
+const MAX_MANAGER_LENGTH = 128;
+
+export function writeOptions(request: ApiRequest, kind: OptionsKind = 'CreateOptions'): WriteOptions {
   const { query } = request;
   const validation = query.get('fieldValidation') ?? '';
   if (!['', 'Ignore', 'Warn', 'Strict'].includes(validation))
     throw badRequest(
       `fieldValidation must be one of Ignore, Warn, Strict, not ${JSON.stringify(validation)}`,
     );
+  const asked = query.get('fieldManager') ?? '';
+  const findings = checkManager(asked);
+  if (findings.length > 0) throw invalidOptions(kind, findings);
   return {
     dryRun: isDryRun(query.getAll('dryRun')),
-    fieldManager: query.get('fieldManager') ?? (request.userAgent ?? 'unknown').split('/', 1)[0]!,
+    fieldManager: asked === '' ? managerOf(request.userAgent) : asked,
     fieldValidation: validation === '' ? 'Warn' : (validation as WriteOptions['fieldValidation']),
     warnings: [],
     duplicateFields: () =>
       NAMES_FIELDS.test(mediaType(request.contentType)) ? duplicateFields(request.body.toString()) : [],
     user: request.user,
   };
+}
+
+/** `force` belongs to apply, and an applier says who it is. */
+export function patchOptions(
+  request: ApiRequest,
+  isApply: boolean,
+): WriteOptions & { readonly force: boolean } {
+  const { query } = request;
+  const force = query.get('force');
+  if (force !== null && !isApply)
+    throw invalidOptions('PatchOptions', [
+      fieldForbidden('force', 'may not be specified for non-apply patch'),
+    ]);
+  if (isApply && (query.get('fieldManager') ?? '') === '')
+    throw invalidOptions('PatchOptions', [required('fieldManager', 'is required for apply patch')]);
+  return { ...writeOptions(request, 'PatchOptions'), force: force === 'true' || force === '1' };
+}
+
+const invalidOptions = (kind: OptionsKind, findings: readonly FieldError[]): StatusError =>
+  invalidObject({ group: 'meta.k8s.io', plural: kind, kind }, '', findings);
+
+const isPrintable = (character: string): boolean => /^[\p{L}\p{M}\p{N}\p{P}\p{S} ]$/u.test(character);
+
+function checkManager(name: string): FieldError[] {
+  const findings: FieldError[] = [];
+  if (Buffer.byteLength(name) > MAX_MANAGER_LENGTH)
+    findings.push({
+      path: 'fieldManager',
+      type: 'TooLong',
+      message: `may not be more than ${MAX_MANAGER_LENGTH} bytes`,
+    });
+  for (const [index, character] of [...name].entries())
+    if (!isPrintable(character))
+      findings.push(invalid('fieldManager', name, `invalid character at position ${index}`));
+  return findings;
+}
+
+/** The program's name: what stands before the first slash of its user agent. */
+function managerOf(userAgent: string | undefined): string {
+  const name = [...(userAgent ?? '').split('/', 1)[0]!].filter(isPrintable).join('');
+  return name.slice(0, MAX_MANAGER_LENGTH) || 'unknown';
 }
 
 /** Bodies that are objects in JSON; a JSON patch is a list of operations, and YAML with a field twice is no YAML. */

@@ -13,10 +13,12 @@ import { jsonPatch, mergePatch } from './patch.ts';
 import type { ResourcePath } from './paths.ts';
 import { isTrue, list, listOf, selected, single, watch } from './read.ts';
 import { deleteObject } from './removal.ts';
-import { deleteOptions, writeOptions } from './request-options.ts';
+import { deleteOptions, patchOptions, writeOptions } from './request-options.ts';
 import { builtInSchema } from './schema-bundle.ts';
 import { badRequest, methodNotAllowed, notFound, unsupportedMediaType } from './status.ts';
+import type { Stored } from './store.ts';
 import { strategicMerge } from './strategic.ts';
+import { type Door, writerOf } from './tracking.ts';
 
 export function serveCollection(
   deps: ObjectsDeps,
@@ -51,7 +53,7 @@ export function serveObject(
       return single(deps, kind, getStored(deps, kind, namespace, name), request);
     case 'PUT': {
       const body = decodeObject(request.body, request.contentType);
-      const options = writeOptions(request);
+      const options = writeOptions(request, 'UpdateOptions');
       const stored = updateObject(
         deps,
         kind,
@@ -81,7 +83,7 @@ function create(
 ): ApiAnswer {
   if (kind.namespaced && namespace === undefined)
     throw badRequest('an empty namespace may not be set during creation');
-  const options = writeOptions(request);
+  const options = writeOptions(request, 'CreateOptions');
   const body = decodeObject(request.body, request.contentType);
   const stored = createObject(deps, kind, namespace, body, options);
   return single(deps, kind, stored, request, 201, options.warnings);
@@ -115,8 +117,11 @@ function patch(
         .join(', ')}`,
     );
   const body = decode(request.body, how === 'apply' ? 'yaml' : 'json');
-  const options = writeOptions(request);
-  if (how === 'apply') return apply(deps, kind, namespace, name, part, body, options, request);
+  const options = patchOptions(request, how === 'apply');
+  if (how === 'apply') {
+    const { stored, code } = apply(deps, kind, namespace, name, part, body, options);
+    return single(deps, kind, stored, request, code, options.warnings);
+  }
   const stored = getStored(deps, kind, namespace, name);
   const change = (current: ApiObject): JsonObject => {
     const changed =
@@ -138,21 +143,16 @@ function patch(
   );
 }
 
-function apply(
+/** Creates what is not there, through the object itself only. */
+export function apply(
   deps: ObjectsDeps,
   kind: Kind,
   namespace: string | undefined,
   name: string,
-  part: Part,
+  door: Door,
   body: unknown,
-  options: WriteOptions,
-  request: ApiRequest,
-): ApiAnswer {
-  const manager = request.query.get('fieldManager') ?? '';
-  if (manager === '')
-    throw badRequest(
-      'PatchOptions.meta.k8s.io "" is invalid: fieldManager: Required value: is required for apply patch',
-    );
+  options: WriteOptions & { readonly force: boolean },
+): { readonly stored: Stored; readonly code: number } {
   if (!isObject(body)) throw badRequest('an apply patch is an object');
   const applied = envelope(kind, body, namespace);
   if (applied.metadata.name === '') applied.metadata.name = name;
@@ -160,29 +160,22 @@ function apply(
     throw badRequest(
       `the name of the object (${applied.metadata.name}) does not match the name on the URL (${name})`,
     );
-  const how = { manager, subresource: part === 'object' ? '' : part, nowMs: deps.clock.now() };
+  const applier = { ...writerOf(kind, door, options, deps.clock.now()), force: options.force };
   const stored = deps.store.get(kind.resource, namespace, name);
   if (stored === undefined) {
-    if (part !== 'object') throw notFound(kind, name);
-    const made = applyObject(kind, undefined, applied, how);
-    return single(
-      deps,
-      kind,
-      createObject(deps, kind, namespace, made, options),
-      request,
-      201,
-      options.warnings,
-    );
+    if (door !== 'object') throw notFound(kind, name);
+    const made = applyObject(kind, undefined, applied, applier);
+    return { stored: createObject(deps, kind, namespace, made, { ...options, applied: true }), code: 201 };
   }
   const change = (current: ApiObject): JsonObject => {
-    const next = applyObject(kind, current, applied, how);
+    const next = applyObject(kind, current, applied, applier);
     // A version in the applied object is a precondition, as in an update.
     if (applied.metadata.resourceVersion !== undefined)
       next.metadata.resourceVersion = applied.metadata.resourceVersion;
     return next;
   };
-  const written = updateObject(deps, kind, stored, change, part, { ...options, applied: true });
-  return single(deps, kind, written, request, 200, options.warnings);
+  const part = door === 'scale' ? 'object' : door;
+  return { stored: updateObject(deps, kind, stored, change, part, { ...options, applied: true }), code: 200 };
 }
 
 function remove(

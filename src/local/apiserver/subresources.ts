@@ -14,7 +14,8 @@ import { getStored, type ObjectsDeps, updateObject } from './objects.ts';
 import { jsonPatch, mergePatch } from './patch.ts';
 import type { ResourcePath } from './paths.ts';
 import { nodeOf } from './rbac/node-access.ts';
-import { typedBody, writeOptions } from './request-options.ts';
+import { patchOptions, typedBody, writeOptions } from './request-options.ts';
+import { apply } from './rest.ts';
 import {
   badRequest,
   conflict,
@@ -39,9 +40,12 @@ export function serveScale(deps: ObjectsDeps, kind: Kind, path: ObjectPath, requ
   const stored = getStored(deps, kind, path.namespace, path.name);
   if (request.method === 'GET') return json(200, scaleOf(kind, stored));
   if (request.method !== 'PUT' && request.method !== 'PATCH') throw methodNotAllowed();
-  const options = writeOptions(request);
-  const wanted =
-    request.method === 'PUT'
+  const isApply = mediaType(request.contentType) === 'application/apply-patch+yaml';
+  const options =
+    request.method === 'PUT' ? writeOptions(request, 'UpdateOptions') : patchOptions(request, isApply);
+  const wanted = isApply
+    ? appliedScale(request, options)
+    : request.method === 'PUT'
       ? typedBody(request, SCALE, options)
       : patched(scaleOf(kind, stored), request, options);
   const version = at(wanted, 'metadata', 'resourceVersion');
@@ -53,23 +57,30 @@ export function serveScale(deps: ObjectsDeps, kind: Kind, path: ObjectPath, requ
       invalid('spec.replicas', replicas, 'must be greater than or equal to 0'),
     ]);
   const target = parseJsonPath(kind.scale!.specReplicas) ?? [];
-  const written = updateObject(
-    deps,
-    kind,
-    stored,
-    (current) => {
-      setAtJsonPath(target, current, replicas);
-      return current;
-    },
-    'object',
-    options,
-  );
+  const change = (object: JsonObject): JsonObject => {
+    setAtJsonPath(target, object, replicas);
+    return object;
+  };
+  const written = isApply
+    ? apply(deps, kind, path.namespace, path.name, 'scale', change({ metadata: { name: path.name } }), {
+        force: false,
+        ...options,
+      }).stored
+    : updateObject(deps, kind, stored, change, 'object', { ...options, door: 'scale' });
   return json(200, scaleOf(kind, written), options.warnings);
 }
 
 const SCALE: TypeName = { group: 'autoscaling', version: 'v1', kind: 'Scale' };
 const BINDING: TypeName = { group: '', version: 'v1', kind: 'Binding' };
 const TOKEN_REQUEST: TypeName = { group: 'authentication.k8s.io', version: 'v1', kind: 'TokenRequest' };
+
+function appliedScale(request: ApiRequest, options: WriteOptions): JsonObject {
+  const body = decode(request.body, 'yaml');
+  if (!isObject(body) || body.kind !== 'Scale' || body.apiVersion !== 'autoscaling/v1')
+    throw badRequest('what is applied to a scale is a Scale of autoscaling/v1');
+  checkBody(SCALE, body, options);
+  return body;
+}
 
 function patched(scale: JsonObject, request: ApiRequest, options: WriteOptions): JsonObject {
   const body = decode(request.body, 'json');
@@ -132,7 +143,7 @@ export function serveBinding(
     stored,
     (current) => ({ ...current, spec: { ...(current.spec as JsonObject), nodeName: node } }),
     'object',
-    options,
+    { ...options, door: 'untracked' },
   );
   return json(201, { kind: 'Status', apiVersion: 'v1', metadata: {}, status: 'Success', code: 201 });
 }
