@@ -5,7 +5,7 @@ import { keyElement, valueElement } from './field-set.ts';
 import type { Kind } from './kind.ts';
 import { field, isObject, type JsonObject } from './object.ts';
 import type { StructuralSchema } from './schema.ts';
-import { builtInSchema } from './schema-bundle.ts';
+import { builtInSchema, objectMetaSchema } from './schema-bundle.ts';
 
 /** A value may take any of the forms that are present; most types have one. */
 export interface MergeType {
@@ -63,7 +63,7 @@ export function mergeTypeOf(kind: Kind): MergeType {
 /** Of a whole object: definitions say "object" of metadata, and all of them mean Kubernetes' own. */
 export function rootType(schema: StructuralSchema): MergeType {
   const { properties = {} } = schema;
-  const metadata = properties.metadata?.properties === undefined ? objectMeta() : properties.metadata;
+  const metadata = properties.metadata?.properties === undefined ? objectMetaSchema() : properties.metadata;
   const text: StructuralSchema = { type: 'string' };
   return typeOf(
     {
@@ -75,8 +75,6 @@ export function rootType(schema: StructuralSchema): MergeType {
     false,
   );
 }
-
-const objectMeta = (): StructuralSchema => builtInSchema('', 'v1', 'ConfigMap')?.properties?.metadata ?? {};
 
 const known = {
   plain: new WeakMap<StructuralSchema, MergeType>(),
