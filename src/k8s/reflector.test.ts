@@ -141,6 +141,17 @@ test('WatchList: handlers see the list only when it is whole, then live events; 
   informer.close();
 });
 
+test('managedFields are not kept: they can be half of an object, and nobody asks', async () => {
+  const client = new ScriptedClient();
+  const { informer, until } = observed(client);
+  const owned = map('a', '1');
+  Object.assign(owned.metadata, { managedFields: [{ manager: 'm', fieldsV1: {} }] });
+  (await client.call(0)).send(added(owned), bookmark('5', true));
+  await until('new a@1');
+  assert.deepEqual(informer.get('ns/a'), map('a', '1'));
+  informer.close();
+});
+
 test('handlers that come later are given everything held; a failing handler stops nobody', async () => {
   const client = new ScriptedClient();
   const lines: string[] = [];

@@ -69,6 +69,7 @@ class LocalCopy<T extends KubeObject> {
         old = undefined;
       }
     }
+    forgetOwners(object);
     this.objects.set(key, object);
     for (const handlers of this.#handlers) this.#guard(() => handlers.upsert(object, old), object);
   }
@@ -103,6 +104,11 @@ class LocalCopy<T extends KubeObject> {
       });
     }
   }
+}
+
+/** Who owns which field can be half of an object, and no handler asks. Updates without it leave it as it is. */
+function forgetOwners({ metadata }: KubeObject): void {
+  delete (metadata as KubeObject['metadata'] & { managedFields?: unknown }).managedFields;
 }
 
 async function follow<T extends KubeObject>(

@@ -6,6 +6,7 @@ import fc from 'fast-check';
 import { type Applier, applyObject } from './apply.ts';
 import { pathTexts } from './field-path.ts';
 import type { FieldSet } from './field-set.ts';
+import type { Kind } from './kind.ts';
 import type { ApiObject, JsonObject } from './object.ts';
 import { StatusError } from './status.ts';
 import { makeRig } from './test-rig.ts';
@@ -161,6 +162,46 @@ test('apply: kubectl takes over what its client-side apply wrote, and keeps the 
   assert.equal(
     next.metadata.annotations?.[annotation],
     '{"apiVersion":"v1","kind":"Service","metadata":{"name":"x"},"spec":{"type":"ClusterIP"}}\n',
+  );
+});
+
+test('apply: a list that became one whole by a new definition has no owners of items any more', () => {
+  const kindWith = (listType: 'map' | 'atomic'): Kind => ({
+    ...rig.kind('authorizationpolicies', 'v1'),
+    schema: {
+      type: 'object',
+      properties: {
+        spec: {
+          type: 'object',
+          properties: {
+            hosts: {
+              type: 'array',
+              'x-kubernetes-list-type': listType,
+              ...(listType === 'map' ? { 'x-kubernetes-list-map-keys': ['name'] } : {}),
+              items: { type: 'object', properties: { name: { type: 'string' } } },
+            },
+          },
+        },
+      },
+    },
+  });
+  const applied = (...names: string[]): ApiObject => {
+    const { apiVersion, kind } = kindWith('map');
+    return { apiVersion, kind, metadata: { name: 'x' }, spec: { hosts: names.map((name) => ({ name })) } };
+  };
+  const as = (manager: string): Applier => ({
+    manager,
+    apiVersion: kindWith('map').apiVersion,
+    subresource: '',
+    nowMs: 0,
+    force: false,
+    owns: (fields) => fields,
+  });
+  const live = applyObject(kindWith('map'), undefined, applied('a'), as('one'));
+  assert.deepEqual(fieldsOfManager(live, 'one'), ['.spec.hosts[name="a"]', '.spec.hosts[name="a"].name']);
+  assert.match(
+    refusal(() => applyObject(kindWith('atomic'), live, applied('b'), as('two'))).message,
+    /conflict with "one": \.spec\.hosts$/,
   );
 });
 

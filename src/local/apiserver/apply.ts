@@ -5,17 +5,17 @@ import { applyConflict, type Conflict } from './conflicts.ts';
 import { difference, EMPTY_SET, type FieldSet, intersection, isEmptySet, union } from './field-set.ts';
 import type { Kind } from './kind.ts';
 import { lastAppliedFields, refreshLastApplied } from './last-applied.ts';
-import { type MapType, type MergeType, mergeTypeOf } from './merge-type.ts';
+import { type MergeType, mergeTypeOf, typeBelow } from './merge-type.ts';
 import { type ApiObject, equal, kubeTime } from './object.ts';
 import {
   entriesOf,
+  fittedOwners,
   identityOf,
   type Owner,
   type Owners,
   ownable,
   owned,
   ownersAfterUpdate,
-  ownersOf,
   type Writer,
 } from './owners.ts';
 import { badRequest } from './status.ts';
@@ -51,7 +51,7 @@ export function applyObject(
   const base = withoutEntries(
     live ?? { apiVersion: kind.apiVersion, kind: kind.kind, metadata: { name: '' } },
   );
-  let owners = ownersOf(live?.metadata.managedFields);
+  let owners = fittedOwners(kind, type, live?.metadata.managedFields);
   if (live !== undefined && owners.size === 0)
     owners = ownersAfterUpdate(type, {}, base, owners, { ...applier, manager: BEFORE_FIRST_APPLY });
   let result = attempt(type, base, applied, owners, applier);
@@ -144,7 +144,7 @@ function withStructs(type: MergeType, set: FieldSet): FieldSet {
   const result: Record<string, FieldSet> = {};
   for (const [element, node] of Object.entries(set)) {
     if (element === '.') continue;
-    const child = childType(type, element);
+    const child = typeBelow(type, element);
     const inner = child === undefined ? node : withStructs(child, node);
     const isStruct = element.startsWith('f:') && type.map?.isField(element.slice(2)) === true;
     const isMember = node['.'] !== undefined || isEmptySet(node) || isStruct;
@@ -152,9 +152,4 @@ function withStructs(type: MergeType, set: FieldSet): FieldSet {
     result[element] = isMember && !isEmptySet(rest) ? { '.': EMPTY_SET, ...rest } : rest;
   }
   return result;
-}
-
-function childType({ map, list }: MergeType, element: string): MergeType | undefined {
-  if (element.startsWith('f:')) return (map as MapType | undefined)?.child(element.slice(2));
-  return element.startsWith('k:') ? list?.items() : undefined;
 }

@@ -76,6 +76,12 @@ export function rootType(schema: StructuralSchema): MergeType {
   );
 }
 
+/** The type of what an element of a field set stands for. */
+export function typeBelow({ map, list }: MergeType, element: string): MergeType | undefined {
+  if (element.startsWith('f:')) return map?.child(element.slice(2));
+  return element.startsWith('k:') ? list?.items() : undefined;
+}
+
 const known = {
   plain: new WeakMap<StructuralSchema, MergeType>(),
   open: new WeakMap<StructuralSchema, MergeType>(),

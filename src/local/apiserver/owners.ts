@@ -8,9 +8,11 @@ import {
   fieldElement,
   fieldSetFrom,
   isEmptySet,
+  SELF,
   union,
 } from './field-set.ts';
-import type { MergeType } from './merge-type.ts';
+import type { Kind } from './kind.ts';
+import { type MergeType, typeBelow, UNTYPED } from './merge-type.ts';
 import { equal, isObject, type JsonObject, kubeTime, type ManagedFields } from './object.ts';
 import { type Comparison, compareTyped, SAME } from './typed-compare.ts';
 
@@ -85,6 +87,34 @@ const ownerOf = (entry: ManagedFields): Owner => ({
   time: entry.time,
   fields: (entry.fieldsV1 ?? EMPTY_SET) as FieldSet,
 });
+
+/**
+ * The same, brought into line with a definition that has changed since: what is owned as a whole now has no owners of
+ * parts. (What was owned as a whole and is no more simply goes on from there.)
+ */
+export function fittedOwners(
+  kind: Pick<Kind, 'schema'>,
+  type: MergeType,
+  entries: readonly ManagedFields[] | undefined,
+): Owners {
+  const owners = ownersOf(entries);
+  // Types of built-in kinds do not change while a server runs, nor do their lists from one of its versions to the next.
+  if (kind.schema === undefined) return owners;
+  return new Map(
+    [...owners].map(([identity, owner]) => [identity, { ...owner, fields: fitted(type, owner.fields) }]),
+  );
+}
+
+function fitted(type: MergeType, fields: FieldSet): FieldSet {
+  const result: Record<string, FieldSet> = {};
+  for (const [element, node] of Object.entries(fields)) {
+    const child = element === SELF ? undefined : typeBelow(type, element);
+    // Of unknown content only lists are owned as a whole, and the set says by itself which is which.
+    const whole = child !== UNTYPED && (child?.map?.atomic === true || child?.list?.rule === 'atomic');
+    result[element] = child === undefined ? node : whole ? EMPTY_SET : fitted(child, node);
+  }
+  return result;
+}
 
 /** Of a client's making: undefined when one entry is not what it should be. */
 export function ownersFrom(entries: readonly unknown[]): Owners | undefined {

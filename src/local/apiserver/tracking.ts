@@ -7,6 +7,7 @@ import { mergeTypeOf } from './merge-type.ts';
 import { type ApiObject, equal, isObject, type JsonObject, type ManagedFields } from './object.ts';
 import {
   entriesOf,
+  fittedOwners,
   type Owners,
   ownersAfterUpdate,
   ownersFrom,
@@ -72,11 +73,12 @@ export function trackUpdate(
 ): void {
   const present = old.metadata.managedFields;
   const own = writer.subresource === '' && requested !== undefined && !equal(requested, present);
-  const before = own ? requestedOwners(requested, present) : ownersOf(present);
+  const type = mergeTypeOf(kind);
+  const before = own ? requestedOwners(requested, present) : fittedOwners(kind, type, present);
   const after =
     before.size === 0
       ? before
-      : ownersAfterUpdate(mergeTypeOf(kind), withoutEntries(old), withoutEntries(next), before, writer);
+      : ownersAfterUpdate(type, withoutEntries(old), withoutEntries(next), before, writer);
   setEntries(next, after === before && !own ? present : entriesOf(after));
 }
 
