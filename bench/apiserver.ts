@@ -1,4 +1,4 @@
-// Writes per second of the embedded API server, over its HTTPS interface: `sh tools/bench.sh apiserver`. The server runs
+// Writes per second of the embedded API server, over its HTTPS interface: `npm run bench -- apiserver`. The server runs
 // in a process of its own, as in a cluster; what it costs in CPU and memory is read from there.
 
 import { fork } from 'node:child_process';

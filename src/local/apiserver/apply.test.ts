@@ -7,7 +7,9 @@ import { type Applier, applyObject } from './apply.ts';
 import { pathTexts } from './field-path.ts';
 import type { FieldSet } from './field-set.ts';
 import type { Kind } from './kind.ts';
+import { mergeTypeOf } from './merge-type.ts';
 import type { ApiObject, JsonObject } from './object.ts';
+import { entriesOf, ownersAfterUpdate, ownersFrom } from './owners.ts';
 import { StatusError } from './status.ts';
 import { makeRig } from './test-rig.ts';
 
@@ -202,6 +204,80 @@ test('apply: a list that became one whole by a new definition has no owners of i
   assert.match(
     refusal(() => applyObject(kindWith('atomic'), live, applied('b'), as('two'))).message,
     /conflict with "one": \.spec\.hosts$/,
+  );
+});
+
+test('apply: an embedded object has the envelope of every object', () => {
+  const kind: Kind = {
+    ...rig.kind('authorizationpolicies', 'v1'),
+    schema: {
+      type: 'object',
+      properties: { template: { type: 'object', 'x-kubernetes-embedded-resource': true, properties: {} } },
+    },
+  };
+  const applied = {
+    apiVersion: kind.apiVersion,
+    kind: kind.kind,
+    metadata: { name: 'x' },
+    template: { apiVersion: 'v1', kind: 'Pod', metadata: { labels: { a: 'b' } } },
+  };
+  const live = applyObject(kind, undefined, applied, {
+    manager: 'me',
+    apiVersion: kind.apiVersion,
+    subresource: '',
+    nowMs: 0,
+    force: false,
+    owns: (fields) => fields,
+  });
+  assert.deepEqual(fieldsOfManager(live, 'me'), [
+    '.template.apiVersion',
+    '.template.kind',
+    '.template.metadata.labels.a',
+  ]);
+});
+
+test('apply: whatever is sent, it is applied or refused with a sentence', () => {
+  const names = fc.constantFrom(
+    'ports',
+    'selector',
+    'externalIPs',
+    'type',
+    'port',
+    'name',
+    'constructor',
+    '.',
+  );
+  const { value } = fc.letrec<{ value: unknown }>((tie) => ({
+    value: fc.oneof(
+      { maxDepth: 5 },
+      fc.constantFrom<unknown>(null, true, 5, 'x', [], {}),
+      fc.array(tie('value'), { maxLength: 3 }),
+      fc.dictionary(names, tie('value'), { maxKeys: 4 }),
+    ),
+  }));
+  fc.assert(
+    fc.property(value, value, (first, second) => {
+      let live: ApiObject | undefined;
+      for (const spec of [first, second])
+        try {
+          live = apply(live, { spec }, 'me', { force: true });
+        } catch (error) {
+          assert.ok(error instanceof StatusError, String(error));
+          assert.equal(error.body.code, 400);
+        }
+      // A stored object may be of any form; its owners are found all the same.
+      const writer = {
+        manager: 'w',
+        apiVersion: 'v1',
+        subresource: '',
+        nowMs: 0,
+        owns: (fields: FieldSet) => fields,
+      };
+      const type = mergeTypeOf(rig.kind('services'));
+      const owners = ownersAfterUpdate(type, { spec: first }, { spec: second }, new Map(), writer);
+      assert.deepEqual(ownersFrom(JSON.parse(JSON.stringify(entriesOf(owners)))), owners);
+    }),
+    { numRuns: 1000 },
   );
 });
 

@@ -60,20 +60,26 @@ export function mergeTypeOf(kind: Kind): MergeType {
   return type;
 }
 
-/** Of a whole object: definitions say "object" of metadata, and all of them mean Kubernetes' own. */
+/** Of a whole object. A definition without a schema says nothing of its content. */
 export function rootType(schema: StructuralSchema): MergeType {
-  const { properties = {} } = schema;
-  const metadata = properties.metadata?.properties === undefined ? objectMetaSchema() : properties.metadata;
-  const text: StructuralSchema = { type: 'string' };
+  const isBare = Object.keys(schema.properties ?? {}).length === 0;
   return typeOf(
-    {
-      ...schema,
-      type: 'object',
-      properties: { apiVersion: text, kind: text, ...properties, metadata },
-      ...(Object.keys(properties).length === 0 ? { 'x-kubernetes-preserve-unknown-fields': true } : {}),
-    },
+    withEnvelope(isBare ? { ...schema, 'x-kubernetes-preserve-unknown-fields': true } : schema),
     false,
   );
+}
+
+const TEXT: StructuralSchema = { type: 'string' };
+
+/** Definitions leave apiVersion and kind out and say "object" of metadata; all of them mean Kubernetes' own. */
+function withEnvelope(schema: StructuralSchema): StructuralSchema {
+  const { properties = {} } = schema;
+  const metadata = properties.metadata?.properties === undefined ? objectMetaSchema() : properties.metadata;
+  return {
+    ...schema,
+    type: 'object',
+    properties: { apiVersion: TEXT, kind: TEXT, ...properties, metadata },
+  };
 }
 
 /** The type of what an element of a field set stands for. */
@@ -93,7 +99,8 @@ function typeOf(schema: StructuralSchema, open: boolean): MergeType {
   const cache = isOpen ? known.open : known.plain;
   let type = cache.get(schema);
   if (type === undefined) {
-    type = makeType(schema, isOpen);
+    const isEmbedded = schema['x-kubernetes-embedded-resource'] === true;
+    type = makeType(isEmbedded ? withEnvelope(schema) : schema, isOpen);
     cache.set(schema, type);
   }
   return type;
