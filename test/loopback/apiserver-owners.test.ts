@@ -293,7 +293,12 @@ test('options that do not fit are refused: no manager, one too long, force witho
       400,
       'metadata.managedFields must be nil',
     ]);
-    assert.equal((await apply(rig, `${PODS}/none/status`, { metadata: { name: 'none' } }, 'me')).code, 404);
+    assert.deepEqual(await messages('?fieldManager=me', APPLY, { metadata: { name: 'm' } }), [
+      400,
+      'invalid object type: , Kind=; expected v1, Kind=ConfigMap',
+    ]);
+    const pod = { apiVersion: 'v1', kind: 'Pod', metadata: { name: 'none' } };
+    assert.equal((await apply(rig, `${PODS}/none/status`, pod, 'me')).code, 404);
   });
 });
 

@@ -168,7 +168,7 @@ test('the patches', async () => {
     assert.equal(strategic.body.spec.containers[0].imagePullPolicy, 'Always');
     const applied = await patch(
       'application/apply-patch+yaml',
-      { metadata: { labels: { c: '3' } } },
+      { apiVersion: 'v1', kind: 'Pod', metadata: { labels: { c: '3' } } },
       '?fieldManager=m',
     );
     assert.deepEqual(applied.body.metadata.labels, { a: '1', b: '2', c: '3' });
@@ -177,7 +177,7 @@ test('the patches', async () => {
     const stale = { metadata: { resourceVersion: '1', labels: { d: '4' } } };
     assert.equal((await patch('application/merge-patch+json', stale)).code, 409);
     const created = await rig.call('PATCH', `${MAPS}/new?fieldManager=m`, {
-      body: 'metadata:\n  name: new\ndata: {k: v}\n',
+      body: 'apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: new\ndata: {k: v}\n',
       type: 'application/apply-patch+yaml',
     });
     assert.equal(created.code, 201);

@@ -143,6 +143,8 @@ function patch(
   );
 }
 
+const textOf = (value: unknown): string => (typeof value === 'string' ? value : '');
+
 /** Creates what is not there, through the object itself only. */
 export function apply(
   deps: ObjectsDeps,
@@ -154,6 +156,11 @@ export function apply(
   options: WriteOptions & { readonly force: boolean },
 ): { readonly stored: Stored; readonly code: number } {
   if (!isObject(body)) throw badRequest('an apply patch is an object');
+  // What is owned depends on the version spoken, so here it is not guessed.
+  if (body.apiVersion !== kind.apiVersion || body.kind !== kind.kind)
+    throw badRequest(
+      `invalid object type: ${textOf(body.apiVersion)}, Kind=${textOf(body.kind)}; expected ${kind.apiVersion}, Kind=${kind.kind}`,
+    );
   const applied = envelope(kind, body, namespace);
   if (applied.metadata.name === '') applied.metadata.name = name;
   if (applied.metadata.name !== name)

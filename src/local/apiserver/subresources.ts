@@ -61,11 +61,17 @@ export function serveScale(deps: ObjectsDeps, kind: Kind, path: ObjectPath, requ
     setAtJsonPath(target, object, replicas);
     return object;
   };
+  const { apiVersion, kind: kindName } = kind;
   const written = isApply
-    ? apply(deps, kind, path.namespace, path.name, 'scale', change({ metadata: { name: path.name } }), {
-        force: false,
-        ...options,
-      }).stored
+    ? apply(
+        deps,
+        kind,
+        path.namespace,
+        path.name,
+        'scale',
+        change({ apiVersion, kind: kindName, metadata: { name: path.name } }),
+        { force: false, ...options },
+      ).stored
     : updateObject(deps, kind, stored, change, 'object', { ...options, door: 'scale' });
   return json(200, scaleOf(kind, written), options.warnings);
 }
