@@ -15,8 +15,15 @@ async function inNode(
   command: readonly string[],
   stateDir: string,
 ): Promise<[string, string[]]> {
-  const { enterNodeArguments } = await import('#local/machine/enter.ts');
-  return ['nsenter', [...enterNodeArguments(runDirOf(stateDir), node), ...command]];
+  const { enterNode } = await import('#local/machine/enter.ts');
+  const { args, owner, hasOneUid } = enterNode(runDirOf(stateDir), node);
+  if (owner !== undefined) {
+    process.setgroups?.([owner.gid]);
+    process.setgid?.(owner.gid);
+    process.setuid?.(owner.uid);
+  }
+  if (hasOneUid) (await import('#linux/identity-calls.ts')).pretendIdentityChanges();
+  return ['nsenter', [...args, ...command]];
 }
 
 export const actions: Actions = {

@@ -58,6 +58,9 @@ export const libc = {
     value: Uint8Array,
     length: Uint8Array,
   ) => number,
+  prctl: library.func(
+    'int prctl(int option, uint64_t second, uint64_t third, uint64_t fourth, uint64_t fifth)',
+  ) as (option: number, second: bigint, third: bigint, fourth: bigint, fifth: bigint) => number,
   sendmsg: library.func('long sendmsg(int fd, const void *message, int flags)') as MessageCall,
   recvmsg: library.func('long recvmsg(int fd, void *message, int flags)') as MessageCall,
 };

@@ -1,14 +1,23 @@
 // The way into a running machine from the host: which processes hold the namespaces of a node. Reads what FRONT (lock.ts)
 // and LOCAL (node.ts) wrote into the run directory.
 
-import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
+import { readdirSync, readFileSync, readlinkSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { MeshError } from '#base/errors.ts';
+import { lockPath, readLock } from './lock.ts';
 import { isAlive, type ProcessId } from './process-id.ts';
 
-/** Arguments of `nsenter` that run what follows them in the node's network namespace and file system. */
-export function enterNodeArguments(runDir: string, node: string): string[] {
-  const machine = readJson<{ readonly machine?: ProcessId }>(join(runDir, 'machine.lock'))?.machine;
+export interface NodeEntry {
+  /** Arguments of `nsenter` that run what follows them in the node's network namespace and file system. */
+  readonly args: readonly string[];
+  /** Whom to become before: root is nobody in a machine that somebody else's user namespace surrounds. */
+  readonly owner?: { readonly uid: number; readonly gid: number };
+  /** The machine knows one uid: changes of identity are refused in it (linux/identity-calls.ts). */
+  readonly hasOneUid: boolean;
+}
+
+export function enterNode(runDir: string, node: string): NodeEntry {
+  const machine = readLock(lockPath(runDir))?.machine;
   if (machine === undefined || !isAlive(machine)) {
     throw new MeshError(
       'LOCAL_MACHINE_FAILED',
@@ -22,8 +31,23 @@ export function enterNodeArguments(runDir: string, node: string): string[] {
       `there is no node ${JSON.stringify(node)}; the nodes are ${nodeNames(runDir).join(', ')}`,
     );
   }
+  const target = pidOutside(machine.pid, keeper.pid);
   // The pid namespace is not entered: nsenter would have to fork, and a signal for the command would reach nsenter only.
-  return ['-t', String(pidOutside(machine.pid, keeper.pid)), '-m', '-n', '--'];
+  const namespaces = ['-m', '-n', '--'];
+  if (userNamespaceOf(target) === userNamespaceOf('self'))
+    return { args: ['-t', String(target), ...namespaces], hasOneUid: false };
+  const { uid, gid } = statSync(`/proc/${target}`);
+  return {
+    // The right to enter the others comes from the user namespace, so it is entered first. The map makes the caller root
+    // there; becoming uid 0 once more would need setgroups, which such a namespace denies (user_namespaces(7)).
+    args: ['-t', String(target), '-U', '--preserve-credentials', ...namespaces],
+    hasOneUid: true,
+    ...(process.getuid?.() === uid ? {} : { owner: { uid, gid } }),
+  };
+}
+
+function userNamespaceOf(process: number | 'self'): string {
+  return readlinkSync(`/proc/${process}/ns/user`);
 }
 
 /** The host's pid of a process that the machine knows as `inner`. */

@@ -18,7 +18,8 @@ import {
   parseLocalMessage,
   type Step,
 } from './messages.ts';
-import { EXIT_KEEPS_DYING, machineArguments, NEW_NAMESPACES } from './pid-one.ts';
+import { EXIT_KEEPS_DYING, machineArguments, newNamespaces } from './pid-one.ts';
+import { diagnoseNamespaces, type RightsFacts, readRightsFacts } from './rights.ts';
 import { DEFAULT_PATH, findTools, runCommand, type Tools } from './tools.ts';
 
 export interface MachineOptions {
@@ -56,7 +57,7 @@ const API_PORT = 16_443;
 /** Pods get STOP_GRACE_MS of it (local.ts); the rest is margin for a busy machine. */
 const STOP_LIMIT_MS = 10_000;
 
-/** @throws MeshError PORT_IN_USE, TOOL_MISSING, KERNEL_FEATURE_MISSING, LOCAL_MACHINE_FAILED (another one runs). */
+/** @throws MeshError PORT_IN_USE, TOOL_MISSING, KERNEL_FEATURE_MISSING, NAMESPACES_FORBIDDEN, LOCAL_MACHINE_FAILED (another one runs). */
 export async function startMachine(options: MachineOptions): Promise<Machine> {
   const { stateDir, runDir, log, apiPort = API_PORT, path = DEFAULT_PATH } = options;
   const tools = findTools(path);
@@ -64,7 +65,8 @@ export async function startMachine(options: MachineOptions): Promise<Machine> {
   mkdirSync(runDir, { recursive: true, mode: 0o700 });
   const lock = await acquireMachineLock(runDir, log);
   try {
-    await probeKernel(tools);
+    const rights = readRightsFacts(process.getuid?.() ?? 0);
+    await probeKernel(tools, rights);
     const listener = await bindApiPort(apiPort);
     // What the last machine left here describes processes that are gone.
     rmSync(join(runDir, 'nodes'), { recursive: true, force: true });
@@ -82,7 +84,7 @@ export async function startMachine(options: MachineOptions): Promise<Machine> {
         path,
         logLevel: log.enabled('debug') ? 'debug' : 'info',
       };
-      const child = spawnMachine(tools, config, listener, logFd);
+      const child = spawnMachine(tools, config, listener, logFd, !rights.isAdmin);
       return attach(child, lock, logPath, options);
     } finally {
       closeSync(logFd);
@@ -115,7 +117,13 @@ function bindApiPort(port: number): Promise<Server> {
   });
 }
 
-function spawnMachine(tools: Tools, config: MachineConfig, listener: Server, logFd: number): ChildProcess {
+function spawnMachine(
+  tools: Tools,
+  config: MachineConfig,
+  listener: Server,
+  logFd: number,
+  inUserNamespace: boolean,
+): ChildProcess {
   // The descriptor of a server is not public in Node; the process that inherits it adopts it by `listen({fd})`.
   const { fd } = (listener as unknown as { readonly _handle?: { readonly fd?: number } })._handle ?? {};
   if (fd === undefined || fd < 0)
@@ -123,7 +131,7 @@ function spawnMachine(tools: Tools, config: MachineConfig, listener: Server, log
       'LOCAL_MACHINE_FAILED',
       'this build of Node does not show the descriptor of a listener',
     );
-  return spawn(tools.unshare, machineArguments(tools, config), {
+  return spawn(tools.unshare, machineArguments(tools, config, inUserNamespace), {
     stdio: ['ignore', logFd, logFd, 'ipc', fd],
     cwd: '/',
     // A process group of its own: Ctrl-C at the terminal reaches FRONT only, which then stops the machine in order.
@@ -225,20 +233,9 @@ function unexpectedEnd(code: number | null, signal: string | null, logPath: stri
 }
 
 /** A try of what the machine needs, so that a missing right or feature is named instead of met halfway. */
-async function probeKernel(tools: Tools): Promise<void> {
+async function probeKernel(tools: Tools, rights: RightsFacts): Promise<void> {
   const script = `${tools.ip} link add p0 type veth peer name p1 && echo 'add table ip probe' | ${tools.nft} -f -`;
-  const args = [...NEW_NAMESPACES, tools.sh, '-c', script];
+  const args = [...newNamespaces(!rights.isAdmin), tools.sh, '-c', script];
   const { code, stderr } = await runCommand(tools.unshare, args);
-  if (code === 0) return;
-  const said = stderr.trim().split('\n').slice(0, 3).join('; ');
-  if (/unshare failed|Operation not permitted/i.test(said)) {
-    throw new MeshError(
-      'KERNEL_FEATURE_MISSING',
-      `this user may not make namespaces (${said}); run as root, or in a container with --privileged`,
-    );
-  }
-  throw new MeshError(
-    'KERNEL_FEATURE_MISSING',
-    `the kernel lacks what the emulated nodes need (${said}); load the modules: sudo modprobe -a veth bridge nf_tables`,
-  );
+  if (code !== 0) throw diagnoseNamespaces(stderr.trim().split('\n').slice(0, 3).join('; '), rights);
 }

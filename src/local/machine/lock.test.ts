@@ -21,7 +21,7 @@ test('one holder at a time; free again after release', async (t) => {
   const lock = await acquireMachineLock(dir, silentLogger);
   await assert.rejects(
     acquireMachineLock(dir, silentLogger),
-    (error) => error instanceof MeshError && error.message.includes(`kill ${process.pid}`),
+    (error) => error instanceof MeshError && error.message.includes(`process ${process.pid}`),
   );
   lock.own(process.pid);
   assert.deepEqual(JSON.parse(readFileSync(join(dir, 'machine.lock'), 'utf8')), {

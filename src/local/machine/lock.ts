@@ -8,7 +8,7 @@ import { errnoOf, MeshError } from '#base/errors.ts';
 import type { Logger } from '#telemetry/log.ts';
 import { identify, isAlive, type ProcessId } from './process-id.ts';
 
-interface LockContent {
+export interface LockContent {
   readonly front: ProcessId;
   readonly machine?: ProcessId;
 }
@@ -21,9 +21,11 @@ export interface MachineLock {
 
 const END_LIMIT_MS = 5000;
 
+export const lockPath = (runDir: string): string => join(runDir, 'machine.lock');
+
 /** @throws MeshError LOCAL_MACHINE_FAILED while another FRONT uses the directory. */
 export async function acquireMachineLock(runDir: string, log: Logger): Promise<MachineLock> {
-  const path = join(runDir, 'machine.lock');
+  const path = lockPath(runDir);
   const front = identify(process.pid);
   if (front === undefined)
     throw new MeshError('LOCAL_MACHINE_FAILED', '/proc is not mounted; local mode needs it');
@@ -44,7 +46,7 @@ export async function acquireMachineLock(runDir: string, log: Logger): Promise<M
     if (held !== undefined && isAlive(held.front)) {
       throw new MeshError(
         'LOCAL_MACHINE_FAILED',
-        `Culvert already runs here (process ${held.front.pid}, ${runDir}); stop it first (kill ${held.front.pid}), or give this one another state directory`,
+        `Culvert already runs here (process ${held.front.pid}, ${runDir}); stop it first (culvert down), or give this one another state directory`,
         { details: { pid: held.front.pid } },
       );
     }
@@ -60,7 +62,8 @@ export async function acquireMachineLock(runDir: string, log: Logger): Promise<M
   };
 }
 
-function readLock(path: string): LockContent | undefined {
+/** Undefined when nobody holds it. */
+export function readLock(path: string): LockContent | undefined {
   try {
     return JSON.parse(readFileSync(path, 'utf8')) as LockContent;
   } catch {
@@ -69,7 +72,7 @@ function readLock(path: string): LockContent | undefined {
 }
 
 /** SIGKILL to the machine's `unshare` ends all that is inside (--kill-child). */
-async function endLeftover(machine: ProcessId, log: Logger): Promise<void> {
+export async function endLeftover(machine: ProcessId, log: Logger): Promise<void> {
   if (!isAlive(machine)) return;
   log.warn('a machine left by an earlier run is ended', { pid: machine.pid });
   process.kill(machine.pid, 'SIGKILL');

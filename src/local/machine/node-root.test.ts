@@ -4,8 +4,16 @@ import { hiddenPaths, keepPathsFor, quote } from './node-root.ts';
 
 test('only paths below directories of the node are bound one by one', () => {
   assert.deepEqual(
-    hiddenPaths(['/work/culvert', '/tmp/culvert', '/opt/node/bin', '/home/me', '/var/lib/x', '/']),
-    ['/tmp/culvert', '/opt/node/bin', '/var/lib/x'],
+    hiddenPaths([
+      '/work/culvert',
+      '/tmp/culvert',
+      '/opt/node/bin',
+      '/home/me',
+      '/var/lib/x',
+      '/root/src',
+      '/',
+    ]),
+    ['/tmp/culvert', '/opt/node/bin', '/var/lib/x', '/root/src'],
   );
 });
 

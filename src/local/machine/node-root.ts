@@ -1,7 +1,7 @@
 // The file system of an emulated node, as the text of one shell script that its keeper runs (pure; nothing is run here).
 //
-// A tmpfs becomes the root of a mount namespace of its own. Host directories are bound into it; /run, /tmp, /var, /etc and
-// /opt are the node's own. So a hostPath volume is simply a path of the node, mount points can be made without touching the
+// A tmpfs becomes the root of a mount namespace of its own. Host directories are bound into it; /run, /tmp, /var, /etc,
+// /opt and /root are the node's own. So a hostPath volume is simply a path of the node, mount points can be made without touching the
 // host, and what one node's agents write (/opt/cni/bin, /etc/cni/net.d, /var/run/ztunnel) the other node never sees.
 // The tree is built before pivot_root while all mounts are private, and becomes shared after it: containers are slaves of
 // it and see pod namespaces pinned later at /run/netns. The machine itself needs no mount: it reaches a node's files through
@@ -10,8 +10,11 @@
 import { dirname } from 'node:path';
 import type { Tools } from './tools.ts';
 
-/** Never taken from the host. `/opt` is rebuilt entry by entry because CNI plugins live in /opt/cni. */
-const PRIVATE_DIRS = ['run', 'tmp', 'var', 'etc', 'proc', 'sys', 'dev', 'opt', 'lost+found'];
+/**
+ * Never taken from the host. `/opt` is rebuilt entry by entry because CNI plugins live in /opt/cni; `/root` is the home of
+ * every container, and the host's is either closed to the user of the machine or none of a pod's business.
+ */
+const PRIVATE_DIRS = ['run', 'tmp', 'var', 'etc', 'proc', 'sys', 'dev', 'opt', 'root', 'lost+found'];
 export const KEEPER_READY = 'node root ready';
 
 export interface NodeRootPlan {
@@ -56,6 +59,7 @@ for dir in /*; do
 done
 cd ${root}
 mkdir -p run/netns run/lock tmp var/lib/kubelet var/log var/tmp etc/cni/net.d opt/cni/bin proc sys dev host-etc .old
+mkdir -m 700 root
 chmod 1777 tmp var/tmp
 ln -s /run var/run
 ${mount} --rbind /etc host-etc

@@ -30,20 +30,26 @@ while :; do
 done
 `;
 
-/** Everything in them dies with `unshare` (--kill-child). */
-export const NEW_NAMESPACES: readonly string[] = [
-  '--net',
-  '--mount',
-  '--pid',
-  '--fork',
-  '--kill-child',
-  '--mount-proc',
-];
+/**
+ * Everything in them dies with `unshare` (--kill-child). Without the rights of root a user namespace around them gives
+ * these rights inside: the one difference between the two ways to run the machine.
+ */
+export function newNamespaces(inUserNamespace: boolean): string[] {
+  return [
+    ...(inUserNamespace ? ['--user', '--map-root-user'] : []),
+    '--net',
+    '--mount',
+    '--pid',
+    '--fork',
+    '--kill-child',
+    '--mount-proc',
+  ];
+}
 
 /** Arguments of `unshare` for the whole machine. */
-export function machineArguments(tools: Tools, config: MachineConfig): string[] {
+export function machineArguments(tools: Tools, config: MachineConfig, inUserNamespace: boolean): string[] {
   return [
-    ...NEW_NAMESPACES,
+    ...newNamespaces(inUserNamespace),
     tools.sh,
     '-c',
     PID_ONE_SCRIPT,
