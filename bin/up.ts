@@ -12,19 +12,22 @@ import { bringUpMesh } from '#cli/up.ts';
 import { kubeconfigEndpoint } from '#k8s/kubeconfig.ts';
 import { createRestClient } from '#k8s/rest-client.ts';
 import { startMachine } from '#local/machine/front.ts';
+import { ageMs } from '#local/machine/process-id.ts';
+import { readReplacements } from '#local/machine/replacements.ts';
 import { createLogger } from '#telemetry/log.ts';
 import { actions } from './lib/actions.ts';
 import { contextWith } from './lib/context.ts';
 import { env, projectDir, runDirOf, version } from './lib/person.ts';
 
-const startedAtMs = performance.now() - process.uptime() * 1000;
+// The launcher ends in exec: this process began when the person pressed return, before bundles and Node.
+const startedAtMs = performance.now() - (ageMs() ?? process.uptime() * 1000);
 const monotonicMs = (): number => performance.now();
 
 async function up(flags: UpFlags): Promise<void> {
   const isTerminal = process.stdout.isTTY === true;
   const style = styleFor(isTerminal, env);
   const write = (text: string): void => void process.stdout.write(text);
-  const steps = createSteps({ write, isTerminal, style, monotonicMs });
+  const steps = createSteps({ write, isTerminal, style, monotonicMs, startedAtMs });
   const log = createLogger('up', {
     format: 'plain',
     level: env.CULVERT_DEBUG === '1' ? 'debug' : 'warn',
@@ -33,7 +36,12 @@ async function up(flags: UpFlags): Promise<void> {
   const stateDir = resolve(flags.stateDir);
   const stopping = new AbortController();
 
+  const path = `${env.PATH ?? ''}:/usr/sbin:/sbin`;
+  const replacements = readReplacements(flags, { path, cwd: process.cwd() });
+
   write(`${style.bold('Culvert')} ${style.dim(`${version()} — a service mesh on this machine`)}\n`);
+  const frontReadyMs = monotonicMs();
+  steps.done('launcher and front', frontReadyMs - startedAtMs);
   const machine = await startMachine({
     stateDir,
     runDir: runDirOf(stateDir),
@@ -42,7 +50,8 @@ async function up(flags: UpFlags): Promise<void> {
     apiPort: flags.apiPort,
     log,
     onStep: ({ step, ms }) => steps.done(step, ms),
-    ...(env.PATH === undefined ? {} : { path: `${env.PATH}:/usr/sbin:/sbin` }),
+    replacements,
+    path,
   });
   let interrupted = false;
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
@@ -70,6 +79,9 @@ async function up(flags: UpFlags): Promise<void> {
             version: version(),
             bare: flags.bare === true,
             sample: flags.sample,
+            timings: flags.timings ?? false,
+            replaced: new Set(replacements.map(({ program }) => program)),
+            replacedOn: replacements.flatMap(({ node }) => node ?? []),
             startedAtMs,
             signal: stopping.signal,
             nextSteps: {

@@ -1,9 +1,11 @@
 // What the command line cannot reach itself, because it lies in src/local: loaded when a command asks for it.
 
 import { execFile, spawn } from 'node:child_process';
+import { resolve } from 'node:path';
 import { promisify } from 'node:util';
 import type { Actions } from '#cli/command.ts';
-import { runDirOf } from './person.ts';
+import { createLogger, type Logger } from '#telemetry/log.ts';
+import { env, runDirOf } from './person.ts';
 
 const COMPLAINTS_LIMIT = 10_000;
 const OUTPUT_LIMIT_MS = 30_000;
@@ -29,6 +31,20 @@ async function inNode(
 export const actions: Actions = {
   // The launcher hands `up` to its own bundle; only `culvert help up` comes here.
   up: () => Promise.resolve(),
+
+  async down({ stateDir, purge = false }) {
+    const { purgeState, stopMachine } = await import('#local/machine/down.ts');
+    const result = await stopMachine(runDirOf(resolve(stateDir)), plainLogger('down'));
+    const said = {
+      stopped: 'The mesh has ended; its state stays for the next start.',
+      'leftover-ended': 'What a killed culvert up had left was ended; the state stays for the next start.',
+      'nothing-ran': `No mesh ran from ${stateDir}.`,
+    }[result.kind];
+    if (!purge) return said;
+    const others = purgeState(resolve(stateDir));
+    const kept = others.length === 0 ? '' : ` Not ours and left there: ${others.join(', ')}.`;
+    return `${said.replace(/; (its|the) state stays for the next start/, '')} Its state in ${stateDir} is removed.${kept}`;
+  },
 
   async nodeExec(node, command, { stateDir }) {
     const child = spawn(...(await inNode(node, command, stateDir)), { stdio: 'inherit' });
@@ -72,3 +88,11 @@ export const actions: Actions = {
     };
   },
 };
+
+function plainLogger(scope: string): Logger {
+  return createLogger(scope, {
+    format: 'plain',
+    level: env.CULVERT_DEBUG === '1' ? 'debug' : 'warn',
+    write: (line) => process.stderr.write(line),
+  });
+}

@@ -18,7 +18,7 @@ export const describingContext: CliContext = {
   err: { write: () => {}, isTerminal: false },
   setExitCode: () => {},
   ask: () => Promise.resolve(undefined),
-  actions: { up: nothing, nodeExec: nothing, nodeOutput: nothing, nodeSpawn: nothing },
+  actions: { up: nothing, down: nothing, nodeExec: nothing, nodeOutput: nothing, nodeSpawn: nothing },
 };
 
 export const commandReference = (): string =>

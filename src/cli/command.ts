@@ -24,6 +24,17 @@ export interface UpFlags {
   readonly apiPort: number;
   readonly sample: boolean;
   readonly bare?: boolean;
+  /** Print when each part of the start-up began and ended. */
+  readonly timings?: boolean;
+  /** Somebody else's program in place of ours: `COMMAND`, or `NODE=COMMAND` for one node. */
+  readonly ztunnel: readonly string[];
+  readonly control: readonly string[];
+  readonly cni: readonly string[];
+}
+
+export interface DownFlags {
+  readonly stateDir: string;
+  readonly purge?: boolean;
 }
 
 /** A program that runs in a node until it ends or is stopped. */
@@ -37,6 +48,8 @@ export interface NodeProcess {
 /** What commands need from outside this layer (src/local and below): bin/lib/actions.ts supplies it. */
 export interface Actions {
   up(flags: UpFlags): Promise<void>;
+  /** Returns the sentence that says what was done. */
+  down(flags: DownFlags): Promise<string>;
   nodeExec(node: string, command: readonly string[], flags: { readonly stateDir: string }): Promise<void>;
   /** What a command printed that was run in a node's network and file system. Rejects when it fails. */
   nodeOutput(node: string, command: readonly string[], flags: { readonly stateDir: string }): Promise<string>;

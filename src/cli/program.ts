@@ -4,6 +4,7 @@ import { Command } from 'commander';
 import type { AddCommand, CliContext } from './command.ts';
 import { addCapture } from './commands/capture.ts';
 import { addCompletion } from './commands/completion.ts';
+import { addDown } from './commands/down.ts';
 import { addEnrol, addUnenrol } from './commands/enrol.ts';
 import { addInstall } from './commands/install.ts';
 import { addLogs } from './commands/logs.ts';
@@ -19,6 +20,7 @@ import { addZtunnelConfig } from './commands/ztunnel-config.ts';
 /** In the order of the help. */
 const COMMANDS: readonly AddCommand[] = [
   addUp,
+  addDown,
   addNode,
   addInstall,
   addUninstall,

@@ -10,12 +10,14 @@ import { NODES, PODS } from '#k8s/objects.ts';
 import { applyMesh, waitForComponents } from './install/install.ts';
 import { readManifests, renderMesh } from './install/render.ts';
 import { parseSettings } from './install/settings.ts';
+import { type PeerProgram, withPeerSettings } from './peer-settings.ts';
 import type { AccessRecord } from './screen/access-line.ts';
 import { renderConnection } from './screen/connection-line.ts';
 import { followConnections } from './screen/live.ts';
 import { isEnrolled, isReady, renderMap } from './screen/map.ts';
 import { type NextStepsFacts, renderNextSteps } from './screen/next-steps.ts';
 import type { Steps } from './screen/steps.ts';
+import { renderTimeLine } from './screen/time-line.ts';
 import type { Style } from './style.ts';
 
 const POLL_MS = 50;
@@ -36,8 +38,14 @@ export interface UpOptions {
   /** An empty cluster: no mesh, no sample. */
   readonly bare: boolean;
   readonly sample: boolean;
+  /** Programs of somebody else that run in place of ours; their pods get what these expect. */
+  readonly replaced: ReadonlySet<PeerProgram>;
+  /** Replaced on one node only: these nodes must exist. */
+  readonly replacedOn: readonly string[];
   /** `monotonicMs` when the person pressed return. */
   readonly startedAtMs: number;
+  /** Print the time line. */
+  readonly timings: boolean;
   readonly nextSteps: NextStepsFacts;
   readonly signal: AbortSignal;
 }
@@ -47,9 +55,13 @@ export async function bringUpMesh(deps: UpDeps, options: UpOptions): Promise<voi
   const { client, steps, style, write } = deps;
   const { projectDir, signal, bare } = options;
   const sample = options.sample && !bare;
+  await requireNodes(client, options.replacedOn);
   if (!bare)
     await steps.run('mesh: certificate authority, control plane, node proxies', async () => {
-      const components = renderMesh(projectDir, options.version, parseSettings([]));
+      const components = renderMesh(projectDir, options.version, parseSettings([])).map((component) => ({
+        ...component,
+        objects: component.objects.map((object) => withPeerSettings(object, options.replaced)),
+      }));
       const wait = { limitMs: READY_LIMIT_MS, signal };
       await applyMesh(client, components);
       // The sample follows as soon as the plugin stands in every node's CNI chain: from then on a pod is captured before
@@ -84,6 +96,7 @@ export async function bringUpMesh(deps: UpDeps, options: UpOptions): Promise<voi
   }
   const totalMs = deps.monotonicMs() - options.startedAtMs;
   const [nodes, pods] = await Promise.all([client.list(NODES), client.list(PODS)]);
+  if (options.timings) write(`\n${renderTimeLine(steps.timed, style).join('\n')}\n`);
   write(
     `\n${style.bold(bare ? 'The cluster' : 'The mesh')} ${style.dim(`up in ${(totalMs / 1000).toFixed(1)} s`)}\n`,
   );
@@ -95,6 +108,17 @@ export async function bringUpMesh(deps: UpDeps, options: UpOptions): Promise<voi
   show = (record) => write(`${renderConnection(record, style)}\n`);
   for (const record of shown.splice(0)) show(record);
   await live;
+}
+
+async function requireNodes(client: KubeClient, wanted: readonly string[]): Promise<void> {
+  const names = (await client.list(NODES)).items.map(({ metadata }) => metadata.name);
+  const missing = wanted.find((name) => !names.includes(name));
+  if (missing !== undefined) {
+    throw new MeshError(
+      'CONFIG_INVALID',
+      `there is no node ${JSON.stringify(missing)} to replace a program on; the nodes are ${names.sort().join(', ')}`,
+    );
+  }
 }
 
 function isMutualTls(record: AccessRecord): boolean {

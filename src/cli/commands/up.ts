@@ -12,6 +12,23 @@ export const addUp: AddCommand = (program, context) => {
     .option('--api-port <port>', 'port of the API server on 127.0.0.1', portOption, 16_443)
     .option('--no-sample', 'leave the sample shop out')
     .option('--bare', 'an empty cluster, without mesh and sample (for culvert install)')
-    .addHelpText('after', example('culvert up', 'culvert up --bare'))
+    .option('--timings', 'print when each part of the start-up began and ended')
+    .option(
+      '--ztunnel <command>',
+      "run this in place of our node proxy; 'n2=COMMAND' on one node only",
+      each,
+      [],
+    )
+    .option('--control <command>', 'run this in place of our control plane', each, [])
+    .option('--cni <command>', "run this in place of our CNI agent; 'n2=COMMAND' on one node only", each, [])
+    .addHelpText(
+      'after',
+      example('culvert up', 'culvert up --bare', "culvert up --ztunnel 'n2=/opt/ztunnel/ztunnel'"),
+    )
     .action((flags: UpFlags) => context.actions.up(flags));
 };
+
+/** For an option that may be given several times. */
+function each(text: string, before: readonly string[]): readonly string[] {
+  return [...before, text];
+}

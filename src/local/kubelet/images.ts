@@ -10,6 +10,8 @@ export interface ImageOptions {
   readonly root: string;
   /** Absolute path of the Node binary. */
   readonly node: string;
+  /** What runs here in place of `local/NAME`, if anything does. */
+  readonly replacement?: (name: string) => readonly string[] | undefined;
 }
 
 export type CommandLine =
@@ -30,6 +32,8 @@ export function resolveImage(container: Container, options: ImageOptions): Comma
   }
   if (command.length > 0) return { kind: 'command', argv: [...command, ...args] };
   if (name === 'shell') return { kind: 'command', argv: ['/bin/sh', ...args] };
+  const replacement = options.replacement?.(name);
+  if (replacement !== undefined) return { kind: 'command', argv: [...replacement, ...args] };
   const bundle = join(options.root, 'dist', `${name}.mjs`);
   if (!existsSync(bundle)) {
     return {

@@ -19,6 +19,7 @@ import {
   type Step,
 } from './messages.ts';
 import { EXIT_KEEPS_DYING, machineArguments, newNamespaces } from './pid-one.ts';
+import type { Replacement } from './replacements.ts';
 import { diagnoseNamespaces, type RightsFacts, readRightsFacts } from './rights.ts';
 import { DEFAULT_PATH, findTools, runCommand, type Tools } from './tools.ts';
 
@@ -32,6 +33,7 @@ export interface MachineOptions {
   /** Absolute path of the Node binary. */
   readonly node: string;
   readonly apiPort?: number;
+  readonly replacements?: readonly Replacement[];
   readonly log: Logger;
   readonly onStep?: (step: Step) => void;
   /** Where tools and programs are looked for, as PATH. */
@@ -82,6 +84,7 @@ export async function startMachine(options: MachineOptions): Promise<Machine> {
         apiPort,
         apiFd: API_FD,
         path,
+        replacements: options.replacements ?? [],
         logLevel: log.enabled('debug') ? 'debug' : 'info',
       };
       const child = spawnMachine(tools, config, listener, logFd, !rights.isAdmin);

@@ -26,6 +26,7 @@ import {
   MACHINE_ADDRESS,
   NODES,
 } from './plan.ts';
+import { replacementFor, replacementPaths } from './replacements.ts';
 import { findTools } from './tools.ts';
 
 /** What LOCAL needs of the API server; `apiserver/server.ts` has it. */
@@ -156,8 +157,12 @@ export async function startLocal(deps: LocalDeps, config: MachineConfig): Promis
         log: log.scoped(`kubelet-${node.plan.name}`),
       },
       {
-        images: { root: config.root, node: config.node },
-        keepPaths: keepPathsFor(config.root, config.node),
+        images: {
+          root: config.root,
+          node: config.node,
+          replacement: (name) => replacementFor(config.replacements, name, node.plan.name),
+        },
+        keepPaths: keepPathsFor(config.root, config.node, replacementPaths(config.replacements)),
       },
     );
     streams.addNode(node.plan.name, kubelet);

@@ -1,5 +1,7 @@
 // What FRONT and LOCAL tell each other over Node's IPC channel, and the options LOCAL is started with.
 
+import type { Replacement } from './replacements.ts';
+
 export interface MachineConfig {
   readonly stateDir: string;
   readonly runDir: string;
@@ -12,6 +14,8 @@ export interface MachineConfig {
   readonly apiFd: number;
   /** Where programs are looked for. */
   readonly path: string;
+  /** Somebody else's programs in place of ours. */
+  readonly replacements: readonly Replacement[];
   readonly logLevel: 'info' | 'debug';
 }
 

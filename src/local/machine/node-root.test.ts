@@ -21,6 +21,8 @@ test('a Node binary outside the project is kept as well', () => {
   assert.deepEqual(keepPathsFor('/p', '/p/node_modules/n/bin/node'), ['/p']);
   assert.deepEqual(keepPathsFor('/p', '/opt/node/bin/node'), ['/p', '/opt/node/bin']);
   assert.deepEqual(keepPathsFor('/p', '/p2/bin/node'), ['/p', '/p2/bin']);
+  assert.deepEqual(keepPathsFor('/p', '/p/bin/node', ['/x/y', '/p/z', '/x/y']), ['/p', '/x/y']);
+  assert.deepEqual(keepPathsFor('/x/p', '/x/p/bin/node', ['/x']), ['/x']);
 });
 
 test('quoting survives quotes', () => {

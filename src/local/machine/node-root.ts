@@ -30,14 +30,20 @@ export function quote(text: string): string {
   return `'${text.replaceAll("'", "'\\''")}'`;
 }
 
+/** One of the directories that every node has for itself, which the host's must not cover. */
+export function isNodesOwn(dir: string): boolean {
+  return PRIVATE_DIRS.includes(dir.slice(1));
+}
+
 /** Paths inside a private directory must be bound one by one; the others come with their top-level directory. */
 export function hiddenPaths(paths: readonly string[]): string[] {
   return paths.filter((path) => PRIVATE_DIRS.includes(path.split('/')[1] ?? ''));
 }
 
-export function keepPathsFor(root: string, node: string): string[] {
-  const binary = dirname(node);
-  return binary.startsWith(`${root}/`) ? [root] : [root, binary];
+export function keepPathsFor(root: string, node: string, others: readonly string[] = []): string[] {
+  const wanted = [...new Set([root, dirname(node), ...others])];
+  // What lies in another one comes with it.
+  return wanted.filter((path) => !wanted.some((other) => other !== path && path.startsWith(`${other}/`)));
 }
 
 export function renderNodeRoot(tools: Tools, plan: NodeRootPlan): string {

@@ -10,6 +10,7 @@ import { BRIDGE, cableBatch, machineBatch, NODE_SETTINGS, nodeBatch } from './no
 import { KEEPER_READY, keepPathsFor, renderNodeRoot } from './node-root.ts';
 import { NODES, type NodePlan } from './plan.ts';
 import { identify, isAlive, type ProcessId } from './process-id.ts';
+import { type Replacement, replacementPaths } from './replacements.ts';
 import { type CommandOptions, type CommandResult, mustRun, runCommand, type Tools } from './tools.ts';
 
 export interface EmulatedNode {
@@ -42,6 +43,7 @@ export interface NodeOptions {
   readonly runDir: string;
   readonly root: string;
   readonly node: string;
+  readonly replacements: readonly Replacement[];
 }
 
 /** The bridge; returns false when an earlier LOCAL made it. */
@@ -114,7 +116,7 @@ async function startKeeper({ tools }: NodeDeps, plan: NodePlan, options: NodeOpt
   const script = renderNodeRoot(tools, {
     buildDir,
     cniDir,
-    keepPaths: keepPathsFor(options.root, options.node),
+    keepPaths: keepPathsFor(options.root, options.node, replacementPaths(options.replacements)),
   });
   const child = spawn(
     tools.unshare,
