@@ -10,6 +10,7 @@ import { promisify } from 'node:util';
 import type { KubeClient } from '#k8s/client.ts';
 import { kubeconfigEndpoint } from '#k8s/kubeconfig.ts';
 import { createRestClient } from '#k8s/rest-client.ts';
+import type { OrdinaryUser } from './ordinary-user.ts';
 
 export const projectDir = join(import.meta.dirname, '../..');
 const culvert = join(projectDir, 'bin/culvert');
@@ -28,6 +29,8 @@ export interface Mesh {
   /** Runs a command in a node's network namespace. */
   inNode(node: string, ...command: string[]): Promise<string>;
   spawnInNode(node: string, ...command: string[]): ChildProcess;
+  /** Another `culvert` command on this mesh. */
+  culvert(...words: string[]): Promise<string>;
   processes(): MeshProcess[];
   /** The one process that runs a program, on a node if the program runs on each. */
   pidOf(program: string, node?: string): number;
@@ -46,9 +49,16 @@ export interface MeshProcess {
   readonly environment: Readonly<Record<string, string>>;
 }
 
-export async function startMesh(
-  options: { readonly sample?: boolean; readonly readyLine?: RegExp } = {},
-): Promise<Mesh> {
+export interface MeshOptions {
+  readonly sample?: boolean;
+  readonly readyLine?: RegExp;
+  /** Further flags of `culvert up`. */
+  readonly flags?: readonly string[];
+  /** Whoever runs the tests, unless given. */
+  readonly user?: OrdinaryUser;
+}
+
+export async function startMesh(options: MeshOptions = {}): Promise<Mesh> {
   const stateDir = mkdtempSync(join(tmpdir(), 'culvert-e2e-'));
   const apiPort = await freePort();
   const args = [
@@ -58,8 +68,16 @@ export async function startMesh(
     '--api-port',
     String(apiPort),
     ...(options.sample === false ? ['--no-sample'] : []),
+    ...(options.flags ?? []),
   ];
-  const up = spawn(culvert, args, { stdio: ['ignore', 'pipe', 'pipe'] });
+  const { user } = options;
+  user?.own(stateDir);
+  const command = (...words: string[]): [string, string[]] =>
+    user === undefined ? [culvert, words] : user.command(culvert, words);
+  const up = spawn(...command(...args), {
+    stdio: ['ignore', 'pipe', 'pipe'],
+    env: user === undefined ? process.env : { ...process.env, HOME: stateDir },
+  });
   let printed = '';
   for (const stream of [up.stdout, up.stderr]) {
     stream.setEncoding('utf8');
@@ -108,26 +126,28 @@ export async function startMesh(
     screen: () => printed,
     kubectl,
     apply: (manifest) => feed('kubectl', ['apply', '-f', '-'], manifest, environment),
-    inNode: async (node, ...command) =>
+    inNode: async (node, ...words) =>
       (
-        await run(culvert, ['node', 'exec', node, '--state-dir', stateDir, '--', ...command], {
+        await run(...command('node', 'exec', node, '--state-dir', stateDir, '--', ...words), {
           timeout: 60_000,
         })
       ).stdout,
-    spawnInNode: (node, ...command) =>
-      spawn(culvert, ['node', 'exec', node, '--state-dir', stateDir, '--', ...command], {
+    spawnInNode: (node, ...words) =>
+      spawn(...command('node', 'exec', node, '--state-dir', stateDir, '--', ...words), {
         stdio: ['ignore', 'pipe', 'pipe'],
       }),
+    culvert: async (...words) =>
+      (await run(...command(...words, '--state-dir', stateDir), { timeout: 60_000 })).stdout,
     processes: () => descendants(up.pid as number),
     pidOf(program, node) {
-      const matching = mesh
-        .processes()
-        .filter(
-          ({ commandLine, executable, environment }) =>
-            executable.endsWith('/node') &&
-            programOf(commandLine) === program &&
-            (node === undefined || environment.NODE_NAME === node),
-        );
+      const matching = mesh.processes().filter(
+        ({ commandLine, executable, environment }) =>
+          // Somebody else's program is known by its file.
+          (executable.endsWith('/node')
+            ? programOf(commandLine) === program
+            : executable.endsWith(`/${program}`)) &&
+          (node === undefined || environment.NODE_NAME === node),
+      );
       if (matching.length !== 1) {
         throw new Error(
           `expected one ${program}${node === undefined ? '' : ` on ${node}`}, found ${matching.length}`,
