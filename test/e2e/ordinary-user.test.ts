@@ -38,7 +38,9 @@ for (const { id, title, show } of ALL_EVIDENCE) {
   });
 }
 
-test('containers and nodes have a home of their own: the host’s is closed to the user', { skip }, async () => {
+test('containers and nodes have a home of their own: the host’s is closed to the user', {
+  skip,
+}, async () => {
   assert.equal(await theMesh().inNode('n1', 'sh', '-c', 'touch ~/note; stat -c "%u %a" ~'), '0 700\n');
 });
 

@@ -2,7 +2,7 @@
 // left behind is recognised by it and ended.
 
 import { readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { sleep } from '#base/clock.ts';
 import { errnoOf, MeshError } from '#base/errors.ts';
 import type { Logger } from '#telemetry/log.ts';
@@ -46,7 +46,7 @@ export async function acquireMachineLock(runDir: string, log: Logger): Promise<M
     if (held !== undefined && isAlive(held.front)) {
       throw new MeshError(
         'LOCAL_MACHINE_FAILED',
-        `Culvert already runs here (process ${held.front.pid}, ${runDir}); stop it first (culvert down), or give this one another state directory`,
+        `Culvert already runs here (process ${held.front.pid}, ${runDir}); stop it first (culvert down --state-dir ${dirname(runDir)}), or give this one another state directory`,
         { details: { pid: held.front.pid } },
       );
     }
