@@ -131,7 +131,9 @@ function isMutualTls(record: AccessRecord): boolean {
 
 async function shopReady(client: KubeClient): Promise<boolean> {
   const { items } = await client.list(PODS, { namespace: 'shop' });
-  return items.length > 0 && items.every((pod) => isReady(pod) && isEnrolled(pod));
+  // What a roll-out is taking away (the state of an earlier start was older) is waited for by nobody.
+  const staying = items.filter(({ metadata }) => metadata.deletionTimestamp === undefined);
+  return staying.length > 0 && staying.every((pod) => isReady(pod) && isEnrolled(pod));
 }
 
 async function until(condition: () => Promise<boolean>, what: string, signal: AbortSignal): Promise<void> {
