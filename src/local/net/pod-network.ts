@@ -72,7 +72,7 @@ export async function removePodNetwork(node: EmulatedNode, podUid: string): Prom
   const pin = quote(podNetnsPath(podUid));
   // The veth pair is deleted by name: the namespace itself lives on while any process or descriptor holds it.
   const script = `${ip} link del ${hostInterface(podUid)} 2>/dev/null
-while ${umount} -n ${pin} 2>/dev/null; do :; done
+while ${umount} -n -l ${pin} 2>/dev/null; do :; done
 rm -f ${pin}`;
   await node.mustRun(sh, ['-c', script], { doing: `removing the network of pod ${podUid}` });
 }
