@@ -4,7 +4,7 @@
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtempSync, readFileSync, readlinkSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, readlinkSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { after, before, type TestContext, test } from 'node:test';
@@ -70,7 +70,7 @@ function returned(mesh: Mesh, program: string, node: string | undefined, was: nu
   }
 }
 
-test('down ends it from another terminal and leaves no process; --purge leaves no state', {
+test('down ends it from another terminal and leaves no process', {
   skip,
 }, async () => {
   const mesh = theMesh();
@@ -78,16 +78,17 @@ test('down ends it from another terminal and leaves no process; --purge leaves n
   assert.match(await mesh.culvert('down'), /has ended/);
   await until(() => pids.every((pid) => !isAlive(pid)), 'every process to end', 10_000);
   assert.equal(mesh.up.exitCode, 0, 'for the first terminal it ended as by Ctrl-C');
-  assert.match(await mesh.culvert('down', '--purge'), /No mesh ran .* is removed/);
+  assert.match(await mesh.culvert('down'), /No mesh ran/);
 });
 
-test('kill -9 of `culvert up` ends the whole machine', { skip }, async () => {
+test('kill -9 of `culvert up` ends the whole machine; down --purge leaves no state', { skip }, async () => {
   const mesh = await startMesh({ user: theUser(), sample: false, readyLine: /The mesh/ });
   const pids = mesh.processes().map(({ pid }) => pid);
   mesh.up.kill('SIGKILL');
   await until(() => pids.every((pid) => !isAlive(pid)), 'every process to end', 20_000);
   mesh.client.close();
-  rmSync(dirname(mesh.kubeconfigPath), { recursive: true, force: true });
+  assert.match(await mesh.culvert('down', '--purge'), /is removed/);
+  assert.equal(existsSync(dirname(mesh.kubeconfigPath)), false);
 });
 
 test('user namespaces forbidden: the setting is named with the command that lifts it', {

@@ -48,6 +48,9 @@ export function ordinaryUser(projectDir: string, program: string): UserResult {
       chownSync(dir, UID, UID);
     },
   };
+  // The owner of the checkout makes the bundles current; the user may not.
+  const notBuilt = tries(program, 'version');
+  if (notBuilt !== undefined) throw new Error(notBuilt);
   const cannotRun = tries(...flat(user.command(program, ['version'])));
   if (cannotRun !== undefined) return no(`uid ${UID} cannot run ${program}: ${cannotRun}`);
   return { kind: 'user', user };
