@@ -135,6 +135,8 @@ function running(http: HttpDeps, pki: Pki, limits: ApiLimits): ApiServer {
   const servers = new Set<Server>();
   /** Connections that left HTTP: the server does not know them any more. */
   const upgraded = new Set<Socket>();
+  /** All of them: the HTTP layer does not know those whose handshake is not over. */
+  const sockets = new Set<Socket>();
   const compaction = setInterval(() => {
     try {
       http.store.compact();
@@ -153,6 +155,10 @@ function running(http: HttpDeps, pki: Pki, limits: ApiLimits): ApiServer {
     listen: async (target) => {
       const server = httpsServer(http, pki, limits, upgraded);
       servers.add(server);
+      server.on('connection', (socket: Socket) => {
+        sockets.add(socket);
+        socket.once('close', () => sockets.delete(socket));
+      });
       try {
         return await listening(server, target);
       } catch (error) {
@@ -169,6 +175,7 @@ function running(http: HttpDeps, pki: Pki, limits: ApiLimits): ApiServer {
               server.close(() => resolve());
               server.closeAllConnections();
               for (const socket of upgraded) socket.destroy();
+              for (const socket of sockets) socket.destroy();
             }),
         ),
       );
