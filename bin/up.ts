@@ -48,6 +48,7 @@ async function up(flags: UpFlags): Promise<void> {
     root: projectDir,
     node: process.execPath,
     apiPort: flags.apiPort,
+    ...(flags.nodes === undefined ? {} : { nodeCount: flags.nodes }),
     log,
     onStep: ({ step, ms }) => steps.done(step, ms),
     replacements,

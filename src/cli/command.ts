@@ -24,6 +24,7 @@ export interface UpFlags {
   readonly apiPort: number;
   readonly sample: boolean;
   readonly bare?: boolean;
+  readonly nodes?: number;
   /** Print when each part of the start-up began and ended. */
   readonly timings?: boolean;
   /** Somebody else's program in place of ours: `COMMAND`, or `NODE=COMMAND` for one node. */
@@ -92,6 +93,15 @@ export function portOption(text: string): number {
     throw new InvalidArgumentError(`${JSON.stringify(text)} is no port; give a number from 1 to 65535.`);
   return port;
 }
+
+export const wholeOption =
+  (what: string, least: number, most: number) =>
+  (text: string): number => {
+    const value = Number(text);
+    if (!/^\d+$/.test(text) || value < least || value > most)
+      throw new InvalidArgumentError(`${JSON.stringify(text)} is not ${what} from ${least} to ${most}.`);
+    return value;
+  };
 
 /** For options that may be given several times. */
 export const collect = (value: string, before: readonly string[] | undefined): readonly string[] => [

@@ -87,7 +87,7 @@ export async function bringUpMesh(deps: UpDeps, options: UpOptions): Promise<voi
   const live = followConnections(client, signal, (record) => show(record));
 
   if (sample) {
-    await steps.run('shop: five services on two nodes, enrolled', () =>
+    await steps.run('shop: five services, enrolled', () =>
       until(() => shopReady(client), 'the shop to become ready and enrolled', signal),
     );
     await steps.run('first request over mTLS', () =>

@@ -70,6 +70,19 @@ export const EVENTS = core<KubeObject>('events', 'Event');
 export const DEPLOYMENTS = grouped<Deployment>('apps', 'v1', 'deployments', 'Deployment');
 export const REPLICA_SETS = grouped<ReplicaSet>('apps', 'v1', 'replicasets', 'ReplicaSet');
 export const DAEMON_SETS = grouped<DaemonSet>('apps', 'v1', 'daemonsets', 'DaemonSet');
+export const STATEFUL_SETS = grouped<StatefulSet>('apps', 'v1', 'statefulsets', 'StatefulSet');
+export const CONTROLLER_REVISIONS = grouped<ControllerRevision>(
+  'apps',
+  'v1',
+  'controllerrevisions',
+  'ControllerRevision',
+);
+export const POD_DISRUPTION_BUDGETS = grouped<PodDisruptionBudget>(
+  'policy',
+  'v1',
+  'poddisruptionbudgets',
+  'PodDisruptionBudget',
+);
 export const ENDPOINT_SLICES = grouped<EndpointSlice>(
   'discovery.k8s.io',
   'v1',
@@ -116,12 +129,14 @@ export interface Node extends KubeObject {
     podCIDR?: string;
     podCIDRs?: string[];
     unschedulable?: boolean;
-    taints?: { key: string; value?: string; effect: string }[];
+    providerID?: string;
+    taints?: { key: string; value?: string; effect: string; timeAdded?: string }[];
   };
   status?: {
     addresses?: { type: string; address: string }[];
     conditions?: Condition[];
     capacity?: Record<string, string>;
+    allocatable?: Record<string, string>;
     nodeInfo?: Record<string, string>;
   };
 }
@@ -183,7 +198,7 @@ export interface Container {
     configMapRef?: { name: string; optional?: boolean };
     secretRef?: { name: string; optional?: boolean };
   }[];
-  ports?: { name?: string; containerPort: number; protocol?: string }[];
+  ports?: { name?: string; containerPort: number; hostPort?: number; hostIP?: string; protocol?: string }[];
   volumeMounts?: {
     name: string;
     mountPath: string;
@@ -234,7 +249,56 @@ export interface PodSpec {
     searches?: string[];
     options?: { name: string; value?: string }[];
   };
-  tolerations?: Record<string, unknown>[];
+  tolerations?: {
+    key?: string;
+    operator?: string;
+    value?: string;
+    effect?: string;
+    tolerationSeconds?: number;
+  }[];
+  schedulerName?: string;
+  affinity?: Affinity;
+  topologySpreadConstraints?: TopologySpreadConstraint[];
+}
+
+export interface NodeSelectorRequirement {
+  key: string;
+  operator: 'In' | 'NotIn' | 'Exists' | 'DoesNotExist' | 'Gt' | 'Lt';
+  values?: string[];
+}
+
+export interface NodeSelectorTerm {
+  matchExpressions?: NodeSelectorRequirement[];
+  matchFields?: NodeSelectorRequirement[];
+}
+
+export interface PodAffinityTerm {
+  labelSelector?: LabelSelector;
+  topologyKey: string;
+  namespaces?: string[];
+  namespaceSelector?: LabelSelector;
+}
+
+export interface PodAffinityRules {
+  requiredDuringSchedulingIgnoredDuringExecution?: PodAffinityTerm[];
+  preferredDuringSchedulingIgnoredDuringExecution?: { weight: number; podAffinityTerm: PodAffinityTerm }[];
+}
+
+export interface Affinity {
+  nodeAffinity?: {
+    requiredDuringSchedulingIgnoredDuringExecution?: { nodeSelectorTerms: NodeSelectorTerm[] };
+    preferredDuringSchedulingIgnoredDuringExecution?: { weight: number; preference: NodeSelectorTerm }[];
+  };
+  podAffinity?: PodAffinityRules;
+  podAntiAffinity?: PodAffinityRules;
+}
+
+export interface TopologySpreadConstraint {
+  maxSkew: number;
+  topologyKey: string;
+  whenUnsatisfiable: 'DoNotSchedule' | 'ScheduleAnyway';
+  labelSelector?: LabelSelector;
+  minDomains?: number;
 }
 
 export interface ContainerStatus {
@@ -307,6 +371,54 @@ export interface ReplicaSet extends KubeObject {
 export interface DaemonSet extends KubeObject {
   spec: { selector: LabelSelector; template: PodTemplate; updateStrategy?: Record<string, unknown> };
   status?: Record<string, unknown>;
+}
+
+export interface StatefulSet extends KubeObject {
+  spec: {
+    replicas?: number;
+    serviceName?: string;
+    selector: LabelSelector;
+    template: PodTemplate;
+    podManagementPolicy?: 'OrderedReady' | 'Parallel';
+    minReadySeconds?: number;
+    revisionHistoryLimit?: number;
+    ordinals?: { start?: number };
+    updateStrategy?: {
+      type?: 'RollingUpdate' | 'OnDelete';
+      rollingUpdate?: { partition?: number; maxUnavailable?: number | string };
+    };
+    volumeClaimTemplates?: KubeObject[];
+  };
+  status?: {
+    replicas?: number;
+    currentRevision?: string;
+    updateRevision?: string;
+    readyReplicas?: number;
+    observedGeneration?: number;
+  };
+}
+
+export interface ControllerRevision extends KubeObject {
+  data: { spec: { template: PodTemplate & { $patch?: 'replace' } } };
+  revision: number;
+}
+
+export interface PodDisruptionBudget extends KubeObject {
+  spec: {
+    minAvailable?: number | string;
+    maxUnavailable?: number | string;
+    selector?: LabelSelector;
+    unhealthyPodEvictionPolicy?: string;
+  };
+  status?: {
+    disruptionsAllowed?: number;
+    currentHealthy?: number;
+    desiredHealthy?: number;
+    expectedPods?: number;
+    observedGeneration?: number;
+    disruptedPods?: Record<string, string>;
+    conditions?: Condition[];
+  };
 }
 
 export interface ServicePort {

@@ -1,25 +1,17 @@
 // Every controller together, against the embedded API server over real TLS, with a stand-in for the kubelet.
 
 import assert from 'node:assert/strict';
-import { mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { type TestContext, test } from 'node:test';
-import { sleep } from '#base/clock.ts';
-import type { KubeClient } from '#k8s/client.ts';
+import { test } from 'node:test';
 import {
   CONFIG_MAPS,
   type ConfigMap,
   DAEMON_SETS,
   type DaemonSet,
   DEPLOYMENTS,
-  type Deployment,
   ENDPOINT_SLICES,
   ENDPOINTS,
-  type KubeObject,
   NAMESPACES,
   NODES,
-  type Node,
   PODS,
   type Pod,
   REPLICA_SETS,
@@ -27,150 +19,17 @@ import {
   SERVICES,
 } from '#k8s/objects.ts';
 import { CLUSTER_ROLES, type ClusterRole } from '#k8s/rbac.ts';
-import { startInformer } from '#k8s/reflector.ts';
-import { createRestClient } from '#k8s/rest-client.ts';
-import { isNotFound } from '#k8s/status.ts';
-import { createApiServer } from '#local/apiserver/server.ts';
-import { startControllers } from '#local/controllers/controllers.ts';
-import { silentLogger } from '#telemetry/log.ts';
-
-const LIMIT_MS = 20_000;
-const POLL_MS = 10;
-/** A template with this image never becomes ready. */
-const BROKEN_IMAGE = 'local/broken';
-
-/** Polls until `probe` returns something other than undefined or false. */
-async function until<T>(what: string, probe: () => Promise<T | undefined | false>): Promise<T> {
-  const limitAt = performance.now() + LIMIT_MS;
-  for (;;) {
-    const found = await probe();
-    if (found !== undefined && found !== false) return found;
-    if (performance.now() > limitAt) throw new Error(`never saw: ${what}`);
-    await sleep(POLL_MS);
-  }
-}
-
-async function openCluster(t: TestContext) {
-  const stateDir = mkdtempSync(join(tmpdir(), 'culvert-controllers-'));
-  t.after(() => rmSync(stateDir, { recursive: true, force: true }));
-  const server = await createApiServer(
-    { log: silentLogger },
-    { stateDir, dnsNames: ['localhost'], ips: ['127.0.0.1'] },
-  );
-  t.after(() => server.close());
-  const { port } = await server.listen({ host: '127.0.0.1', port: 0 });
-  const admin = { certPem: server.adminCertPem, keyPem: server.adminKeyPem };
-  const open = ({ certPem, keyPem } = admin): KubeClient => {
-    const client = createRestClient({
-      server: `https://127.0.0.1:${port}`,
-      caPem: server.caPem,
-      clientCertPem: certPem,
-      clientKeyPem: keyPem,
-    });
-    t.after(() => client.close());
-    return client;
-  };
-  const client = open();
-  // Before the controllers start, so that they know both from the first pod on.
-  for (const name of ['n1', 'n2']) await addNode(client, name);
-  const controllers = await startControllers({
-    // With the rights they have in the machine, so that what a role lacks is seen here.
-    client: open(await server.credentials('system:kube-controller-manager')),
-    schedulerClient: open(await server.credentials('system:kube-scheduler')),
-    log: silentLogger,
-    caPem: server.caPem,
-  });
-  t.after(() => controllers.close());
-  await client.create(NAMESPACES, { apiVersion: 'v1', kind: 'Namespace', metadata: { name: 'shop' } });
-  return { client, caPem: server.caPem };
-}
-
-async function addNode(client: KubeClient, name: string): Promise<void> {
-  const node: Node = {
-    apiVersion: 'v1',
-    kind: 'Node',
-    metadata: { name, labels: { 'kubernetes.io/hostname': name, 'kubernetes.io/os': 'linux' } },
-  };
-  await client.create(NODES, node);
-  const status = { conditions: [{ type: 'Ready', status: 'True' }] };
-  await client.patch(NODES, name, 'merge', { status }, { subresource: 'status' });
-}
-
-/** Runs what is bound to a node, ends what is deleted. `seen` records how many pods were available, and how many there were. */
-function startKubelet(t: TestContext, client: KubeClient) {
-  let address = 1;
-  const pods = startInformer({ client, log: silentLogger }, PODS);
-  const seen = { fewestReady: Number.POSITIVE_INFINITY, mostPods: 0 };
-  const isReady = (pod: Pod): boolean =>
-    pod.metadata.deletionTimestamp === undefined &&
-    (pod.status?.conditions?.some(({ type, status }) => type === 'Ready' && status === 'True') ?? false);
-  const handle = async (pod: Pod): Promise<void> => {
-    const { name, namespace = '' } = pod.metadata;
-    if (pod.metadata.deletionTimestamp !== undefined)
-      return client.delete(PODS, name, { namespace, gracePeriodSeconds: 0 });
-    if (pod.spec.nodeName === undefined || pod.status?.podIP !== undefined) return;
-    const podIP = `10.244.1.${address++}`;
-    const ready = pod.spec.containers[0]?.image === BROKEN_IMAGE ? ('False' as const) : ('True' as const);
-    await client.patch(
-      PODS,
-      name,
-      'merge',
-      {
-        status: {
-          phase: 'Running',
-          podIP,
-          podIPs: [{ ip: podIP }],
-          conditions: [{ type: 'Ready', status: ready }],
-        },
-      },
-      { namespace, subresource: 'status' },
-    );
-  };
-  const work = (pod: Pod): void => {
-    const active = [...pods.all()].filter(({ metadata }) => metadata.deletionTimestamp === undefined);
-    seen.fewestReady = Math.min(seen.fewestReady, active.filter(isReady).length);
-    seen.mostPods = Math.max(seen.mostPods, active.length);
-    void handle(pod).catch((error: unknown) => {
-      if (!isNotFound(error)) throw error;
-    });
-  };
-  pods.addHandlers({ upsert: work, remove: () => {} });
-  t.after(() => pods.close());
-  return seen;
-}
-
-function deployment(name: string, replicas: number, image = 'local/web'): Deployment {
-  return {
-    apiVersion: 'apps/v1',
-    kind: 'Deployment',
-    metadata: { name, namespace: 'shop' },
-    spec: {
-      replicas,
-      selector: { matchLabels: { app: name } },
-      template: {
-        metadata: { labels: { app: name } },
-        spec: { containers: [{ name: 'main', image, ports: [{ name: 'http', containerPort: 8080 }] }] },
-      },
-    },
-  };
-}
-
-const inShop = { namespace: 'shop' };
-const names = (objects: readonly KubeObject[]): string[] =>
-  objects.map(({ metadata }) => metadata.name).sort();
-
-/** What `kubectl rollout status` waits for. */
-const rolledOut = (client: KubeClient, name: string) =>
-  until(`the rollout of ${name}`, async () => {
-    const { metadata, spec, status = {} } = await client.get(DEPLOYMENTS, name, 'shop');
-    const { replicas = 1 } = spec;
-    return (
-      status.observedGeneration === metadata.generation &&
-      status.updatedReplicas === replicas &&
-      status.replicas === replicas &&
-      status.availableReplicas === replicas && { metadata, status }
-    );
-  });
+import {
+  addNode,
+  BROKEN_IMAGE,
+  deployment,
+  inShop,
+  names,
+  openCluster,
+  rolledOut,
+  startKubelet,
+  until,
+} from './controllers-rig.ts';
 
 test('namespaces have an account and the root certificate, get them back, and can be deleted with all they hold', async (t) => {
   const { client, caPem } = await openCluster(t);
@@ -371,7 +230,7 @@ test('the scheduler: waits for a node that fits, and says why', async (t) => {
   });
   assert.equal(
     pod.status?.conditions?.find(({ type }) => type === 'PodScheduled')?.message,
-    "0/2 nodes are available: 2 node(s) didn't match Pod's node selector.",
+    "0/2 nodes are available: 2 node(s) didn't match Pod's node affinity/selector.",
   );
   await client.patch(NODES, 'n2', 'merge', { metadata: { labels: { disk: 'ssd' } } });
   await rolledOut(client, 'web');

@@ -1,15 +1,27 @@
 // `culvert up`: the mesh on this machine. bin/up.ts runs it; here it is declared.
 
-import { type AddCommand, example, portOption, stateDirOption, type UpFlags } from '../command.ts';
+import {
+  type AddCommand,
+  example,
+  portOption,
+  stateDirOption,
+  type UpFlags,
+  wholeOption,
+} from '../command.ts';
 
 export const addUp: AddCommand = (program, context) => {
   program
     .command('up')
     .description(
-      'start the mesh on this machine: API server, two nodes, control plane, proxies and a sample shop',
+      'start the mesh on this machine: API server, nodes, control plane, proxies and a sample shop',
     )
     .option(...stateDirOption(context))
     .option('--api-port <port>', 'port of the API server on 127.0.0.1', portOption, 16_443)
+    .option(
+      '--nodes <count>',
+      'have at least so many nodes (a new cluster: 2)',
+      wholeOption('a number of nodes', 1, 32),
+    )
     .option('--no-sample', 'leave the sample shop out')
     .option('--bare', 'an empty cluster, without mesh and sample (for culvert install)')
     .option('--timings', 'print when each part of the start-up began and ended')

@@ -37,7 +37,7 @@ const items = (object: ApiObject, ...path: string[]): unknown[] => {
 };
 const joined = (values: unknown[]): string => values.map(String).join(',') || '<none>';
 
-const containers = (...path: string[]): Column[] => [
+export const containersColumns = (...path: string[]): Column[] => [
   column(
     'Containers',
     (object) => joined(items(object, ...path, 'containers').map((each) => at(each, 'name'))),
@@ -166,7 +166,7 @@ export const DEPLOYMENT_COLUMNS: readonly Column[] = [
   column('Up-to-date', (object) => number(object, 'status', 'updatedReplicas'), { type: 'integer' }),
   column('Available', (object) => number(object, 'status', 'availableReplicas'), { type: 'integer' }),
   AGE,
-  ...containers('spec', 'template', 'spec'),
+  ...containersColumns('spec', 'template', 'spec'),
   SELECTOR,
 ];
 
@@ -176,7 +176,7 @@ export const REPLICA_SET_COLUMNS: readonly Column[] = [
   column('Current', (object) => number(object, 'status', 'replicas'), { type: 'integer' }),
   column('Ready', (object) => number(object, 'status', 'readyReplicas'), { type: 'integer' }),
   AGE,
-  ...containers('spec', 'template', 'spec'),
+  ...containersColumns('spec', 'template', 'spec'),
   SELECTOR,
 ];
 
@@ -189,7 +189,7 @@ export const DAEMON_SET_COLUMNS: readonly Column[] = [
   column('Available', (object) => number(object, 'status', 'numberAvailable'), { type: 'integer' }),
   column('Node Selector', (object) => labelsText(at(object, 'spec', 'template', 'spec', 'nodeSelector'))),
   AGE,
-  ...containers('spec', 'template', 'spec'),
+  ...containersColumns('spec', 'template', 'spec'),
   SELECTOR,
 ];
 

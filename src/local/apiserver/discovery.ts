@@ -29,6 +29,7 @@ interface Listed {
 const SUBRESOURCE_VERBS = ['get', 'patch', 'update'];
 const EXTRA_GROUPS: Readonly<Record<string, { readonly group: string; readonly version: string }>> = {
   TokenRequest: { group: 'authentication.k8s.io', version: 'v1' },
+  Eviction: { group: 'policy', version: 'v1' },
 };
 
 function subresourcesOf(kind: Kind): Listed['subresources'] {

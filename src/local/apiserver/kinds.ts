@@ -19,9 +19,15 @@ import {
   SERVICE_COLUMNS,
 } from './columns.ts';
 import { POD_COLUMNS } from './columns-pod.ts';
+import {
+  CONTROLLER_REVISION_COLUMNS,
+  DISRUPTION_BUDGET_COLUMNS,
+  STATEFUL_SET_COLUMNS,
+} from './columns-workload.ts';
 import { crdStrategy } from './crd-strategy.ts';
 import { ALL_VERBS, type Column, type Kind, type ScalePaths, type Strategy, type Verb } from './kind.ts';
 import { resourceKey } from './store.ts';
+import { disruptionBudgetStrategy } from './strategy-disruption.ts';
 import {
   endpointSliceStrategy,
   endpointsStrategy,
@@ -34,7 +40,13 @@ import { networkPolicyStrategy } from './strategy-network-policy.ts';
 import { podStrategy } from './strategy-pod.ts';
 import { bindingStrategy, roleStrategy } from './strategy-rbac.ts';
 import { serviceStrategy } from './strategy-service.ts';
-import { daemonSetStrategy, deploymentStrategy, replicaSetStrategy } from './strategy-workload.ts';
+import {
+  controllerRevisionStrategy,
+  daemonSetStrategy,
+  deploymentStrategy,
+  replicaSetStrategy,
+  statefulSetStrategy,
+} from './strategy-workload.ts';
 
 interface Row {
   readonly kind: string;
@@ -88,6 +100,7 @@ const CORE: readonly Row[] = [
       one('exec', 'PodExecOptions', 'create', 'get'),
       one('attach', 'PodAttachOptions', 'create', 'get'),
       one('portforward', 'PodPortForwardOptions', 'create', 'get'),
+      one('eviction', 'Eviction', 'create'),
     ],
     columns: POD_COLUMNS,
     strategy: podStrategy,
@@ -159,6 +172,33 @@ const APPS: readonly Row[] = [
     columns: DAEMON_SET_COLUMNS,
     strategy: daemonSetStrategy,
   },
+  {
+    kind: 'StatefulSet',
+    plural: 'statefulsets',
+    shortNames: ['sts'],
+    categories: ['all'],
+    status: true,
+    scale: REPLICAS,
+    columns: STATEFUL_SET_COLUMNS,
+    strategy: statefulSetStrategy,
+  },
+  {
+    kind: 'ControllerRevision',
+    plural: 'controllerrevisions',
+    columns: CONTROLLER_REVISION_COLUMNS,
+    strategy: controllerRevisionStrategy,
+  },
+];
+
+const POLICY: readonly Row[] = [
+  {
+    kind: 'PodDisruptionBudget',
+    plural: 'poddisruptionbudgets',
+    shortNames: ['pdb'],
+    status: true,
+    columns: DISRUPTION_BUDGET_COLUMNS,
+    strategy: disruptionBudgetStrategy,
+  },
 ];
 
 const RBAC: readonly Row[] = [
@@ -188,6 +228,7 @@ const RBAC: readonly Row[] = [
 const GROUPS: readonly (readonly [group: string, version: string, rows: readonly Row[]])[] = [
   ['', 'v1', CORE],
   ['apps', 'v1', APPS],
+  ['policy', 'v1', POLICY],
   [
     'discovery.k8s.io',
     'v1',

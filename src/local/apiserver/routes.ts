@@ -10,6 +10,7 @@ import {
   resourceList,
   versionDocument,
 } from './discovery.ts';
+import { serveEviction } from './eviction.ts';
 import { type ApiAnswer, type ApiRequest, json } from './exchange.ts';
 import type { Kind } from './kind.ts';
 import { VIRTUAL_KINDS, type VirtualKind } from './kinds.ts';
@@ -156,6 +157,8 @@ async function serveNamed(
         return serveObject(deps, kind, path, 'finalize', request);
       case 'binding':
         return serveBinding(deps, kind, path, request);
+      case 'eviction':
+        return serveEviction(deps, kind, path, request);
       case 'token':
         return await serveToken(deps, kind, path, request);
       case 'log':

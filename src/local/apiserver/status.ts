@@ -121,6 +121,9 @@ export const methodNotAllowed = (): StatusError =>
     {},
   );
 
+export const tooManyRequests = (message: string, details: StatusDetails): StatusError =>
+  new StatusError(429, 'TooManyRequests', message, details);
+
 export const unsupportedMediaType = (message: string): StatusError =>
   new StatusError(415, 'UnsupportedMediaType', message);
 

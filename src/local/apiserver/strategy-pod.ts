@@ -28,6 +28,7 @@ export const podStrategy: Strategy = {
     spec.serviceAccountName ??= 'default';
     spec.serviceAccount = spec.serviceAccountName;
     mountToken(object, spec, context);
+    tolerateShortOutages(spec);
     object.status = { phase: 'Pending', qosClass: qosClass(spec) };
   },
   validate: (object, old) => {
@@ -40,6 +41,28 @@ export const podStrategy: Strategy = {
     return errors;
   },
 };
+
+/** How long a pod stays bound to a node that fell silent. Clusters wait 300 s; a person at one machine waits with them. */
+const OUTAGE_SECONDS = 20;
+const OUTAGE_TAINTS = ['node.kubernetes.io/not-ready', 'node.kubernetes.io/unreachable'];
+
+/** The DefaultTolerationSeconds admission plugin. */
+function tolerateShortOutages(spec: JsonObject): void {
+  const present = (Array.isArray(spec.tolerations) ? spec.tolerations : []).filter(isObject);
+  const covered = (key: string): boolean =>
+    present.some(
+      (each) =>
+        (each.key === key || ((each.key ?? '') === '' && each.operator === 'Exists')) &&
+        ['', 'NoExecute', undefined].includes(each.effect as string | undefined),
+    );
+  const added = OUTAGE_TAINTS.filter((key) => !covered(key)).map((key) => ({
+    key,
+    operator: 'Exists',
+    effect: 'NoExecute',
+    tolerationSeconds: OUTAGE_SECONDS,
+  }));
+  if (added.length > 0) spec.tolerations = [...present, ...added];
+}
 
 /** The ServiceAccount admission plugin: token, cluster root and namespace at the path every client library reads. */
 function mountToken(object: ApiObject, spec: JsonObject, { store, random }: StrategyContext): void {

@@ -8,12 +8,17 @@ import { createClusterRoleAggregation } from './cluster-role-aggregation.ts';
 import { type ControllerContext, createInformerSet } from './context.ts';
 import { createDaemonSetController } from './daemon-sets.ts';
 import { createDeploymentController } from './deployments.ts';
+import { createDisruptionController } from './disruption.ts';
 import { createEndpointMirror } from './endpoint-mirror.ts';
 import { createEndpointSliceController } from './endpoint-slices.ts';
 import { createGarbageCollector } from './garbage.ts';
 import { createNamespaceController } from './namespaces.ts';
+import { createNodeLifecycleController, NODE_GRACE_MS } from './node-lifecycle.ts';
+import { createPodGarbageCollector } from './pod-gc.ts';
 import { createReplicaSetController } from './replica-sets.ts';
 import { createScheduler } from './scheduler.ts';
+import { createStatefulSetController } from './stateful-sets.ts';
+import { createTaintEviction } from './taint-eviction.ts';
 
 export interface ControllersDeps {
   readonly client: KubeClient;
@@ -24,6 +29,8 @@ export interface ControllersDeps {
   readonly caPem: string;
   readonly clock?: Clock;
   readonly random?: Random;
+  /** How long a node may be silent before it is called unreachable. */
+  readonly nodeGraceMs?: number;
 }
 
 export interface Controllers {
@@ -47,7 +54,12 @@ export async function startControllers(deps: ControllersDeps): Promise<Controlle
     createDeploymentController(context),
     createReplicaSetController(context),
     createDaemonSetController(context),
+    createStatefulSetController(context),
+    createDisruptionController(context),
     createScheduler({ ...context, client: deps.schedulerClient ?? client }),
+    createNodeLifecycleController(context, deps.nodeGraceMs ?? NODE_GRACE_MS),
+    createTaintEviction(context),
+    createPodGarbageCollector(context),
     createEndpointSliceController(context),
     createEndpointMirror(context),
     createGarbageCollector(context),

@@ -2,32 +2,33 @@
 // Pods are bound here, not by the scheduler: a node that is full or cordoned gets its pod too.
 
 import { objectKey } from '#k8s/informer.ts';
-import { DAEMON_SETS, type DaemonSet, NODES, type Node, PODS } from '#k8s/objects.ts';
-import { matchesLabels } from '#k8s/selectors.ts';
+import {
+  CONTROLLER_REVISIONS,
+  DAEMON_SETS,
+  type DaemonSet,
+  NODES,
+  type Node,
+  PODS,
+  type Pod,
+} from '#k8s/objects.ts';
 import { type ControllerContext, settleOn } from './context.ts';
 import { type DaemonPlan, planDaemons } from './daemon-plan.ts';
+import { matchesNodeSelection } from './node-affinity.ts';
 import { claimDependents, followDependents } from './ownership.ts';
-import { createPodFor, deletePod, isNodeReady, isPodFinished, toleratesTaints } from './pods.ts';
+import { createPodFor, deletePod, isNodeReady, isPodFinished } from './pods.ts';
 import { createWorkQueue, type WorkQueue } from './queue.ts';
+import { type History, hashOf, REVISION_HASH, syncHistory, trimHistory } from './revisions.ts';
 import { type RollingUpdate, resolveCount } from './rollout.ts';
 import { writeStatus } from './status.ts';
-import { templateHash } from './template-hash.ts';
+import { DAEMON_TOLERATIONS, type Taint, type Toleration, untoleratedTaint } from './tolerations.ts';
 
-const REVISION_HASH = 'controller-revision-hash';
+const REVISION_HISTORY_LIMIT = 10;
 /** A pod that failed for good (its node refused it) is replaced no faster than this. */
 const FAILED_POD_DELAY_MS = 5_000;
-/** Taints that say a node is not fit for ordinary pods; daemons run there nevertheless. */
-const TOLERATED_TAINTS: readonly string[] = [
-  'node.kubernetes.io/not-ready',
-  'node.kubernetes.io/unreachable',
-  'node.kubernetes.io/unschedulable',
-  'node.kubernetes.io/disk-pressure',
-  'node.kubernetes.io/memory-pressure',
-  'node.kubernetes.io/pid-pressure',
-];
 
 type DaemonSetSpec = DaemonSet['spec'] & {
   readonly minReadySeconds?: number;
+  readonly revisionHistoryLimit?: number;
   readonly updateStrategy?: { readonly type?: string; readonly rollingUpdate?: RollingUpdate };
 };
 
@@ -38,11 +39,14 @@ export function createDaemonSetController(context: ControllerContext): WorkQueue
   const nodes = informers.of(NODES);
   const podsSettled = settleOn(pods);
   const setsSettled = settleOn(sets);
+  const revisions = informers.of(CONTROLLER_REVISIONS);
+  const historyDeps = { context, revisions, settled: settleOn(revisions) };
 
   const reconcile = async (key: string): Promise<void> => {
     const set = sets.get(key);
     if (set === undefined || set.metadata.deletionTimestamp !== undefined) return;
-    const hash = templateHash(set.spec.template);
+    const history = await syncHistory(historyDeps, DAEMON_SETS, set);
+    const hash = hashOf(history.update);
     const spec = set.spec as DaemonSetSpec;
     const claimed = await claimDependents(client, PODS, pods, DAEMON_SETS, set);
     const fitting = [...nodes.all()].filter((node) => fits(set, node));
@@ -56,6 +60,7 @@ export function createDaemonSetController(context: ControllerContext): WorkQueue
         1,
         resolveCount(spec.updateStrategy?.rollingUpdate?.maxUnavailable, fitting.length, 'up', 1),
       ),
+      maxSurge: resolveCount(spec.updateStrategy?.rollingUpdate?.maxSurge, fitting.length, 'up', 0),
       minReadySeconds: spec.minReadySeconds ?? 0,
       nowMs: clock.now(),
     });
@@ -66,6 +71,14 @@ export function createDaemonSetController(context: ControllerContext): WorkQueue
     if (written !== undefined) await setsSettled.updated(written);
     if (plan.recheckInMs !== undefined) queue.addAfter(key, plan.recheckInMs);
     await carryOut(set, hash, plan);
+    await forget(spec, history, claimed);
+  };
+
+  const forget = async (spec: DaemonSetSpec, history: History, claimed: readonly Pod[]): Promise<void> => {
+    const hashes = new Set(claimed.map(({ metadata }) => metadata.labels?.[REVISION_HASH]));
+    const live = history.all.filter((revision) => hashes.has(hashOf(revision)));
+    const names = new Set(live.map(({ metadata }) => metadata.name));
+    await trimHistory(historyDeps, history, names, spec.revisionHistoryLimit ?? REVISION_HISTORY_LIMIT);
   };
 
   const carryOut = async (set: DaemonSet, hash: string, plan: DaemonPlan): Promise<void> => {
@@ -80,8 +93,8 @@ export function createDaemonSetController(context: ControllerContext): WorkQueue
     }
     for (const nodeName of plan.create) {
       const made = await createPodFor(context, DAEMON_SETS, set, {
-        nodeName,
         labels: { [REVISION_HASH]: hash },
+        spec: { nodeName, tolerations: tolerationsOf(set) },
       });
       await podsSettled.created(made);
     }
@@ -104,13 +117,21 @@ export function createDaemonSetController(context: ControllerContext): WorkQueue
 }
 
 function fits(set: DaemonSet, node: Node): boolean {
-  const { nodeSelector = {}, tolerations } = set.spec.template.spec;
+  const { spec } = set.spec.template;
   return (
     node.metadata.deletionTimestamp === undefined &&
-    matchesLabels(nodeSelector, node.metadata.labels) &&
-    toleratesTaints(node, tolerations, TOLERATED_TAINTS)
+    matchesNodeSelection(spec, node) &&
+    untoleratedTaint((node.spec?.taints ?? []) as Taint[], tolerationsOf(set), [
+      'NoSchedule',
+      'NoExecute',
+    ]) === undefined
   );
 }
+
+const tolerationsOf = (set: DaemonSet): Toleration[] => [
+  ...((set.spec.template.spec.tolerations ?? []) as Toleration[]),
+  ...DAEMON_TOLERATIONS,
+];
 
 /** What placement depends on. */
 export const nodeFacts = (node: Node): string =>

@@ -87,13 +87,16 @@ export function createDeploymentController(context: ControllerContext): WorkQueu
   ): Promise<void> => {
     const newestOld = Math.max(0, ...old.map(revisionOf));
     const revision = revisionOf(current) > newestOld ? revisionOf(current) : newestOld + 1;
-    for (const [resource, object] of [
-      [REPLICA_SETS, current],
-      [DEPLOYMENTS, deployment],
+    const mark = { [REVISION]: String(revision) };
+    // The set carries the Deployment's notes of the time it was the current one: `kubernetes.io/change-cause` among them.
+    for (const [resource, object, wanted] of [
+      [REPLICA_SETS, current, { ...copiedAnnotations(deployment), ...mark }],
+      [DEPLOYMENTS, deployment, mark],
     ] as const) {
-      const { name, namespace = '', annotations } = object.metadata;
-      if (annotations?.[REVISION] === String(revision)) continue;
-      const body = { metadata: { annotations: { [REVISION]: String(revision) } } };
+      const { name, namespace = '', annotations = {} } = object.metadata;
+      const changed = Object.entries(wanted).filter(([key, value]) => annotations[key] !== value);
+      if (changed.length === 0) continue;
+      const body = { metadata: { annotations: Object.fromEntries(changed) } };
       await client.patch(resource, name, 'merge', body, { namespace });
     }
   };

@@ -6,10 +6,11 @@ import type { Deployment, Node, Pod, ReplicaSet, Service } from '#k8s/objects.ts
 import { planDaemons } from './daemon-plan.ts';
 import { deploymentStatus } from './deployment-status.ts';
 import { planSlices } from './endpoint-plan.ts';
-import { availableInMs, childName, toleratesTaints } from './pods.ts';
+import { placePod } from './placement.ts';
+import { availableInMs, childName } from './pods.ts';
 import { byDispensability } from './replica-sets.ts';
-import { placePod } from './scheduler.ts';
 import { templateHash } from './template-hash.ts';
+import { type Toleration, untoleratedTaint } from './tolerations.ts';
 
 interface PodFacts {
   readonly node?: string;
@@ -110,7 +111,7 @@ test('placement: what keeps a pod away is counted', () => {
   assert.deepEqual(placePod(wanting, nodes, []), {
     kind: 'none',
     reason:
-      "0/5 nodes are available: 1 node(s) were not ready, 1 node(s) were unschedulable, 2 node(s) didn't match Pod's node selector, 1 node(s) had untolerated taints.",
+      "0/5 nodes are available: 1 node(s) were not ready, 1 node(s) were unschedulable, 2 node(s) didn't match Pod's node affinity/selector, 1 node(s) had untolerated taint {gpu: }.",
   });
   assert.deepEqual(placePod(wanting, [], []), {
     kind: 'none',
@@ -123,9 +124,8 @@ test('placement: what keeps a pod away is counted', () => {
 });
 
 test('tolerations', () => {
-  const tainted = node('n', { spec: { taints: [{ key: 'k', value: 'v', effect: 'NoExecute' }] } });
-  const cases: readonly [Record<string, unknown>[] | undefined, boolean][] = [
-    [undefined, false],
+  const taint = { key: 'k', value: 'v', effect: 'NoExecute' };
+  const cases: readonly [Toleration[], boolean][] = [
     [[], false],
     [[{ operator: 'Exists' }], true],
     [[{ key: 'k', value: 'v' }], true],
@@ -135,14 +135,23 @@ test('tolerations', () => {
     [[{ key: 'j', operator: 'Exists' }], false],
   ];
   for (const [tolerations, expected] of cases)
-    assert.equal(toleratesTaints(tainted, tolerations), expected, JSON.stringify(tolerations));
-  const soft = node('n', { spec: { taints: [{ key: 'k', effect: 'PreferNoSchedule' }] } });
-  assert.equal(toleratesTaints(soft, []), true);
+    assert.equal(
+      untoleratedTaint([taint], tolerations, ['NoSchedule', 'NoExecute']) === undefined,
+      expected,
+      JSON.stringify(tolerations),
+    );
+  assert.equal(untoleratedTaint([{ key: 'k', effect: 'PreferNoSchedule' }], [], ['NoSchedule']), undefined);
 });
 
 const daemons = (
   pods: Pod[],
-  options: { nodes?: string[]; updated?: string[]; maxUnavailable?: number; onDelete?: boolean } = {},
+  options: {
+    nodes?: string[];
+    updated?: string[];
+    maxUnavailable?: number;
+    maxSurge?: number;
+    onDelete?: boolean;
+  } = {},
 ) => {
   const plan = planDaemons({
     nodes: (options.nodes ?? ['n1', 'n2']).map((name) => ({ name, ready: name !== 'down' })),
@@ -150,6 +159,7 @@ const daemons = (
     isUpdated: ({ metadata }) => options.updated?.includes(metadata.name) ?? true,
     replaceOutdated: options.onDelete !== true,
     maxUnavailable: options.maxUnavailable ?? 1,
+    maxSurge: options.maxSurge ?? 0,
     minReadySeconds: 0,
     nowMs: 0,
   });
@@ -169,6 +179,21 @@ test('daemons: one for every node', () => {
     numberAvailable: 1,
     numberUnavailable: 2,
   });
+});
+
+test('daemons with a surge: the new pod beside the old one, which goes when the new one is available', () => {
+  const old = ['n1', 'n2'].map((name) => pod(`old-${name}`, { node: name }));
+  const surge = { maxSurge: 1, maxUnavailable: 0, updated: ['new'] };
+  const first = daemons(old, surge);
+  assert.deepEqual([first.create, first.remove], [['n1'], []]);
+  const starting = daemons([...old, pod('new', { node: 'n1', ready: false })], surge);
+  assert.deepEqual([starting.create, starting.remove], [[], []], 'one at a time');
+  assert.equal(starting.status.numberAvailable, 2);
+  const ready = daemons([...old, pod('new', { node: 'n1' })], surge);
+  assert.deepEqual(ready.remove, ['old-n1']);
+  assert.deepEqual(ready.create, ['n2']);
+  const broken = daemons([pod('old-n1', { node: 'n1', ready: false }), pod('old-n2', { node: 'n2' })], surge);
+  assert.deepEqual(broken.remove, ['old-n1'], 'what serves nobody is replaced at once');
 });
 
 test('daemons: doubles, strays and failures go; the successor waits until its predecessor is gone', () => {

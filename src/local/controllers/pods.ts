@@ -29,26 +29,6 @@ export function availableInMs(pod: Pod, minReadySeconds: number, nowMs: number):
 export const isNodeReady = (node: Node): boolean =>
   node.status?.conditions?.some(({ type, status }) => type === 'Ready' && status === 'True') ?? false;
 
-type Toleration = { readonly [field in 'key' | 'operator' | 'value' | 'effect']?: unknown };
-
-/** Whether no taint with one of the effects keeps the pod away. */
-export function toleratesTaints(
-  node: Node,
-  tolerations: readonly Record<string, unknown>[] | undefined,
-  ignoredKeys: readonly string[] = [],
-): boolean {
-  return (node.spec?.taints ?? []).every(
-    (taint) =>
-      taint.effect === 'PreferNoSchedule' ||
-      ignoredKeys.includes(taint.key) ||
-      (tolerations ?? []).some(({ key, operator, value, effect }: Toleration) => {
-        if (effect !== undefined && effect !== '' && effect !== taint.effect) return false;
-        if (operator === 'Exists') return key === undefined || key === '' || key === taint.key;
-        return key === taint.key && (value ?? '') === (taint.value ?? '');
-      }),
-  );
-}
-
 const SUFFIX_CHARACTERS = 'bcdfghjklmnpqrstvwxz2456789';
 const SUFFIX_LENGTH = 5;
 /** Pod names become host names: 63 characters with the suffix. */
@@ -67,11 +47,19 @@ export interface PodMakerDeps {
   readonly random: Random;
 }
 
+/** What a pod has beyond its template. */
+export interface PodExtra {
+  /** One is made up unless given. */
+  readonly name?: string;
+  readonly labels?: Record<string, string>;
+  readonly spec?: Partial<Pod['spec']>;
+}
+
 export function createPodFor(
   deps: PodMakerDeps,
   resource: Resource,
   owner: KubeObject & { readonly spec: { readonly template: PodTemplate } },
-  extra: { readonly labels?: Record<string, string>; readonly nodeName?: string } = {},
+  extra: PodExtra = {},
 ): Promise<Pod> {
   const { name, namespace = '' } = owner.metadata;
   const { metadata = {}, spec } = owner.spec.template;
@@ -79,24 +67,28 @@ export function createPodFor(
     apiVersion: 'v1',
     kind: PODS.kind,
     metadata: {
-      name: childName(name, deps.random),
-      generateName: `${name}-`,
+      name: extra.name ?? childName(name, deps.random),
+      ...(extra.name === undefined ? { generateName: `${name}-` } : {}),
       namespace,
       labels: { ...metadata.labels, ...extra.labels },
       ...(metadata.annotations === undefined ? {} : { annotations: metadata.annotations }),
       ...(metadata.finalizers === undefined ? {} : { finalizers: metadata.finalizers }),
       ownerReferences: [controllerReference(resource, owner)],
     },
-    spec: extra.nodeName === undefined ? spec : { ...spec, nodeName: extra.nodeName },
+    spec: { ...spec, ...extra.spec },
   };
   return deps.client.create(PODS, pod, namespace);
 }
 
-/** Deletes this pod and no later one of its name; gone already is fine. */
-export async function deletePod(client: KubeClient, pod: Pod): Promise<void> {
+/** Deletes this pod and no later one of its name; gone already is fine. A grace of 0 s asks no kubelet. */
+export async function deletePod(client: KubeClient, pod: Pod, gracePeriodSeconds?: number): Promise<void> {
   const { name, namespace = '', uid } = pod.metadata;
   try {
-    await client.delete(PODS, name, { namespace, ...(uid === undefined ? {} : { uid }) });
+    await client.delete(PODS, name, {
+      namespace,
+      ...(uid === undefined ? {} : { uid }),
+      ...(gracePeriodSeconds === undefined ? {} : { gracePeriodSeconds }),
+    });
   } catch (error) {
     if (!isNotFound(error) && !isConflict(error)) throw error;
   }

@@ -62,6 +62,7 @@ export class ContainerSlot {
   #hookTarget: ProbeTarget | undefined;
   #pod: Pod | undefined;
   #nextAttempt: number;
+  #detached = false;
 
   constructor(deps: SlotDeps, container: Container, isInit: boolean, formerRuns: number) {
     this.#deps = deps;
@@ -177,8 +178,9 @@ export class ContainerSlot {
     this.#killAtMs = undefined;
   }
 
-  /** Leaves the process alone and forgets it: LOCAL ends, its successor adopts. */
+  /** Leaves the process alone: LOCAL ends and its successor adopts, or the node lost its power. No end is judged any more. */
   detach(): void {
+    this.#detached = true;
     this.#stopProbes();
   }
 
@@ -316,6 +318,7 @@ export class ContainerSlot {
     this.#stopProbes();
     this.#running = undefined;
     this.#killAtMs = undefined;
+    if (this.#detached) return;
     const ended: EndedRun = {
       exitCode: end.kind === 'exited' ? end.exitCode : 128,
       reason: end.kind === 'exited' ? (end.exitCode === 0 ? 'Completed' : 'Error') : 'StartError',

@@ -4,7 +4,7 @@ import { type Clock, systemClock } from '#base/clock.ts';
 import { reasonOf } from '#base/errors.ts';
 import type { KubeClient } from '#k8s/client.ts';
 import type { Informer, StartInformer } from '#k8s/informer.ts';
-import { PODS, type Pod } from '#k8s/objects.ts';
+import { type Node, PODS, type Pod } from '#k8s/objects.ts';
 import { closeFd, openNetns } from '#linux/netns.ts';
 import type { EmulatedNode } from '#local/machine/node.ts';
 import { IpPool } from '#local/net/ip-pool.ts';
@@ -27,6 +27,8 @@ export interface KubeletDeps {
   readonly policies: PodPolicies;
   readonly logs: LogStore;
   readonly log: Logger;
+  /** The Node as the cluster has it at present. */
+  readonly nodeObject: () => Node | undefined;
   readonly clock?: Clock;
 }
 
@@ -48,7 +50,7 @@ export interface Kubelet {
 
 /** Resolves when the node is Ready and what ran is adopted. */
 export async function startKubelet(deps: KubeletDeps, options: KubeletOptions): Promise<Kubelet> {
-  const { node, client, source, log, clock = systemClock } = deps;
+  const { node, client, source, log, nodeObject, clock = systemClock } = deps;
   const netnsFd = openNetns(node.netnsPath);
   const pool = new IpPool(node.plan.podPrefix);
   const events = createEvents({ client, log, clock }, { component: 'kubelet', host: node.plan.name }, PODS);
@@ -90,7 +92,7 @@ export async function startKubelet(deps: KubeletDeps, options: KubeletOptions): 
     return worker;
   };
 
-  const registration: NodeRegistration = await registerNode({ client, log, clock }, node.plan);
+  const registration: NodeRegistration = await registerNode({ client, log, clock, nodeObject }, node);
   const pods: Informer<Pod> = deps.startInformer<Pod>({ client, log }, PODS, {
     fieldSelector: `spec.nodeName=${node.plan.name}`,
   });

@@ -1,4 +1,5 @@
-// The Node object and its Lease: registration, status, heartbeat.
+// The Node object and its Lease, as its kubelet keeps them: labels, status, heartbeat. The object itself is somebody's wish
+// for a node (machine/node-wishes.ts) and stands before its kubelet starts.
 
 import { readFileSync } from 'node:fs';
 import { arch, cpus, release, totalmem } from 'node:os';
@@ -6,13 +7,17 @@ import type { Clock } from '#base/clock.ts';
 import { MeshError, reasonOf } from '#base/errors.ts';
 import type { KubeClient } from '#k8s/client.ts';
 import { type Condition, type KubeObject, LEASES, NODES, type Node } from '#k8s/objects.ts';
-import { type NodePlan, podCidrOf } from '#local/machine/plan.ts';
+import type { EmulatedNode } from '#local/machine/node.ts';
+import type { NodePlan } from '#local/machine/plan.ts';
 import type { Logger } from '#telemetry/log.ts';
+import { keepTransitionTimes } from './pod-status.ts';
 
 export interface NodeStatusDeps {
   readonly client: KubeClient;
   readonly log: Logger;
   readonly clock: Clock;
+  /** The Node as the cluster has it at present. */
+  readonly nodeObject: () => Node | undefined;
 }
 
 export interface NodeRegistration {
@@ -20,37 +25,32 @@ export interface NodeRegistration {
 }
 
 const LEASE_NAMESPACE = 'kube-node-lease';
-const LEASE_SECONDS = 40;
-const HEARTBEAT_MS = 10_000;
+const LEASE_SECONDS = 12;
+/** The node lifecycle controller calls a node unreachable after 12 s without one. */
+const HEARTBEAT_MS = 4_000;
 /** What the API server claims to be (`/version`). */
 const KUBELET_VERSION = 'v1.37.0+culvert';
 
-/** Makes or corrects the Node, sets it Ready, and renews its lease until closed. @throws MeshError of the API. */
-export async function registerNode(deps: NodeStatusDeps, plan: NodePlan): Promise<NodeRegistration> {
-  const { client, log, clock } = deps;
-  const labels = nodeLabels(plan);
-  const now = new Date(clock.now()).toISOString();
-  const node: Node = {
-    apiVersion: 'v1',
-    kind: 'Node',
-    metadata: { name: plan.name, labels },
-    spec: { podCIDR: podCidrOf(plan), podCIDRs: [podCidrOf(plan)] },
-  };
-  await client.create(NODES, node).catch((error: unknown) => {
-    if (!isStatus(error, 409)) throw error;
-    // Ours already: labels that the user added stay.
-    return client.patch(NODES, plan.name, 'merge', { metadata: { labels } });
-  });
-  await client.patch(NODES, plan.name, 'merge', { status: nodeStatus(plan, now) }, { subresource: 'status' });
+/** Sets the node Ready and renews its lease until closed. @throws MeshError of the API. */
+export async function registerNode(deps: NodeStatusDeps, node: EmulatedNode): Promise<NodeRegistration> {
+  const { client, log, nodeObject } = deps;
+  const { name } = node.plan;
+  const present = nodeObject();
+  // A zone that a person gave is part of the plan by now; labels that others added stay.
+  const labels = missingLabels(nodeLabels(node.plan), present?.metadata.labels);
+  if (labels !== undefined) await client.patch(NODES, name, 'merge', { metadata: { labels } });
+  await writeNodeStatus(deps, node);
 
   let renewing = false;
   const renew = async (): Promise<void> => {
     if (renewing) return;
     renewing = true;
     try {
-      await renewLease(deps, plan.name);
+      await renewLease(deps, name);
+      // Called unreachable after a pause of the machine: it is not.
+      if (!isReadyNode(nodeObject())) await writeNodeStatus(deps, node);
     } catch (error) {
-      log.debug('the node lease was not renewed', { node: plan.name, error: reasonOf(error) });
+      log.debug('the node lease was not renewed', { node: name, error: reasonOf(error) });
     } finally {
       renewing = false;
     }
@@ -61,6 +61,35 @@ export async function registerNode(deps: NodeStatusDeps, plan: NodePlan): Promis
   await renew();
   return { close: () => clearInterval(timer) };
 }
+
+const isReadyNode = (node: Node | undefined): boolean =>
+  node === undefined ||
+  (node.status?.conditions?.some(({ type, status }) => type === 'Ready' && status === 'True') ?? false);
+
+function missingLabels(
+  wanted: Readonly<Record<string, string>>,
+  present: Readonly<Record<string, string>> = {},
+): Record<string, string> | undefined {
+  const missing = Object.entries(wanted).filter(([label, value]) => present[label] !== value);
+  return missing.length === 0 ? undefined : Object.fromEntries(missing);
+}
+
+async function writeNodeStatus(
+  { client, clock, nodeObject }: NodeStatusDeps,
+  node: EmulatedNode,
+): Promise<void> {
+  const status = nodeStatus(node.plan, bootIdOf(node), new Date(clock.now()).toISOString());
+  const conditions = keepTransitionTimes(
+    status.conditions ?? [],
+    nodeObject()?.status?.conditions ?? [],
+    new Date(clock.now()).toISOString(),
+  );
+  const body = { status: { ...status, conditions } };
+  await client.patch(NODES, node.plan.name, 'merge', body, { subresource: 'status' });
+}
+
+/** Another one after every start of the node. */
+const bootIdOf = ({ keeper }: EmulatedNode): string => `${keeper.pid}-${keeper.startTicks}`;
 
 export function nodeLabels(plan: NodePlan): Record<string, string> {
   return {
@@ -74,6 +103,7 @@ export function nodeLabels(plan: NodePlan): Record<string, string> {
 
 export function nodeStatus(
   plan: NodePlan,
+  bootId: string,
   now: string,
 ): NonNullable<Node['status']> & Record<string, unknown> {
   const capacity = {
@@ -112,7 +142,7 @@ export function nodeStatus(
       architecture: arch() === 'x64' ? 'amd64' : arch(),
       machineID: plan.name,
       systemUUID: plan.name,
-      bootID: plan.name,
+      bootID: bootId,
     },
   };
 }

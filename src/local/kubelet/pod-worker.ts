@@ -161,7 +161,7 @@ export class PodWorker {
       let delayMs: number | undefined;
       try {
         delayMs = await this.#pass();
-        await this.#publish();
+        if (!this.#closed) await this.#publish();
       } catch (error) {
         this.#log.warn('a pod could not be brought on', { pod: this.#name, error: reasonOf(error) });
         delayMs = API_RETRY_MS;

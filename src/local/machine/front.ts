@@ -34,6 +34,8 @@ export interface MachineOptions {
   readonly node: string;
   readonly apiPort?: number;
   readonly replacements?: readonly Replacement[];
+  /** As `culvert up --nodes`. */
+  readonly nodeCount?: number;
   readonly log: Logger;
   readonly onStep?: (step: Step) => void;
   /** Where tools and programs are looked for, as PATH. */
@@ -85,6 +87,7 @@ export async function startMachine(options: MachineOptions): Promise<Machine> {
         apiFd: API_FD,
         path,
         replacements: options.replacements ?? [],
+        ...(options.nodeCount === undefined ? {} : { nodeCount: options.nodeCount }),
         logLevel: log.enabled('debug') ? 'debug' : 'info',
       };
       const child = spawnMachine(tools, config, listener, logFd, !rights.isAdmin);

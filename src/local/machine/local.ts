@@ -1,30 +1,33 @@
 // LOCAL: everything inside the machine that is not a pod, put together. API server, controllers and kubelets come in as
 // dependencies and speak to one another through the Kubernetes API only.
 
-import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { systemClock } from '#base/clock.ts';
 import { MeshError } from '#base/errors.ts';
 import type { KubeClient } from '#k8s/client.ts';
 import type { StartInformer } from '#k8s/informer.ts';
-import { PODS, SERVICES, type Service } from '#k8s/objects.ts';
+import { NODES, type Node, PODS, SERVICES, type Service } from '#k8s/objects.ts';
 import { warmThreadPool } from '#linux/thread-pool.ts';
+import { createEvents } from '#local/kubelet/events.ts';
 import { type Kubelet, startKubelet } from '#local/kubelet/kubelet.ts';
 import { KubeletStreams } from '#local/kubelet/kubelet-streams.ts';
 import { LogStore } from '#local/kubelet/logs.ts';
 import { startObjectSource } from '#local/kubelet/object-source.ts';
 import { type ClusterNetwork, startClusterNetwork } from '#local/net/cluster-network.ts';
 import type { Logger } from '#telemetry/log.ts';
+import { ensureNodeObjects, forgetFormerMachine } from './boot.ts';
 import type { HostPorts } from './host-ports.ts';
 import type { MachineConfig, MachineReady, Step } from './messages.ts';
-import { type EmulatedNode, ensureMachineNetwork, ensureNode } from './node.ts';
+import { type EmulatedNode, ensureMachineNetwork } from './node.ts';
 import { keepPathsFor } from './node-root.ts';
+import { type NodeManager, startNodeManager } from './nodes.ts';
 import {
   API_PORT,
   API_SERVICE_ADDRESS,
   CLUSTER_DOMAIN,
   DNS_SERVICE_ADDRESS,
   MACHINE_ADDRESS,
-  NODES,
 } from './plan.ts';
 import { replacementFor, replacementPaths } from './replacements.ts';
 import { findTools } from './tools.ts';
@@ -101,14 +104,12 @@ export async function startLocal(deps: LocalDeps, config: MachineConfig): Promis
   };
   await warmThreadPool();
   const tools = findTools(config.path);
-  await timed('network', ensureMachineNetwork(tools));
+  const isNewMachine = await timed('network', ensureMachineNetwork(tools));
 
   const logs = new LogStore(join(config.runDir, 'logs'));
   const streams = new KubeletStreams(tools);
-  const [server, nodes] = await Promise.all([
-    timed('api server', startApi(deps, config, { podLogs: logs, podStreams: streams })),
-    timed('node namespaces', Promise.all(NODES.map((plan) => ensureNode({ tools }, plan, config)))),
-  ]);
+  mkdirSync(join(config.runDir, 'nodes'), { recursive: true, mode: 0o700 });
+  const server = await timed('api server', startApi(deps, config, { podLogs: logs, podStreams: streams }));
 
   const insideUrl = `https://${MACHINE_ADDRESS}:${API_PORT}`;
   const clientOf = (identity: Identity): Promise<KubeClient> =>
@@ -121,14 +122,17 @@ export async function startLocal(deps: LocalDeps, config: MachineConfig): Promis
   ]);
   const existing = await client.list(PODS);
   logs.prune(new Set(existing.items.map(({ metadata }) => metadata.uid ?? '')));
+  if (isNewMachine) await forgetFormerMachine(client, new Date(systemClock.now()).toISOString());
+  await ensureNodeObjects(client, config.nodeCount);
+  const nodeObjects = deps.startInformer<Node>({ client, log }, NODES);
   const source = startObjectSource({ client, log, startInformer: deps.startInformer });
-  const [controllers, { network, kubelets }] = await Promise.all([
+  const [controllers, { network, nodes }] = await Promise.all([
     timed('controllers', deps.startControllers({ manager, scheduler }, server)),
     startNodes(),
     ensureDnsService(client),
   ]);
 
-  async function startNodes(): Promise<{ network: ClusterNetwork; kubelets: Kubelet[] }> {
+  async function startNodes(): Promise<{ network: ClusterNetwork; nodes: NodeManager }> {
     const network = await timed(
       'cluster network',
       startClusterNetwork({
@@ -138,11 +142,19 @@ export async function startLocal(deps: LocalDeps, config: MachineConfig): Promis
         log,
       }),
     );
-    const start = async (node: EmulatedNode): Promise<Kubelet> => {
-      await network.add(node);
-      return kubeletOf(node, network);
-    };
-    return { network, kubelets: await timed('nodes', Promise.all(nodes.map(start))) };
+    const nodes = startNodeManager(
+      {
+        tools,
+        client,
+        nodes: nodeObjects,
+        network,
+        startKubelet: (node) => kubeletOf(node, network),
+        events: createEvents({ client, log, clock: systemClock }, { component: 'local-machine' }, NODES),
+        log: log.scoped('nodes'),
+      },
+      config,
+    );
+    return { network, nodes: await timed('nodes', nodes) };
   }
 
   async function kubeletOf(node: EmulatedNode, network: ClusterNetwork): Promise<Kubelet> {
@@ -154,6 +166,7 @@ export async function startLocal(deps: LocalDeps, config: MachineConfig): Promis
         source,
         policies: network.policies,
         logs,
+        nodeObject: () => nodeObjects.get(node.plan.name),
         log: log.scoped(`kubelet-${node.plan.name}`),
       },
       {
@@ -175,12 +188,13 @@ export async function startLocal(deps: LocalDeps, config: MachineConfig): Promis
     ready: {
       kubeconfig,
       localPid: process.pid,
-      adoptedContainers: kubelets.reduce((sum, { adopted }) => sum + adopted, 0),
+      adoptedContainers: nodes.adopted,
     },
     async stop() {
       await controllers.close(); // or they would start again what is stopped now
-      await Promise.all(kubelets.map((kubelet) => kubelet.stopContainers(STOP_GRACE_MS)));
+      await nodes.stop(STOP_GRACE_MS);
       source.close();
+      nodeObjects.close();
       await network.close();
       await server.close();
     },

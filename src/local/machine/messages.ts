@@ -16,6 +16,8 @@ export interface MachineConfig {
   readonly path: string;
   /** Somebody else's programs in place of ours. */
   readonly replacements: readonly Replacement[];
+  /** The nodes n1 to this number are made if they are missing; two in a cluster that has none yet. */
+  readonly nodeCount?: number;
   readonly logLevel: 'info' | 'debug';
 }
 

@@ -15,27 +15,35 @@ export function machineBatch(): string {
   ]);
 }
 
+/** The machine's end of a node's cable. By index: names of nodes may be longer than an interface's may. */
+export const cableName = (node: NodePlan): string => `node${node.index}`;
+
 /** Run in the machine's namespace: the cable between the bridge and a node, and the way to its pods. */
 export function cableBatch(node: NodePlan, keeperPid: number): string {
   return lines([
-    `link add ${node.name} type veth peer name eth0 netns ${keeperPid}`,
-    `link set ${node.name} master ${BRIDGE} up`,
-    `route add ${podCidrOf(node)} via ${node.address} dev ${BRIDGE}`,
+    `link add ${cableName(node)} type veth peer name eth0 netns ${keeperPid}`,
+    `link set ${cableName(node)} master ${BRIDGE} up`,
+    `route replace ${podCidrOf(node)} via ${node.address} dev ${BRIDGE}`,
   ]);
 }
 
 /** Run in the node's namespace. */
-export function nodeBatch(node: NodePlan, nodes: readonly NodePlan[]): string {
+export function nodeBatch(node: NodePlan): string {
   return lines([
     'link set lo up',
     `addr add ${node.address}/${NODE_PREFIX_LENGTH} dev eth0`,
     'link set eth0 up',
     `route add default via ${MACHINE_ADDRESS}`,
-    ...nodes
-      .filter((other) => other.name !== node.name)
-      .map((other) => `route add ${podCidrOf(other)} via ${other.address}`),
     // An address of this node that no pod has: refuse it here rather than send it round through the machine.
     `route add unreachable ${podCidrOf(node)} metric 4096`,
+  ]);
+}
+
+/** Run in a node's namespace: the ways to the pods of other nodes that came or went. */
+export function peerBatch(added: readonly NodePlan[], removed: readonly NodePlan[]): string {
+  return lines([
+    ...removed.map((peer) => `route del ${podCidrOf(peer)} via ${peer.address}`),
+    ...added.map((peer) => `route replace ${podCidrOf(peer)} via ${peer.address}`),
   ]);
 }
 

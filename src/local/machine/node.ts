@@ -2,13 +2,14 @@
 // something there. Started once per machine; a new LOCAL adopts the keepers its predecessor left.
 
 import { spawn } from 'node:child_process';
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { cp, lstat, mkdir, readdir, readlink, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { MeshError } from '#base/errors.ts';
-import { BRIDGE, cableBatch, machineBatch, NODE_SETTINGS, nodeBatch } from './node-network.ts';
+import { BRIDGE, cableBatch, cableName, machineBatch, NODE_SETTINGS, nodeBatch } from './node-network.ts';
+import { killProcessesBelow } from './node-power.ts';
 import { KEEPER_READY, keepPathsFor, renderNodeRoot } from './node-root.ts';
-import { NODES, type NodePlan } from './plan.ts';
+import type { NodePlan } from './plan.ts';
 import { identify, isAlive, type ProcessId } from './process-id.ts';
 import { type Replacement, replacementPaths } from './replacements.ts';
 import { type CommandOptions, type CommandResult, mustRun, runCommand, type Tools } from './tools.ts';
@@ -36,6 +37,11 @@ export interface EmulatedNode {
 
 export interface NodeDeps {
   readonly tools: Tools;
+  /**
+   * Root device → name of the node that has it now. The kernel gives the number of a file system that is gone to the next
+   * one: nobody may be killed for sitting on a number that a dead node once had.
+   */
+  readonly rootDevices: Map<number, string>;
 }
 
 export interface NodeOptions {
@@ -70,13 +76,19 @@ export async function ensureNode(
   plan: NodePlan,
   options: NodeOptions,
 ): Promise<EmulatedNode> {
-  const stateFile = join(options.runDir, 'nodes', `${plan.name}.json`);
+  const stateFile = keeperFile(options, plan);
   const known = readKeeper(stateFile);
-  if (known !== undefined && isAlive(known)) return emulatedNode(deps, plan, known);
+  if (known !== undefined && isAlive(known)) {
+    deps.rootDevices.set(known.rootDevice, plan.name);
+    return emulatedNode(deps, plan, known);
+  }
+  // What a keeper that was killed left running has no node any more.
+  if (known !== undefined) await dismantleNode(deps, plan, options);
 
-  const keeper = await startKeeper(deps, plan, options);
+  const process = await startKeeper(deps, plan, options);
+  const keeper: Keeper = { ...process, rootDevice: statSync(`/proc/${process.pid}/root`).dev, plan };
+  deps.rootDevices.set(keeper.rootDevice, plan.name);
   const node = emulatedNode(deps, plan, keeper);
-  await runCommand(deps.tools.ip, ['link', 'del', plan.name]); // left by a keeper that was killed
   await mustRun(deps.tools.ip, ['-batch', '-'], {
     input: cableBatch(plan, keeper.pid),
     doing: `connecting node ${plan.name} (kernel module: veth)`,
@@ -90,16 +102,56 @@ export async function ensureNode(
       '-c',
       `${settingsScript(NODE_SETTINGS)}\nexec ${deps.tools.ip} -batch -`,
     ],
-    { input: nodeBatch(plan, NODES), doing: `setting up the network of node ${plan.name}` },
+    { input: nodeBatch(plan), doing: `setting up the network of node ${plan.name}` },
   );
   await fillEtc(node);
   writeFileSync(stateFile, JSON.stringify(keeper), { mode: 0o600 });
   return node;
 }
 
-function readKeeper(path: string): ProcessId | undefined {
+/** The power failure: every process of the node ends at once, and with the last one its namespaces, mounts and pods. */
+export async function dismantleNode(
+  { tools, rootDevices }: NodeDeps,
+  plan: NodePlan,
+  options: Pick<NodeOptions, 'runDir'>,
+): Promise<void> {
+  const stateFile = keeperFile(options, plan);
+  const keeper = readKeeper(stateFile);
+  if (keeper !== undefined && (rootDevices.get(keeper.rootDevice) ?? plan.name) === plan.name) {
+    await killProcessesBelow(keeper.rootDevice);
+    rootDevices.delete(keeper.rootDevice);
+  }
+  // Gone with the node's end of it, unless a process outside still holds the namespace.
+  await runCommand(tools.ip, ['link', 'del', cableName(plan)]);
+  rmSync(stateFile, { force: true });
+}
+
+/** Takes away what a former LOCAL left of nodes that nobody wishes for any more. */
+export async function dismantleOthers(
+  deps: NodeDeps,
+  options: Pick<NodeOptions, 'runDir'>,
+  wished: ReadonlySet<string>,
+): Promise<void> {
+  const dir = join(options.runDir, 'nodes');
+  for (const file of await readdir(dir)) {
+    const keeper = file.endsWith('.json') ? readKeeper(join(dir, file)) : undefined;
+    if (keeper !== undefined && !wished.has(keeper.plan.name))
+      await dismantleNode(deps, keeper.plan, options);
+  }
+}
+
+/** The process that holds a node, and the device of its root file system, by which its other processes are known. */
+interface Keeper extends ProcessId {
+  readonly rootDevice: number;
+  readonly plan: NodePlan;
+}
+
+const keeperFile = ({ runDir }: Pick<NodeOptions, 'runDir'>, plan: NodePlan): string =>
+  join(runDir, 'nodes', `${plan.name}.json`);
+
+function readKeeper(path: string): Keeper | undefined {
   if (!existsSync(path)) return undefined;
-  return JSON.parse(readFileSync(path, 'utf8')) as ProcessId;
+  return JSON.parse(readFileSync(path, 'utf8')) as Keeper;
 }
 
 function settingsScript(settings: Readonly<Record<string, string>>): string {

@@ -4,6 +4,8 @@ import { type IpAddress, ip } from '#net/ip.ts';
 
 export interface NodePlan {
   readonly name: string;
+  /** Gives the node its addresses; 1 to HIGHEST_NODE_INDEX. */
+  readonly index: number;
   /** Of eth0 on the bridge `uplink`; also what pods see as their gateway. */
   readonly address: IpAddress;
   /** First three bytes of the pods' addresses: `10.244.1`. */
@@ -22,13 +24,27 @@ export const SERVICE_CIDR = '10.96.0.0/16';
 /** Of all nodes together. */
 export const POD_CIDR = '10.244.0.0/16';
 
-export const NODES: readonly NodePlan[] = [
-  { name: 'n1', address: ip('172.31.0.11'), podPrefix: '10.244.1', zone: 'z1' },
-  { name: 'n2', address: ip('172.31.0.12'), podPrefix: '10.244.2', zone: 'z2' },
-];
+export const DEFAULT_NODE_COUNT = 2;
+/** Node addresses are 172.31.0.11 to .254. */
+export const HIGHEST_NODE_INDEX = 244;
+
+export function planNode(name: string, index: number, zone = defaultZone(index)): NodePlan {
+  return { name, index, address: ip(`172.31.0.${10 + index}`), podPrefix: `10.244.${index}`, zone };
+}
+
+/** Two zones in turn, so that whatever minds zones has a choice of nodes in each. */
+function defaultZone(index: number): string {
+  return index % 2 === 1 ? 'z1' : 'z2';
+}
 
 export function podCidrOf(node: NodePlan): string {
   return `${node.podPrefix}.0/24`;
+}
+
+/** `10.244.3.0/24` → 3; undefined for a range that is no node's. */
+export function indexOfPodCidr(cidr: string): number | undefined {
+  const index = Number(/^10\.244\.(\d{1,3})\.0\/24$/.exec(cidr)?.[1] ?? 0);
+  return index >= 1 && index <= HIGHEST_NODE_INDEX ? index : undefined;
 }
 
 /**

@@ -7,8 +7,8 @@ import type { Informer, InformerHandlers } from '#k8s/informer.ts';
 import { objectKey } from '#k8s/informer.ts';
 import type { KubeObject } from '#k8s/objects.ts';
 import type { EmulatedNode } from '#local/machine/node.ts';
-import { BRIDGE, machineBatch, NODE_SETTINGS, nodeBatch } from '#local/machine/node-network.ts';
-import { NODES, podCidrOf } from '#local/machine/plan.ts';
+import { BRIDGE, machineBatch, NODE_SETTINGS, nodeBatch, peerBatch } from '#local/machine/node-network.ts';
+import { planNode, podCidrOf } from '#local/machine/plan.ts';
 import { DEFAULT_PATH, findTools } from '#local/machine/tools.ts';
 import { linkBatches } from '#local/net/pod-network.ts';
 import { ip } from '#net/ip.ts';
@@ -20,6 +20,8 @@ export const PODS = {
   b1: { ip: '10.244.2.2', node: 'n2' },
   b2: { ip: '10.244.2.3', node: 'n2' },
 } as const;
+const NODES = [planNode('n1', 1), planNode('n2', 2)];
+
 /** `machine` is the namespace around the nodes: clients from outside the cluster. */
 export type Place = keyof typeof PODS | 'n1' | 'n2' | 'machine';
 
@@ -72,7 +74,14 @@ link set ${name} master ${BRIDGE} up
 route add ${podCidrOf(node)} via ${node.address} dev ${BRIDGE}
 `,
       );
-      batch(name, nodeBatch(node, NODES));
+      batch(name, nodeBatch(node));
+      batch(
+        name,
+        peerBatch(
+          NODES.filter((peer) => peer !== node),
+          [],
+        ),
+      );
     }
     for (const [name, pod] of Object.entries(PODS)) {
       const node = NODES.find((each) => each.name === pod.node);

@@ -174,10 +174,14 @@ const ROLES: readonly ClusterRole[] = [
   ]),
   role('system:kube-scheduler', SCHEDULER),
   role('system:kube-controller-manager', CONTROLLER_MANAGER),
-  // The process that holds all emulated nodes: what their kubelets share, and the Service of the cluster's DNS.
+  // The process that holds all emulated nodes: what their kubelets share, the Service of the cluster's DNS, the Nodes it
+  // makes and gives their addresses, and what it takes back of the statuses of a machine that is gone.
   role('culvert:machine', [
     on('', ['configmaps', 'secrets', 'nodes', 'pods'], READ),
     on('', ['services'], ['create']),
+    on('', ['nodes'], ['create', 'patch']),
+    on('', ['nodes/status', 'pods/status'], ['patch']),
+    ...EVENTS,
   ]),
 ];
 

@@ -1,0 +1,68 @@
+// What Node objects ask the machine for.
+
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import fc from 'fast-check';
+import type { Node } from '#k8s/objects.ts';
+import { freeIndex, missingNodes, POWER_ANNOTATION, wishOf } from './node-wishes.ts';
+import { HIGHEST_NODE_INDEX, indexOfPodCidr, planNode, podCidrOf } from './plan.ts';
+
+const node = (podCIDR: string | undefined, metadata: Partial<Node['metadata']> = {}): Node => ({
+  apiVersion: 'v1',
+  kind: 'Node',
+  metadata: { name: 'n3', ...metadata },
+  spec: podCIDR === undefined ? {} : { podCIDR },
+});
+
+test('a Node becomes a plan by its pod range, a power switch by its annotation', () => {
+  assert.deepEqual(wishOf(undefined), { kind: 'absent' });
+  assert.deepEqual(wishOf(node('10.244.3.0/24', { deletionTimestamp: '2026-01-01T00:00:00Z' })), {
+    kind: 'absent',
+  });
+  assert.deepEqual(wishOf(node(undefined)), { kind: 'unplanned' });
+  const wish = wishOf(node('10.244.3.0/24'));
+  assert.deepEqual(wish, {
+    kind: 'on',
+    plan: { name: 'n3', index: 3, address: '172.31.0.13', podPrefix: '10.244.3', zone: 'z1' },
+  });
+  assert.equal(wishOf(node('10.244.3.0/24', { annotations: { [POWER_ANNOTATION]: 'off' } })).kind, 'off');
+  const zoned = wishOf(node('10.244.3.0/24', { labels: { 'topology.kubernetes.io/zone': 'east' } }));
+  assert.equal(zoned.kind === 'on' && zoned.plan.zone, 'east');
+  assert.equal(wishOf(node('10.0.0.0/24')).kind, 'impossible');
+  assert.equal(wishOf(node('10.244.245.0/24')).kind, 'impossible');
+});
+
+test('every index has addresses of its own, and its range leads back to it', () => {
+  const addresses = new Set<string>();
+  for (let index = 1; index <= HIGHEST_NODE_INDEX; index++) {
+    const plan = planNode('x', index);
+    addresses.add(plan.address);
+    assert.equal(indexOfPodCidr(podCidrOf(plan)), index);
+  }
+  assert.equal(addresses.size, HIGHEST_NODE_INDEX);
+});
+
+test('an index: the one of the name if free, never one that is taken, none when all are', () => {
+  assert.equal(freeIndex('n5', new Set()), 5);
+  assert.equal(freeIndex('n5', new Set([5])), 1);
+  assert.equal(freeIndex('worker', new Set([1, 2])), 3);
+  assert.equal(freeIndex('n999', new Set()), 1);
+  fc.assert(
+    fc.property(
+      fc.string(),
+      fc.uniqueArray(fc.integer({ min: 1, max: HIGHEST_NODE_INDEX })),
+      (name, taken) => {
+        const index = freeIndex(name, new Set(taken));
+        assert.equal(index === undefined, taken.length === HIGHEST_NODE_INDEX);
+        if (index !== undefined)
+          assert.ok(!taken.includes(index) && index >= 1 && index <= HIGHEST_NODE_INDEX);
+      },
+    ),
+  );
+});
+
+test('nodes at the start: the usual ones in a new cluster, those asked for in any, removed ones stay away', () => {
+  assert.deepEqual(missingNodes([], undefined, 2), ['n1', 'n2']);
+  assert.deepEqual(missingNodes(['n1'], undefined, 2), []);
+  assert.deepEqual(missingNodes(['n1', 'x'], 3, 2), ['n2', 'n3']);
+});

@@ -1,0 +1,166 @@
+// Nodes that fall silent, are drained or taken away, as the controllers and the eviction of the API server handle them.
+
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import type { KubeClient } from '#k8s/client.ts';
+import {
+  DEPLOYMENTS,
+  type KubeObject,
+  LEASES,
+  NODES,
+  type Node,
+  POD_DISRUPTION_BUDGETS,
+  PODS,
+  type Pod,
+  type PodDisruptionBudget,
+} from '#k8s/objects.ts';
+import { apiStatusOf } from '#k8s/status.ts';
+import { deployment, inShop, openCluster, rolledOut, startKubelet, until } from './controllers-rig.ts';
+
+const taintKeys = ({ spec }: Node): string[] =>
+  (spec?.taints ?? []).map(({ key, effect }) => `${key}:${effect}`);
+const readyOf = ({ status }: Node | Pod): string | undefined =>
+  status?.conditions?.find(({ type }) => type === 'Ready')?.status;
+const podsOn = async (client: KubeClient, node: string): Promise<Pod[]> =>
+  (await client.list(PODS, inShop)).items.filter(
+    ({ spec, metadata }) => spec.nodeName === node && metadata.deletionTimestamp === undefined,
+  );
+
+async function beat(client: KubeClient, node: string): Promise<void> {
+  const lease: KubeObject & { spec: unknown } = {
+    apiVersion: 'coordination.k8s.io/v1',
+    kind: 'Lease',
+    metadata: { name: node, namespace: 'kube-node-lease' },
+    spec: { renewTime: new Date().toISOString().replace('Z', '000Z') },
+  };
+  await client.patch(LEASES, node, 'apply', lease, { namespace: 'kube-node-lease', fieldManager: 'test' });
+}
+
+test('a silent node: unreachable, its pods not ready, then replaced elsewhere; its word brings it back', async (t) => {
+  const { client } = await openCluster(t, { nodeGraceMs: 1500 });
+  startKubelet(t, client);
+  const heart = setInterval(() => void beat(client, 'n1').catch(() => {}), 300);
+  t.after(() => clearInterval(heart));
+  await client.create(DEPLOYMENTS, {
+    ...deployment('web', 2),
+    spec: {
+      ...deployment('web', 2).spec,
+      template: {
+        metadata: { labels: { app: 'web' } },
+        spec: {
+          containers: [{ name: 'main', image: 'local/web' }],
+          tolerations: [
+            {
+              key: 'node.kubernetes.io/unreachable',
+              operator: 'Exists',
+              effect: 'NoExecute',
+              tolerationSeconds: 1,
+            },
+          ],
+        },
+      },
+    },
+  });
+  const silent = await until('n2 to be called unreachable', async () => {
+    const node = await client.get(NODES, 'n2');
+    return readyOf(node) === 'Unknown' && taintKeys(node).length === 2 && node;
+  });
+  assert.deepEqual(taintKeys(silent).sort(), [
+    'node.kubernetes.io/unreachable:NoExecute',
+    'node.kubernetes.io/unreachable:NoSchedule',
+  ]);
+  await until('both pods to run on n1', async () => {
+    const here = await podsOn(client, 'n1');
+    return here.length === 2 && (await podsOn(client, 'n2')).length === 0;
+  });
+  assert.equal(readyOf(await client.get(NODES, 'n1')), 'True');
+
+  await beat(client, 'n2');
+  await client.patch(
+    NODES,
+    'n2',
+    'merge',
+    { status: { conditions: [{ type: 'Ready', status: 'True' }] } },
+    { subresource: 'status' },
+  );
+  await until('the taints to go', async () => taintKeys(await client.get(NODES, 'n2')).length === 0);
+});
+
+test('a pod whose node is removed is given up', async (t) => {
+  const { client } = await openCluster(t);
+  startKubelet(t, client);
+  await client.create(DEPLOYMENTS, deployment('web', 2));
+  await rolledOut(client, 'web');
+  assert.equal((await podsOn(client, 'n2')).length, 1);
+  await client.delete(NODES, 'n2');
+  await until('the replacement on n1', async () => (await podsOn(client, 'n1')).length === 2);
+  assert.equal((await podsOn(client, 'n2')).length, 0);
+});
+
+test('kubectl cordon, drain and uncordon; a disruption budget is minded', async (t) => {
+  const { client, kubectl } = await openCluster(t);
+  startKubelet(t, client);
+  await client.create(DEPLOYMENTS, deployment('web', 4));
+  await rolledOut(client, 'web');
+  const budget: PodDisruptionBudget = {
+    apiVersion: 'policy/v1',
+    kind: 'PodDisruptionBudget',
+    metadata: { name: 'web', namespace: 'shop' },
+    spec: { minAvailable: 3, selector: { matchLabels: { app: 'web' } } },
+  };
+  await client.create(POD_DISRUPTION_BUDGETS, budget);
+  await until('the budget to be counted', async () => {
+    const { status } = await client.get(POD_DISRUPTION_BUDGETS, 'web', 'shop');
+    return status?.disruptionsAllowed === 1 && status.currentHealthy === 4 && status.desiredHealthy === 3;
+  });
+  assert.match(
+    await kubectl('get', 'pdb', '-n', 'shop'),
+    /NAME +MIN AVAILABLE +MAX UNAVAILABLE +ALLOWED DISRUPTIONS +AGE\nweb +3 +N\/A +1 /,
+  );
+
+  await kubectl('cordon', 'n2');
+  await until('the taint of a cordoned node', async () =>
+    taintKeys(await client.get(NODES, 'n2')).includes('node.kubernetes.io/unschedulable:NoSchedule'),
+  );
+  const said = await kubectl('drain', 'n2', '--ignore-daemonsets', '--timeout=50s');
+  assert.match(said, /evicting pod shop\/web-/);
+  assert.match(said, /node\/n2 drained/);
+  assert.deepEqual(await podsOn(client, 'n2'), []);
+  await rolledOut(client, 'web');
+
+  // With as many needed as there are, nothing may go.
+  await client.patch(POD_DISRUPTION_BUDGETS, 'web', 'merge', { spec: { minAvailable: 4 } }, inShop);
+  const [pod] = await podsOn(client, 'n1');
+  assert.ok(pod);
+  const { name } = pod.metadata;
+  await until('the new count', async () => {
+    const { status, metadata } = await client.get(POD_DISRUPTION_BUDGETS, 'web', 'shop');
+    return status?.observedGeneration === metadata.generation && status?.currentHealthy === 4;
+  });
+  await assert.rejects(
+    client.request('POST', `/api/v1/namespaces/shop/pods/${name}/eviction`, {
+      apiVersion: 'policy/v1',
+      kind: 'Eviction',
+      metadata: { name, namespace: 'shop' },
+    }),
+    (error) => {
+      assert.deepEqual(apiStatusOf(error), { status: 429, reason: 'TooManyRequests' });
+      return /Cannot evict pod as it would violate the pod's disruption budget/.test(
+        (error as Error).message,
+      );
+    },
+  );
+  await kubectl('uncordon', 'n2');
+  await until('the taint to go', async () => taintKeys(await client.get(NODES, 'n2')).length === 0);
+});
+
+test('kubectl taint: NoExecute moves the pods that do not tolerate it', async (t) => {
+  const { client, kubectl } = await openCluster(t);
+  startKubelet(t, client);
+  await client.create(DEPLOYMENTS, deployment('web', 2));
+  await rolledOut(client, 'web');
+  await kubectl('taint', 'nodes', 'n2', 'broken=yes:NoExecute');
+  await until('both pods on n1', async () => (await podsOn(client, 'n1')).length === 2);
+  await kubectl('taint', 'nodes', 'n2', 'broken-');
+  assert.deepEqual(taintKeys(await client.get(NODES, 'n2')), []);
+});
