@@ -49,6 +49,7 @@ async function up(flags: UpFlags): Promise<void> {
     node: process.execPath,
     apiPort: flags.apiPort,
     ...(flags.nodes === undefined ? {} : { nodeCount: flags.nodes }),
+    ...(flags.image === undefined ? {} : { images: flags.image }),
     log,
     onStep: ({ step, ms }) => steps.done(step, ms),
     replacements,

@@ -25,6 +25,8 @@ export interface UpFlags {
   readonly sample: boolean;
   readonly bare?: boolean;
   readonly nodes?: number;
+  /** Image name → command line. */
+  readonly image?: Readonly<Record<string, string>>;
   /** Print when each part of the start-up began and ended. */
   readonly timings?: boolean;
   /** Somebody else's program in place of ours: `COMMAND`, or `NODE=COMMAND` for one node. */
@@ -92,6 +94,18 @@ export function portOption(text: string): number {
   if (port === undefined)
     throw new InvalidArgumentError(`${JSON.stringify(text)} is no port; give a number from 1 to 65535.`);
   return port;
+}
+
+export function imageOption(
+  text: string,
+  before: Readonly<Record<string, string>> = {},
+): Readonly<Record<string, string>> {
+  const [, name, command] = /^([a-z0-9][a-z0-9-]*)=(.*\S.*)$/.exec(text) ?? [];
+  if (name === undefined || command === undefined)
+    throw new InvalidArgumentError(
+      `${JSON.stringify(text)} is not NAME=COMMAND; for example billing='python3 /srv/billing.py'.`,
+    );
+  return { ...before, [name]: command };
 }
 
 export const wholeOption =

@@ -157,7 +157,7 @@ export interface EnvVar {
     fieldRef?: { fieldPath: string };
     configMapKeyRef?: { name: string; key: string; optional?: boolean };
     secretKeyRef?: { name: string; key: string; optional?: boolean };
-    resourceFieldRef?: { resource: string };
+    resourceFieldRef?: ResourceFieldRef;
   };
 }
 
@@ -211,23 +211,44 @@ export interface Container {
   livenessProbe?: Probe;
   startupProbe?: Probe;
   securityContext?: Record<string, unknown>;
-  resources?: Record<string, unknown>;
+  resources?: { limits?: Record<string, string | number>; requests?: Record<string, string | number> };
 }
 
 export interface Volume {
   name: string;
   emptyDir?: Record<string, unknown>;
   hostPath?: { path: string; type?: string };
-  configMap?: { name: string; optional?: boolean; items?: { key: string; path: string }[] };
-  secret?: { secretName: string; optional?: boolean; items?: { key: string; path: string }[] };
+  configMap?: { name: string; optional?: boolean; items?: KeyToPath[]; defaultMode?: number };
+  secret?: { secretName: string; optional?: boolean; items?: KeyToPath[]; defaultMode?: number };
+  downwardAPI?: { items?: DownwardFile[]; defaultMode?: number };
   projected?: {
+    defaultMode?: number;
     sources: {
       serviceAccountToken?: { path: string; audience?: string; expirationSeconds?: number };
-      configMap?: { name: string; optional?: boolean; items?: { key: string; path: string }[] };
-      secret?: { name: string; optional?: boolean; items?: { key: string; path: string }[] };
-      downwardAPI?: { items: { path: string; fieldRef: { fieldPath: string } }[] };
+      configMap?: { name: string; optional?: boolean; items?: KeyToPath[] };
+      secret?: { name: string; optional?: boolean; items?: KeyToPath[] };
+      downwardAPI?: { items?: DownwardFile[] };
     }[];
   };
+}
+
+export interface KeyToPath {
+  key: string;
+  path: string;
+  mode?: number;
+}
+
+export interface ResourceFieldRef {
+  resource: string;
+  containerName?: string;
+  divisor?: string;
+}
+
+export interface DownwardFile {
+  path: string;
+  mode?: number;
+  fieldRef?: { fieldPath: string };
+  resourceFieldRef?: ResourceFieldRef;
 }
 
 export interface PodSpec {
@@ -502,6 +523,8 @@ export interface NetworkPolicy extends KubeObject {
 
 export interface ConfigMap extends KubeObject {
   data?: Record<string, string>;
+  /** Base64 values. */
+  binaryData?: Record<string, string>;
 }
 
 export interface Secret extends KubeObject {

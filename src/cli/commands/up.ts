@@ -3,6 +3,7 @@
 import {
   type AddCommand,
   example,
+  imageOption,
   portOption,
   stateDirOption,
   type UpFlags,
@@ -21,6 +22,11 @@ export const addUp: AddCommand = (program, context) => {
       '--nodes <count>',
       'have at least so many nodes (a new cluster: 2)',
       wholeOption('a number of nodes', 1, 32),
+    )
+    .option(
+      '--image <name=command>',
+      'run this command for containers with image local/NAME (may be given several times)',
+      imageOption,
     )
     .option('--no-sample', 'leave the sample shop out')
     .option('--bare', 'an empty cluster, without mesh and sample (for culvert install)')

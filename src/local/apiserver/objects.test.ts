@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import type { ApiObject, JsonObject } from './object.ts';
+import { type ApiObject, at, type JsonObject } from './object.ts';
 import { StatusError } from './status.ts';
 import { makeRig, podNamed } from './test-rig.ts';
 
@@ -483,4 +483,39 @@ test('definitions that cannot work are refused', () => {
       /must be spec\.names\.plural.*spec\.scope: Unsupported value: "Galaxy".*spec\.versions: Required value/,
     ),
   );
+});
+
+test('a pod of a service account that does not exist is refused; of the default one, which is about to be made, not', () => {
+  const rig = makeRig();
+  assert.throws(
+    () => rig.create('pods', podNamed('p', { serviceAccountName: 'ghost' })),
+    (error) =>
+      error instanceof StatusError &&
+      error.body.code === 403 &&
+      error.message ===
+        'pods "p" is forbidden: error looking up service account default/ghost: serviceaccount "ghost" not found',
+  );
+  rig.create('serviceaccounts', { metadata: { name: 'ghost' } });
+  rig.create('pods', podNamed('p', { serviceAccountName: 'ghost' }));
+  rig.create('pods', podNamed('q'));
+});
+
+test('a pod tolerates a short outage of its node, unless it says otherwise', () => {
+  const rig = makeRig();
+  const tolerations = (name: string, given?: JsonObject[]): unknown =>
+    at(
+      rig.create('pods', podNamed(name, given === undefined ? {} : { tolerations: given })),
+      'spec',
+      'tolerations',
+    );
+  const short = (key: string) => ({
+    key: `node.kubernetes.io/${key}`,
+    operator: 'Exists',
+    effect: 'NoExecute',
+    tolerationSeconds: 20,
+  });
+  assert.deepEqual(tolerations('a'), [short('not-ready'), short('unreachable')]);
+  const own = { key: 'node.kubernetes.io/unreachable', operator: 'Exists', tolerationSeconds: 1 };
+  assert.deepEqual(tolerations('b', [own]), [own, short('not-ready')]);
+  assert.deepEqual(tolerations('c', [{ operator: 'Exists' }]), [{ operator: 'Exists' }]);
 });

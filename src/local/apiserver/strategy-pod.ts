@@ -5,12 +5,13 @@ import { type ApiObject, at, isObject, type JsonObject } from './object.ts';
 import { defaultPodSpec } from './pod-defaults.ts';
 import { podSpecChange, validatePodSpec } from './pod-validation.ts';
 import { randomSuffix } from './random-name.ts';
-import { invalid } from './status.ts';
+import { forbidden, invalid } from './status.ts';
 import { resourceKey } from './store.ts';
 
 const TOKEN_MOUNT = '/var/run/secrets/kubernetes.io/serviceaccount';
 /** 3607 and not 3600: the field's mark of a token that admission asked for. */
 const TOKEN_SECONDS = 3607;
+const DEFAULT_ACCOUNT = 'default';
 const SERVICE_ACCOUNTS: Kind['resource'] = resourceKey('', 'serviceaccounts');
 
 export const podStrategy: Strategy = {
@@ -25,7 +26,7 @@ export const podStrategy: Strategy = {
   },
   prepareCreate: (object, context) => {
     const spec = object.spec as JsonObject;
-    spec.serviceAccountName ??= 'default';
+    spec.serviceAccountName ??= DEFAULT_ACCOUNT;
     spec.serviceAccount = spec.serviceAccountName;
     mountToken(object, spec, context);
     tolerateShortOutages(spec);
@@ -66,7 +67,16 @@ function tolerateShortOutages(spec: JsonObject): void {
 
 /** The ServiceAccount admission plugin: token, cluster root and namespace at the path every client library reads. */
 function mountToken(object: ApiObject, spec: JsonObject, { store, random }: StrategyContext): void {
-  const account = store.get(SERVICE_ACCOUNTS, object.metadata.namespace, String(spec.serviceAccountName));
+  const accountName = String(spec.serviceAccountName);
+  const { name: podName, namespace } = object.metadata;
+  const account = store.get(SERVICE_ACCOUNTS, namespace, accountName);
+  // The controller makes `default` in every namespace: a pod applied together with its namespace may be faster.
+  if (account === undefined && accountName !== DEFAULT_ACCOUNT)
+    throw forbidden(
+      { group: '', plural: 'pods', kind: 'Pod' },
+      podName,
+      `error looking up service account ${namespace}/${accountName}: serviceaccount ${JSON.stringify(accountName)} not found`,
+    );
   const wanted = spec.automountServiceAccountToken ?? account?.object.automountServiceAccountToken ?? true;
   if (wanted === false) return;
   const containers = ['containers', 'initContainers']

@@ -1,9 +1,11 @@
 import assert from 'node:assert/strict';
-import { mkdtempSync, readdirSync, readFileSync, readlinkSync, rmSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, readlinkSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { writeAtomically } from './atomic-dir.ts';
+
+const file = (content: string | Uint8Array, mode = 0o644) => ({ content, mode });
 
 test('files change together, vanish together, and stay when nothing changed', async (t) => {
   const dir = mkdtempSync(join(tmpdir(), 'culvert-atomic-'));
@@ -12,8 +14,8 @@ test('files change together, vanish together, and stay when nothing changed', as
     await writeAtomically(
       dir,
       new Map([
-        ['a', '1'],
-        ['sub/b', '2'],
+        ['a', file('1')],
+        ['sub/b', file('2')],
       ]),
     ),
     true,
@@ -26,16 +28,22 @@ test('files change together, vanish together, and stay when nothing changed', as
     await writeAtomically(
       dir,
       new Map([
-        ['a', '1'],
-        ['sub/b', '2'],
+        ['a', file('1')],
+        ['sub/b', file('2')],
       ]),
     ),
     false,
   );
   assert.equal(readlinkSync(join(dir, '..data')), first);
 
-  assert.equal(await writeAtomically(dir, new Map([['a', Buffer.from('3')]])), true);
+  assert.equal(await writeAtomically(dir, new Map([['a', file(Buffer.from('3'), 0o600)]])), true);
   assert.equal(readFileSync(join(dir, 'a'), 'utf8'), '3');
+  assert.equal(statSync(join(dir, 'a')).mode & 0o777, 0o600);
+  assert.equal(
+    await writeAtomically(dir, new Map([['a', file('3', 0o640)]])),
+    true,
+    'a mode is a change, too',
+  );
   assert.deepEqual(
     readdirSync(dir).filter((name) => !name.startsWith('..')),
     ['a'],

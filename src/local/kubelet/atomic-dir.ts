@@ -10,13 +10,20 @@ import {
   readlink,
   rename,
   rm,
+  stat,
   symlink,
   writeFile,
 } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 
-/** Relative path → content. */
-export type FileSet = ReadonlyMap<string, string | Uint8Array>;
+export interface FileEntry {
+  readonly content: string | Uint8Array;
+  /** Permission bits. */
+  readonly mode: number;
+}
+
+/** By relative path. */
+export type FileSet = ReadonlyMap<string, FileEntry>;
 
 const DATA = '..data';
 
@@ -27,10 +34,11 @@ export async function writeAtomically(dir: string, files: FileSet): Promise<bool
   if (former !== undefined && (await holds(join(dir, former), files))) return false;
 
   const fresh = await mkdtemp(join(dir, '..version_'));
-  for (const [path, content] of files) {
+  for (const [path, { content, mode }] of files) {
     const target = join(fresh, path);
     await mkdir(dirname(target), { recursive: true, mode: 0o755 });
-    await writeFile(target, content, { mode: 0o644 });
+    await writeFile(target, content, { mode });
+    await chmod(target, mode); // whatever the umask says
   }
   await chmod(fresh, 0o755); // mkdtemp makes it private; programs under another uid read volumes too
   const link = join(dir, '..data_tmp');
@@ -49,9 +57,10 @@ export async function writeAtomically(dir: string, files: FileSet): Promise<bool
 async function holds(dir: string, files: FileSet): Promise<boolean> {
   const entries = await readdir(dir, { recursive: true, withFileTypes: true });
   if (entries.filter((entry) => entry.isFile()).length !== files.size) return false;
-  for (const [path, content] of files) {
+  for (const [path, { content, mode }] of files) {
     const held = await readFile(join(dir, path)).catch(() => undefined);
     if (held === undefined || !held.equals(Buffer.from(content))) return false;
+    if (((await stat(join(dir, path))).mode & 0o777) !== mode) return false;
   }
   return true;
 }

@@ -8,7 +8,7 @@ import { API_SERVICE_ADDRESS } from '#local/machine/plan.ts';
 import { DEFAULT_PATH } from '#local/machine/tools.ts';
 import type { ContainerSpec } from './container.ts';
 import { type BindMount, canonicalTarget } from './container-script.ts';
-import { containerEnv, type EnvSource } from './env.ts';
+import { containerEnv, type EnvSource, expand } from './env.ts';
 import { type ImageOptions, resolveImage } from './images.ts';
 import { hostnameOf, podDirOf, type Sandbox } from './sandbox.ts';
 import { isNodeOwn } from './volumes.ts';
@@ -36,9 +36,19 @@ export function planContainer(pod: Pod, container: Container, context: PlanConte
   if (command.kind === 'unknown-image')
     return { kind: 'held', reason: 'ErrImagePull', message: command.message };
   const facts = { podIp: sandbox.podIp, hostIp: node.plan.address, nodeName: node.plan.name };
-  const environment = containerEnv(pod, container, facts, source, baseEnv(hostnameOf(pod, node.plan.name)));
+  const environment = containerEnv(pod, container, facts, source, {
+    ...baseEnv(hostnameOf(pod, node.plan.name)),
+    ...command.env,
+  });
   if (environment.kind === 'missing')
     return { kind: 'held', reason: 'CreateContainerConfigError', message: environment.message };
+  const expanded = (texts: readonly string[] | undefined): string[] =>
+    (texts ?? []).map((text) => expand(text, environment.env));
+  const final = resolveImage(
+    { ...container, command: expanded(container.command), args: expanded(container.args) },
+    context.images,
+  );
+  if (final.kind === 'unknown-image') return { kind: 'held', reason: 'ErrImagePull', message: final.message };
   const mounts = mountsOf(pod, container, context);
   if (typeof mounts === 'string')
     return { kind: 'held', reason: 'CreateContainerConfigError', message: mounts };
@@ -49,7 +59,7 @@ export function planContainer(pod: Pod, container: Container, context: PlanConte
     spec: {
       name: container.name,
       dir: containerDir(pod, container.name),
-      argv: command.argv,
+      argv: final.argv,
       env: environment.env,
       netnsPath: sandbox.netnsPath,
       input: container.stdin !== true ? 'none' : container.stdinOnce === true ? 'once' : 'open',
@@ -58,7 +68,7 @@ export function planContainer(pod: Pod, container: Container, context: PlanConte
         stageDirs: { run: `${podDir}/run`, tmp: `${podDir}/tmp` },
         keepPaths: context.keepPaths,
         maskDirs: ['/var/lib/kubelet'],
-        workingDir: container.workingDir ?? '/',
+        workingDir: container.workingDir ?? command.workingDir ?? '/',
       },
     },
   };

@@ -1,7 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { canonicalTarget, parseExitFile } from './container-script.ts';
-import { resolveImage } from './images.ts';
 import { portOf } from './probe.ts';
 import { ProbeCount } from './prober.ts';
 
@@ -17,19 +16,6 @@ test('what the exit file tells', () => {
   assert.deepEqual(parseExitFile(''), { kind: 'not-started' });
   assert.deepEqual(parseExitFile('started\n'), { kind: 'no-code' });
   assert.deepEqual(parseExitFile('started\n137\n'), { kind: 'exited', code: 137 });
-});
-
-test('images are names of programs', () => {
-  const options = { root: import.meta.dirname, node: '/n/node' };
-  const argv = (container: Parameters<typeof resolveImage>[0]): unknown => {
-    const result = resolveImage(container, options);
-    return result.kind === 'command' ? result.argv : result.kind;
-  };
-  assert.deepEqual(argv({ name: 'c', image: 'local/shell', args: ['-c', 'x'] }), ['/bin/sh', '-c', 'x']);
-  assert.deepEqual(argv({ name: 'c', image: 'local/shell:1', command: ['a'], args: ['b'] }), ['a', 'b']);
-  assert.equal(argv({ name: 'c', image: 'nginx', command: ['a'] }), 'unknown-image');
-  assert.equal(argv({ name: 'c', image: 'local/../../etc' }), 'unknown-image');
-  assert.equal(argv({ name: 'c', image: 'local/no-such-bundle' }), 'unknown-image');
 });
 
 test('probe verdicts need their thresholds in a row', () => {

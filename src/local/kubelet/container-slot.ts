@@ -63,6 +63,7 @@ export class ContainerSlot {
   #pod: Pod | undefined;
   #nextAttempt: number;
   #detached = false;
+  #imageFailures = 0;
 
   constructor(deps: SlotDeps, container: Container, isInit: boolean, formerRuns: number) {
     this.#deps = deps;
@@ -113,11 +114,19 @@ export class ContainerSlot {
     if (this.#running !== undefined || clock.now() < this.#notBeforeMs) return;
     const plan = planContainer(pod, this.container, context);
     if (plan.kind === 'held') {
-      this.#wait(plan.reason, plan.message);
-      this.#notBeforeMs = clock.now() + (plan.reason === 'ErrImagePull' ? IMAGE_RETRY_MS : HELD_RETRY_MS);
+      const isImage = plan.reason === 'ErrImagePull';
+      // As in the field: the failure itself first, then that it is tried again now and then.
+      if (isImage && this.#imageFailures++ > 0)
+        this.#wait(
+          'ImagePullBackOff',
+          `Back-off pulling image "${this.container.image}": ErrImagePull: ${plan.message}`,
+        );
+      else this.#wait(plan.reason, plan.message);
+      this.#notBeforeMs = clock.now() + (isImage ? IMAGE_RETRY_MS : HELD_RETRY_MS);
       events.record(pod, 'Warning', plan.reason === 'ErrImagePull' ? 'Failed' : plan.reason, plan.message);
       return;
     }
+    this.#imageFailures = 0;
     const attempt = this.#nextAttempt;
     const log = logs.writer(pod, this.container.name, attempt);
     try {

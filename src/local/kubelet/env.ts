@@ -1,6 +1,8 @@
 // A container's environment (pure): fields, keys of ConfigMaps and Secrets, `$(VAR)` expansion.
 
-import type { ConfigMap, Container, Pod, Secret } from '#k8s/objects.ts';
+import { cpus, totalmem } from 'node:os';
+import type { ConfigMap, Container, Pod, ResourceFieldRef, Secret } from '#k8s/objects.ts';
+import { dividedQuantity } from './quantity.ts';
 
 export interface EnvSource {
   configMap(namespace: string, name: string): ConfigMap | undefined;
@@ -65,13 +67,22 @@ export function expand(text: string, env: Readonly<Record<string, string>>): str
   });
 }
 
-/** Limits are not enforced in local mode: the whole machine, as the field answers without a limit. */
-const RESOURCE_DEFAULTS: Readonly<Record<string, string>> = {
-  'limits.cpu': '0',
-  'requests.cpu': '0',
-  'limits.memory': '0',
-  'requests.memory': '0',
-};
+/** What a container without a limit may use: the whole machine. */
+const MACHINE: Readonly<Record<string, string>> = { cpu: String(cpus().length), memory: String(totalmem()) };
+
+/** `limits.memory` and the like of a container, in units of the divisor; undefined for a resource that does not exist. */
+export function resourceValue(
+  container: Container | undefined,
+  { resource, divisor = '1' }: ResourceFieldRef,
+): string | undefined {
+  const [, kind, name = ''] = /^(limits|requests)\.(.+)$/.exec(resource) ?? [];
+  if (container === undefined || kind === undefined) return undefined;
+  const { limits = {}, requests = {} } = container.resources ?? {};
+  const limit = limits[name] ?? MACHINE[name];
+  // A request that is not stated is its limit, and nothing where there is none.
+  const value = kind === 'limits' ? limit : (requests[name] ?? limits[name] ?? '0');
+  return value === undefined ? undefined : dividedQuantity(String(value), String(divisor));
+}
 
 export function containerEnv(
   pod: Pod,
@@ -121,7 +132,16 @@ export function containerEnv(
       else if (optional !== true)
         return missing(`couldn't find key ${key} in Secret ${namespace}/${secretName}`);
     } else if (valueFrom.resourceFieldRef !== undefined) {
-      env[name] = RESOURCE_DEFAULTS[valueFrom.resourceFieldRef.resource] ?? '0';
+      const { resourceFieldRef } = valueFrom;
+      const { containerName } = resourceFieldRef;
+      const of =
+        containerName === undefined
+          ? container
+          : pod.spec.containers.find((candidate) => candidate.name === containerName);
+      const amount = resourceValue(of, resourceFieldRef);
+      if (amount === undefined)
+        return missing(`env ${name}: resource ${resourceFieldRef.resource} is not supported`);
+      env[name] = amount;
     }
   }
   return { kind: 'env', env };

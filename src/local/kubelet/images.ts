@@ -1,9 +1,12 @@
-// "Images" of local mode: names of programs. Nothing is pulled.
+// "Images" of local mode: names of programs. Nothing is pulled. A name means, in this order: an entry of the table
+// (image-table.ts), `/bin/sh` for `shell`, the bundle dist/NAME.mjs.
 
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
+import { reasonOf } from '#base/errors.ts';
 import type { Container } from '#k8s/objects.ts';
 import { NODE_FLAGS } from '../machine/plan.ts';
+import { IMAGE_NAME, type ImageTable } from './image-table.ts';
 
 export interface ImageOptions {
   /** The project's directory. */
@@ -12,10 +15,18 @@ export interface ImageOptions {
   readonly node: string;
   /** What runs here in place of `local/NAME`, if anything does. */
   readonly replacement?: (name: string) => readonly string[] | undefined;
+  /** A person's own programs, as they are now. @throws MeshError when the table cannot be read. */
+  readonly table: () => ImageTable;
 }
 
 export type CommandLine =
-  | { readonly kind: 'command'; readonly argv: readonly string[] }
+  | {
+      readonly kind: 'command';
+      readonly argv: readonly string[];
+      /** Of the image; the container's own count more. */
+      readonly workingDir?: string;
+      readonly env?: Readonly<Record<string, string>>;
+    }
   | { readonly kind: 'unknown-image'; readonly message: string };
 
 const PREFIX = 'local/';
@@ -24,12 +35,21 @@ const PREFIX = 'local/';
 export function resolveImage(container: Container, options: ImageOptions): CommandLine {
   const { image, command = [], args = [] } = container;
   const name = image.startsWith(PREFIX) ? image.slice(PREFIX.length).replace(/:[\w.-]+$/, '') : undefined;
-  if (name === undefined || !/^[a-z0-9][a-z0-9-]*$/.test(name)) {
+  if (name === undefined || !IMAGE_NAME.test(name)) {
     return {
       kind: 'unknown-image',
-      message: `image "${image}" cannot be pulled: local mode runs programs of this machine; use image local/shell with a command, or local/NAME for a program of Culvert`,
+      message: `image "${image}" cannot be pulled: local mode runs programs of this machine; use image local/shell with a command, local/NAME for a program of Culvert, or name your own: culvert up --image NAME=COMMAND`,
     };
   }
+  let table: ImageTable;
+  try {
+    table = options.table();
+  } catch (error) {
+    return { kind: 'unknown-image', message: `image "${image}" cannot be looked up: ${reasonOf(error)}` };
+  }
+  const program = table.get(name);
+  if (program !== undefined)
+    return { ...program, kind: 'command', argv: [...(command.length > 0 ? command : program.argv), ...args] };
   if (command.length > 0) return { kind: 'command', argv: [...command, ...args] };
   if (name === 'shell') return { kind: 'command', argv: ['/bin/sh', ...args] };
   const replacement = options.replacement?.(name);
@@ -38,7 +58,7 @@ export function resolveImage(container: Container, options: ImageOptions): Comma
   if (!existsSync(bundle)) {
     return {
       kind: 'unknown-image',
-      message: `image "${image}" names no program: ${bundle} does not exist; local/NAME runs dist/NAME.mjs, local/shell runs /bin/sh`,
+      message: `image "${image}" names no program: ${bundle} does not exist; local/NAME runs dist/NAME.mjs, local/shell runs /bin/sh, and images.yaml in the state directory or culvert up --image ${name}=COMMAND names your own`,
     };
   }
   return { kind: 'command', argv: [options.node, ...NODE_FLAGS, bundle, ...args] };

@@ -4,11 +4,13 @@
 import { existsSync, statSync } from 'node:fs';
 import { mkdir, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import type { ConfigMap, Pod, Secret, Volume } from '#k8s/objects.ts';
-import { type FileSet, writeAtomically } from './atomic-dir.ts';
-import { fieldValue, type PodFacts } from './env.ts';
+import type { ConfigMap, DownwardFile, KeyToPath, Pod, Secret, Volume } from '#k8s/objects.ts';
+import { type FileEntry, writeAtomically } from './atomic-dir.ts';
+import { fieldValue, type PodFacts, resourceValue } from './env.ts';
 import type { ObjectSource } from './object-source.ts';
 import type { PodTokens } from './tokens.ts';
+
+const FILE_MODE = 0o644;
 
 export interface VolumeContext {
   /** The node's `/`, as LOCAL sees it. */
@@ -52,10 +54,10 @@ async function syncVolume(pod: Pod, volume: Volume, context: VolumeContext): Pro
     await mkdir(dir, { recursive: true });
     return { kind: 'ready', path };
   }
-  const files = new Map<string, string | Uint8Array>();
+  const files = new Map<string, FileEntry>();
   const problem = await collectFiles(pod, volume, context, files);
   if (problem !== undefined) return { kind: 'waiting', message: problem };
-  await writeAtomically(dir, files satisfies FileSet);
+  await writeAtomically(dir, files);
   return { kind: 'ready', path };
 }
 
@@ -63,31 +65,62 @@ async function syncVolume(pod: Pod, volume: Volume, context: VolumeContext): Pro
 async function collectFiles(
   pod: Pod,
   volume: Volume,
-  { source, tokens, facts }: VolumeContext,
-  files: Map<string, string | Uint8Array>,
+  context: VolumeContext,
+  files: Map<string, FileEntry>,
 ): Promise<string | undefined> {
+  const { source, tokens } = context;
   const namespace = pod.metadata.namespace ?? 'default';
-  if (volume.configMap !== undefined)
-    return addConfigMap(source.configMap(namespace, volume.configMap.name), volume.configMap, files);
-  if (volume.secret !== undefined) {
-    const { secretName: name, ...rest } = volume.secret;
-    return addSecret(source.secret(namespace, name), { name, ...rest }, files);
+  const { configMap, secret, downwardAPI, projected } = volume;
+  if (configMap !== undefined)
+    return addConfigMap(source.configMap(namespace, configMap.name), configMap, configMap.defaultMode, files);
+  if (secret !== undefined) {
+    const { secretName: name, ...rest } = secret;
+    return addSecret(source.secret(namespace, name), { name, ...rest }, secret.defaultMode, files);
   }
-  if (volume.projected === undefined) return 'this kind of volume does not exist in local mode';
-  for (const part of volume.projected.sources) {
+  if (downwardAPI !== undefined)
+    return addDownward(pod, downwardAPI.items, context, downwardAPI.defaultMode, files);
+  if (projected === undefined) return 'this kind of volume does not exist in local mode';
+  const { defaultMode } = projected;
+  for (const part of projected.sources) {
     let problem: string | undefined;
     if (part.configMap !== undefined)
-      problem = addConfigMap(source.configMap(namespace, part.configMap.name), part.configMap, files);
+      problem = addConfigMap(
+        source.configMap(namespace, part.configMap.name),
+        part.configMap,
+        defaultMode,
+        files,
+      );
     if (part.secret !== undefined)
-      problem = addSecret(source.secret(namespace, part.secret.name), part.secret, files);
+      problem = addSecret(source.secret(namespace, part.secret.name), part.secret, defaultMode, files);
     if (part.serviceAccountToken !== undefined)
-      files.set(part.serviceAccountToken.path, await tokens.get(pod, part.serviceAccountToken));
-    for (const item of part.downwardAPI?.items ?? []) {
-      const value = fieldValue(pod, item.fieldRef.fieldPath, facts);
-      if (value === undefined) problem = `field ${item.fieldRef.fieldPath} is not supported`;
-      else files.set(item.path, value);
-    }
+      files.set(part.serviceAccountToken.path, {
+        content: await tokens.get(pod, part.serviceAccountToken),
+        mode: defaultMode ?? FILE_MODE,
+      });
+    problem ??= addDownward(pod, part.downwardAPI?.items, context, defaultMode, files);
     if (problem !== undefined) return problem;
+  }
+  return undefined;
+}
+
+function addDownward(
+  pod: Pod,
+  items: readonly DownwardFile[] | undefined,
+  { facts }: VolumeContext,
+  defaultMode: number | undefined,
+  files: Map<string, FileEntry>,
+): string | undefined {
+  for (const { path, mode, fieldRef, resourceFieldRef } of items ?? []) {
+    const container = pod.spec.containers.find(({ name }) => name === resourceFieldRef?.containerName);
+    const content =
+      fieldRef !== undefined
+        ? fieldValue(pod, fieldRef.fieldPath, facts)
+        : resourceFieldRef === undefined
+          ? undefined
+          : resourceValue(container, resourceFieldRef);
+    if (content === undefined)
+      return `field ${fieldRef?.fieldPath ?? resourceFieldRef?.resource} of ${path} is not supported`;
+    files.set(path, { content, mode: mode ?? defaultMode ?? FILE_MODE });
   }
   return undefined;
 }
@@ -95,39 +128,47 @@ async function collectFiles(
 interface KeyedSource {
   readonly name: string;
   readonly optional?: boolean;
-  readonly items?: readonly { readonly key: string; readonly path: string }[];
+  readonly items?: readonly KeyToPath[];
 }
 
 function addConfigMap(
   found: ConfigMap | undefined,
   wanted: KeyedSource,
-  files: Map<string, string | Uint8Array>,
+  defaultMode: number | undefined,
+  files: Map<string, FileEntry>,
 ): string | undefined {
   if (found === undefined)
     return wanted.optional === true ? undefined : `configmap "${wanted.name}" not found`;
-  return addItems('configmap', wanted, found.data ?? {}, (value) => value, files);
+  const data = new Map<string, string | Uint8Array>(Object.entries(found.data ?? {}));
+  for (const [key, value] of Object.entries(found.binaryData ?? {}))
+    data.set(key, Buffer.from(value, 'base64'));
+  return addItems('configmap', wanted, data, defaultMode, files);
 }
 
 function addSecret(
   found: Secret | undefined,
   wanted: KeyedSource,
-  files: Map<string, string | Uint8Array>,
+  defaultMode: number | undefined,
+  files: Map<string, FileEntry>,
 ): string | undefined {
   if (found === undefined) return wanted.optional === true ? undefined : `secret "${wanted.name}" not found`;
-  return addItems('secret', wanted, found.data ?? {}, (value) => Buffer.from(value, 'base64'), files);
+  const data = Object.entries(found.data ?? {}).map(
+    ([key, value]) => [key, Buffer.from(value, 'base64')] as const,
+  );
+  return addItems('secret', wanted, new Map(data), defaultMode, files);
 }
 
 function addItems(
   what: string,
   wanted: KeyedSource,
-  data: Readonly<Record<string, string>>,
-  decode: (value: string) => string | Uint8Array,
-  files: Map<string, string | Uint8Array>,
+  data: ReadonlyMap<string, string | Uint8Array>,
+  defaultMode: number | undefined,
+  files: Map<string, FileEntry>,
 ): string | undefined {
-  const items = wanted.items ?? Object.keys(data).map((key) => ({ key, path: key }));
-  for (const { key, path } of items) {
-    const value = data[key];
-    if (value !== undefined) files.set(path, decode(value));
+  const items: readonly KeyToPath[] = wanted.items ?? [...data.keys()].map((key) => ({ key, path: key }));
+  for (const { key, path, mode } of items) {
+    const content = data.get(key);
+    if (content !== undefined) files.set(path, { content, mode: mode ?? defaultMode ?? FILE_MODE });
     else if (wanted.optional !== true) return `${what} "${wanted.name}" has no key "${key}"`;
   }
   return undefined;

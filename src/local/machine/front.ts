@@ -36,6 +36,8 @@ export interface MachineOptions {
   readonly replacements?: readonly Replacement[];
   /** As `culvert up --nodes`. */
   readonly nodeCount?: number;
+  /** As `culvert up --image`: image name → command line. */
+  readonly images?: Readonly<Record<string, string>>;
   readonly log: Logger;
   readonly onStep?: (step: Step) => void;
   /** Where tools and programs are looked for, as PATH. */
@@ -88,6 +90,7 @@ export async function startMachine(options: MachineOptions): Promise<Machine> {
         path,
         replacements: options.replacements ?? [],
         ...(options.nodeCount === undefined ? {} : { nodeCount: options.nodeCount }),
+        ...(options.images === undefined ? {} : { images: options.images }),
         logLevel: log.enabled('debug') ? 'debug' : 'info',
       };
       const child = spawnMachine(tools, config, listener, logFd, !rights.isAdmin);

@@ -10,6 +10,7 @@ import type { StartInformer } from '#k8s/informer.ts';
 import { NODES, type Node, PODS, SERVICES, type Service } from '#k8s/objects.ts';
 import { warmThreadPool } from '#linux/thread-pool.ts';
 import { createEvents } from '#local/kubelet/events.ts';
+import { watchImageTable } from '#local/kubelet/image-table.ts';
 import { type Kubelet, startKubelet } from '#local/kubelet/kubelet.ts';
 import { KubeletStreams } from '#local/kubelet/kubelet-streams.ts';
 import { LogStore } from '#local/kubelet/logs.ts';
@@ -124,6 +125,7 @@ export async function startLocal(deps: LocalDeps, config: MachineConfig): Promis
   logs.prune(new Set(existing.items.map(({ metadata }) => metadata.uid ?? '')));
   if (isNewMachine) await forgetFormerMachine(client, new Date(systemClock.now()).toISOString());
   await ensureNodeObjects(client, config.nodeCount);
+  const images = watchImageTable(join(config.stateDir, 'images.yaml'), config.images ?? {});
   const nodeObjects = deps.startInformer<Node>({ client, log }, NODES);
   const source = startObjectSource({ client, log, startInformer: deps.startInformer });
   const [controllers, { network, nodes }] = await Promise.all([
@@ -173,6 +175,7 @@ export async function startLocal(deps: LocalDeps, config: MachineConfig): Promis
         images: {
           root: config.root,
           node: config.node,
+          table: images,
           replacement: (name) => replacementFor(config.replacements, name, node.plan.name),
         },
         keepPaths: keepPathsFor(config.root, config.node, replacementPaths(config.replacements)),

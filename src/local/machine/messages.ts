@@ -18,6 +18,8 @@ export interface MachineConfig {
   readonly replacements: readonly Replacement[];
   /** The nodes n1 to this number are made if they are missing; two in a cluster that has none yet. */
   readonly nodeCount?: number;
+  /** Image name → command line, beside those of `images.yaml`. */
+  readonly images?: Readonly<Record<string, string>>;
   readonly logLevel: 'info' | 'debug';
 }
 
