@@ -211,6 +211,8 @@ export interface Container {
   livenessProbe?: Probe;
   startupProbe?: Probe;
   securityContext?: Record<string, unknown>;
+  /** Of an init container: it runs beside the others, as a sidecar. */
+  restartPolicy?: 'Always';
   resources?: { limits?: Record<string, string | number>; requests?: Record<string, string | number> };
 }
 
@@ -264,6 +266,7 @@ export interface PodSpec {
   subdomain?: string;
   restartPolicy?: 'Always' | 'OnFailure' | 'Never';
   terminationGracePeriodSeconds?: number;
+  activeDeadlineSeconds?: number;
   dnsPolicy?: string;
   dnsConfig?: {
     nameservers?: string[];
@@ -356,6 +359,8 @@ export interface Pod extends KubeObject {
     startTime?: string;
     conditions?: Condition[];
     containerStatuses?: ContainerStatus[];
+    initContainerStatuses?: ContainerStatus[];
+    qosClass?: string;
     reason?: string;
     message?: string;
   };

@@ -235,3 +235,12 @@ test('kubectl rollout: history, undo and restart of Deployments and DaemonSets',
   const after = (await client.list(PODS, { ...inShop, labelSelector: 'app=agent' })).items;
   assert.ok(after.length === 2 && after.every(({ metadata }) => !before.has(metadata.uid)));
 });
+
+test('a StatefulSet that asks for persistent volumes is refused with what to use instead', async (t) => {
+  const { client } = await openCluster(t);
+  const claim = { apiVersion: 'v1', kind: 'PersistentVolumeClaim', metadata: { name: 'data' } };
+  await assert.rejects(
+    client.create(STATEFUL_SETS, statefulSet('db', { volumeClaimTemplates: [claim] })),
+    /spec\.volumeClaimTemplates: Forbidden: this cluster has no PersistentVolumes; use an emptyDir/,
+  );
+});

@@ -3,7 +3,7 @@
 
 import assert from 'node:assert/strict';
 import { spawn, spawnSync } from 'node:child_process';
-import { mkdtempSync, readdirSync, readFileSync, readlinkSync, rmSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, readlinkSync, rmSync, writeFileSync } from 'node:fs';
 import { connect, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -13,6 +13,7 @@ import { errnoOf, MeshError } from '#base/errors.ts';
 import type { KubeClient } from '#k8s/client.ts';
 import { kubeconfigEndpoint } from '#k8s/kubeconfig.ts';
 import {
+  CONFIG_MAPS,
   type Container,
   EVENTS,
   type KubeObject,
@@ -392,6 +393,71 @@ test('an unknown image is explained', async () => {
     ({ status }) => status?.containerStatuses?.[0]?.state?.waiting?.reason === 'ErrImagePull',
   );
   assert.match(seen.status?.containerStatuses?.[0]?.state?.waiting?.message ?? '', /nginx:1.*local\/shell/);
+});
+
+test('a sidecar starts before the others and ends after them; time limits end a pod', async () => {
+  const shared = [{ name: 'shared', mountPath: '/run/shared' }];
+  const sided = pod('sided', 'n1', {
+    image: 'local/shell',
+    args: ['-c', 'test -f /run/shared/up && exit 0 || exit 7'],
+    volumeMounts: shared,
+  });
+  sided.spec.volumes = [{ name: 'shared', emptyDir: {} }];
+  sided.spec.initContainers = [
+    {
+      name: 'helper',
+      image: 'local/shell',
+      restartPolicy: 'Always',
+      args: ['-c', 'sleep 0.5; touch /run/shared/up; exec sleep 100000'],
+      startupProbe: { exec: { command: ['test', '-f', '/run/shared/up'] }, periodSeconds: 1 },
+      volumeMounts: shared,
+    },
+    { name: 'once', image: 'local/shell', args: ['-c', 'test -f /run/shared/up'], volumeMounts: shared },
+  ];
+  const late = pod('late', 'n2', { image: 'local/shell', args: ['-c', 'exec sleep 100000'] });
+  late.spec.activeDeadlineSeconds = 1;
+  await Promise.all([sided, late].map((one) => client.create(PODS, one)));
+  const done = await podWith('sided', ({ status }) => status?.phase === 'Succeeded');
+  const [helper, once] = done.status?.initContainerStatuses ?? [];
+  assert.equal(once?.state?.terminated?.exitCode, 0, 'it ran after the sidecar had started');
+  assert.ok(helper?.state?.terminated !== undefined, 'nobody is left to serve');
+  const ended = await podWith('late', ({ status }) => status?.phase === 'Failed');
+  assert.equal(ended.status?.reason, 'DeadlineExceeded');
+});
+
+test('files of a configMap change while the pod runs; a program of the table is an image', async () => {
+  const settings = {
+    apiVersion: 'v1',
+    kind: 'ConfigMap',
+    metadata: { name: 'settings', namespace: 'default' },
+  };
+  await client.create(CONFIG_MAPS, { ...settings, data: { colour: 'red' } });
+  writeFileSync(
+    join(options.stateDir, 'images.yaml'),
+    `watcher: sh -c 'while :; do cat /run/settings/colour; echo; sleep 0.2; done'\n`,
+  );
+  const watching = pod('watching', 'n1', {
+    image: 'local/watcher',
+    volumeMounts: [{ name: 'settings', mountPath: '/run/settings' }],
+  });
+  watching.spec.volumes = [{ name: 'settings', configMap: { name: 'settings' } }];
+  await client.create(PODS, watching);
+  const says = (word: string) =>
+    eventually(`the word ${word}`, async () =>
+      (await podWith('watching', ({ status }) => status?.phase === 'Running')) &&
+      (await logOf('watching')).includes(word)
+        ? true
+        : undefined,
+    );
+  await says('red');
+  await client.patch(
+    CONFIG_MAPS,
+    'settings',
+    'merge',
+    { data: { colour: 'blue' } },
+    { namespace: 'default' },
+  );
+  await says('blue');
 });
 
 test('LOCAL is killed: pods keep running, a new LOCAL adopts them', async () => {

@@ -203,6 +203,13 @@ export const statefulSetStrategy = workload(
   },
   (spec, old) => {
     const errors = checkRollout(spec, 'updateStrategy', ['RollingUpdate', 'OnDelete']);
+    if (Array.isArray(spec.volumeClaimTemplates) && spec.volumeClaimTemplates.length > 0)
+      errors.push(
+        fieldForbidden(
+          'spec.volumeClaimTemplates',
+          'this cluster has no PersistentVolumes; use an emptyDir (lost with the pod) or a hostPath volume',
+        ),
+      );
     const partition = at(spec, 'updateStrategy', 'rollingUpdate', 'partition');
     if (partition !== undefined && !(Number.isInteger(partition) && (partition as number) >= 0))
       errors.push(

@@ -48,10 +48,13 @@ const AFTER_HOOK_MS = 2000;
 /** Kubernetes sets none; a hook that hangs for good would keep its container from ever being probed. */
 const POST_START_LIMIT_MS = 600_000;
 
+/** An `init` container ends before the next one starts; a `sidecar` is one that stays, beside the `main` ones. */
+export type SlotRole = 'init' | 'sidecar' | 'main';
+
 export class ContainerSlot {
   readonly container: Container;
+  readonly role: SlotRole;
   readonly #deps: SlotDeps;
-  readonly #isInit: boolean;
   #record: ContainerRecord;
   #running: RunningContainer | undefined;
   #stopProbes: () => void = () => {};
@@ -64,14 +67,15 @@ export class ContainerSlot {
   #nextAttempt: number;
   #detached = false;
   #imageFailures = 0;
+  #isOver = false;
 
-  constructor(deps: SlotDeps, container: Container, isInit: boolean, formerRuns: number) {
+  constructor(deps: SlotDeps, container: Container, role: SlotRole, formerRuns: number) {
     this.#deps = deps;
     this.container = container;
-    this.#isInit = isInit;
+    this.role = role;
     this.#nextAttempt = formerRuns;
     this.#record = {
-      phase: { kind: 'waiting', reason: isInit ? 'PodInitializing' : 'ContainerCreating' },
+      phase: { kind: 'waiting', reason: role === 'main' ? 'ContainerCreating' : 'PodInitializing' },
       restartCount: formerRuns,
       ready: false,
       started: false,
@@ -180,6 +184,12 @@ export class ContainerSlot {
     if (this.#pod !== undefined) this.#deps.events.record(this.#pod, 'Warning', reason, message);
   }
 
+  /** As `stop`, and it is not started again: the pod is over. */
+  finish(graceMs: number): void {
+    this.#isOver = true;
+    this.stop(graceMs);
+  }
+
   killIfDue(): void {
     if (this.#killAtMs === undefined || this.#deps.clock.now() < this.#killAtMs) return;
     this.#running?.signal('SIGKILL');
@@ -238,7 +248,7 @@ export class ContainerSlot {
     adopted: boolean,
   ): void {
     const { node, netnsFd, wake } = this.#deps;
-    if (this.#isInit) {
+    if (this.role === 'init') {
       this.#record = { ...this.#record, started: true };
       return;
     }
@@ -336,9 +346,7 @@ export class ContainerSlot {
       finishedAt: end.finishedAt,
       containerId: run.containerId,
     };
-    const policy: RestartPolicy =
-      this.#isInit && pod.spec.restartPolicy !== 'Never' ? 'OnFailure' : (pod.spec.restartPolicy ?? 'Always');
-    if (!shouldRestart(policy, ended.exitCode)) {
+    if (this.#isOver || !shouldRestart(policyOf(this.role, pod), ended.exitCode)) {
       this.#record = { ...this.#record, phase: { kind: 'terminated', run: ended }, ready: false };
       return;
     }
@@ -373,6 +381,12 @@ export class ContainerSlot {
       started: false,
     };
   }
+}
+
+function policyOf(role: SlotRole, { spec }: Pod): RestartPolicy {
+  if (role === 'sidecar') return 'Always';
+  const policy = spec.restartPolicy ?? 'Always';
+  return role === 'init' && policy !== 'Never' ? 'OnFailure' : policy;
 }
 
 function capital(text: string): string {

@@ -39,8 +39,6 @@ export interface PodView {
 
 export type PodStatus = NonNullable<Pod['status']>;
 type PublishedStatus = PodStatus & {
-  initContainerStatuses?: ContainerStatus[];
-  qosClass?: string;
   observedGeneration?: number;
 };
 
@@ -54,10 +52,16 @@ const CREATING: ContainerRecord = {
 export function podStatus(view: PodView, now: string): PublishedStatus {
   const { pod, podIp, hostIp } = view;
   const initContainers = pod.spec.initContainers ?? [];
-  const initialized = initContainers.every(({ name }) => isDone(view.initRecords.get(name)));
+  const passed = (container: Container): boolean =>
+    hasPassed(container, view.initRecords.get(container.name));
+  const initialized = hasBegun(view) || initContainers.every(passed);
   const record = (name: string): ContainerRecord => view.records.get(name) ?? waitingRecord(initialized);
   const phase = podPhase(view);
-  const notReady = pod.spec.containers.filter(({ name }) => !record(name).ready).map(({ name }) => name);
+  const sidecars = initContainers.filter(({ restartPolicy }) => restartPolicy === 'Always');
+  const notReady = [
+    ...sidecars.filter(({ name }) => view.initRecords.get(name)?.ready !== true),
+    ...pod.spec.containers.filter(({ name }) => !record(name).ready),
+  ].map(({ name }) => name);
   const finished = phase === 'Succeeded' || phase === 'Failed';
   const containersReady: Omit<Condition, 'type'> = finished
     ? { status: 'False', reason: phase === 'Succeeded' ? 'PodCompleted' : 'PodFailed' }
@@ -68,7 +72,7 @@ export function podStatus(view: PodView, now: string): PublishedStatus {
           reason: 'ContainersNotReady',
           message: `containers with unready status: [${notReady.join(' ')}]`,
         };
-  const pendingInit = initContainers.filter(({ name }) => !isDone(view.initRecords.get(name)));
+  const pendingInit = initContainers.filter((container) => !passed(container));
   const conditions: Condition[] = [
     { type: 'PodReadyToStartContainers', status: podIp === undefined ? 'False' : 'True' },
     initialized
@@ -92,7 +96,8 @@ export function podStatus(view: PodView, now: string): PublishedStatus {
     containerStatuses: pod.spec.containers.map((container) =>
       containerStatus(container, record(container.name)),
     ),
-    qosClass: 'BestEffort',
+    // Decided when the pod was made.
+    qosClass: pod.status?.qosClass ?? 'BestEffort',
   };
   if (podIp !== undefined) {
     status.podIP = podIp;
@@ -114,6 +119,16 @@ function waitingRecord(initialized: boolean): ContainerRecord {
   return initialized ? CREATING : { ...CREATING, phase: { kind: 'waiting', reason: 'PodInitializing' } };
 }
 
+/** Once a container of the pod ran, a sidecar that starts again takes nothing back. */
+function hasBegun({ records }: PodView): boolean {
+  return [...records.values()].some(({ phase, last }) => phase.kind !== 'waiting' || last !== undefined);
+}
+
+/** Whether an init container lets the next one start: it ended well, or it is a sidecar and has started. */
+export function hasPassed({ restartPolicy }: Container, record: ContainerRecord | undefined): boolean {
+  return restartPolicy === 'Always' ? record?.started === true : isDone(record);
+}
+
 /** An init container that ended well. */
 export function isDone(record: ContainerRecord | undefined): boolean {
   return record?.phase.kind === 'terminated' && record.phase.run.exitCode === 0;
@@ -123,9 +138,9 @@ export function podPhase(view: PodView): NonNullable<PodStatus['phase']> {
   if (view.failure !== undefined) return 'Failed';
   const { pod, records, initRecords } = view;
   const policy = pod.spec.restartPolicy ?? 'Always';
-  for (const { name } of pod.spec.initContainers ?? []) {
-    const record = initRecords.get(name);
-    if (isDone(record)) continue;
+  for (const container of hasBegun(view) ? [] : (pod.spec.initContainers ?? [])) {
+    const record = initRecords.get(container.name);
+    if (hasPassed(container, record)) continue;
     return record?.phase.kind === 'terminated' && policy === 'Never' ? 'Failed' : 'Pending';
   }
   const phases = pod.spec.containers.map(({ name }) => records.get(name));

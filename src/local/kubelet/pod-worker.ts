@@ -13,7 +13,7 @@ import type { Logger } from '#telemetry/log.ts';
 import type { PlanContext } from './container-plan.ts';
 import { ContainerSlot } from './container-slot.ts';
 import type { ReachablePod } from './kubelet-streams.ts';
-import { type ContainerRecord, isDone, type PodView, podPhase, podStatus } from './pod-status.ts';
+import { type ContainerRecord, hasPassed, type PodView, podPhase, podStatus } from './pod-status.ts';
 import { PodVolumes } from './pod-volumes.ts';
 import { createSandbox, removeSandbox, type Sandbox } from './sandbox.ts';
 import { isGone, StatusPublisher } from './status-publisher.ts';
@@ -32,6 +32,11 @@ const API_RETRY_MS = 500;
 /** Of a pod that was removed from the API by force: nobody waits for it any more. */
 const FORCED_GRACE_MS = 2000;
 
+const DEADLINE_EXCEEDED = {
+  reason: 'DeadlineExceeded',
+  message: 'Pod was active on the node longer than the specified deadline',
+};
+
 export class PodWorker {
   readonly #deps: WorkerDeps;
   readonly #log: Logger;
@@ -45,6 +50,10 @@ export class PodWorker {
   #state: PodState = { kind: 'starting' };
   #removed = false;
   #closed = false;
+  /** Every init container has let the others start. */
+  #begun = false;
+  #failure: PodView['failure'];
+  #graceEndsMs = 0;
   #attempt = 0;
   #retryAtMs = 0;
   #held: { readonly reason: string; readonly message: string } | undefined;
@@ -65,8 +74,10 @@ export class PodWorker {
       // Without an id the run that the count is for never began: its machine was killed before.
       return former.containerID === undefined ? former.restartCount : former.restartCount + 1;
     };
-    this.#initSlots = (pod.spec.initContainers ?? []).map((c) => new ContainerSlot(slotDeps, c, true, 0));
-    this.#slots = pod.spec.containers.map((c) => new ContainerSlot(slotDeps, c, false, formerRuns(c.name)));
+    this.#initSlots = (pod.spec.initContainers ?? []).map(
+      (c) => new ContainerSlot(slotDeps, c, c.restartPolicy === 'Always' ? 'sidecar' : 'init', 0),
+    );
+    this.#slots = pod.spec.containers.map((c) => new ContainerSlot(slotDeps, c, 'main', formerRuns(c.name)));
     this.#startTime = pod.status?.startTime ?? sandbox?.startTime ?? new Date(deps.clock.now()).toISOString();
     const phase = pod.status?.phase;
     if (sandbox !== undefined) this.#state = { kind: 'running', sandbox };
@@ -232,36 +243,73 @@ export class PodWorker {
     if (synced.kind === 'stale')
       this.#log.warn('volumes could not be renewed', { pod: this.#name, error: synced.message });
     const context = this.#planContext(sandbox, this.#volumes.paths);
-    const init = this.#initSlots.find((slot) => !isDone(slot.record));
-    const slots = init === undefined ? this.#slots : [init];
+    const slots = this.#currentSlots();
+    const deadlineMs = this.#deadlineMs();
+    if (deadlineMs <= this.#deps.clock.now()) this.#failure ??= DEADLINE_EXCEEDED;
     for (const slot of slots) {
       slot.setPodIp(sandbox.podIp);
       slot.killIfDue();
-      if (slot.record.phase.kind === 'waiting') await slot.startIfDue(this.#pod, context);
+      if (slot.record.phase.kind === 'waiting' && this.#failure === undefined)
+        await slot.startIfDue(this.#pod, context);
     }
     const phase = podPhase(this.#view(sandbox.podIp));
     if (phase === 'Succeeded' || phase === 'Failed') {
+      // Sidecars, and all of a pod whose time is up.
+      const running = [...this.#initSlots, ...this.#slots].filter((slot) => slot.isRunning);
+      if (running.length > 0) {
+        for (const slot of running) slot.finish(this.#graceMs());
+        return Math.max(1, Math.min(...running.map((slot) => (slot.dueMs ?? 0) - this.#deps.clock.now())));
+      }
       await this.#publish(); // with the address it had
       this.#unreachable.abort();
       await removeSandbox(this.#deps, this.#pod, sandbox);
       this.#state = { kind: 'finished' };
       return undefined;
     }
-    const dueMs = slots
-      .flatMap((slot) => slot.dueMs ?? [])
-      .map((due) => Math.max(0, due - this.#deps.clock.now()));
+    const dueMs = [...slots.flatMap((slot) => slot.dueMs ?? []), deadlineMs].map((due) =>
+      Math.max(0, due - this.#deps.clock.now()),
+    );
     // What could not be renewed is tried again soon.
     const renewal = synced.kind === 'stale' ? STALE_RETRY_MS : this.#volumes.renewalInMs();
     const next = Math.min(renewal, ...dueMs);
     return Number.isFinite(next) ? Math.max(1, next) : undefined;
   }
 
-  #beginTermination(): void {
-    const sandbox = this.#state.kind === 'running' ? this.#state.sandbox : undefined;
+  /** The containers that may run now: init containers one by one, sidecars from their turn on, then all. */
+  #currentSlots(): ContainerSlot[] {
+    const blocking = this.#begun
+      ? undefined
+      : this.#initSlots.find((slot) => !hasPassed(slot.container, slot.record));
+    if (blocking === undefined) {
+      this.#begun = true;
+      return [...this.#initSlots.filter(({ role }) => role === 'sidecar'), ...this.#slots];
+    }
+    const earlier = this.#initSlots.slice(0, this.#initSlots.indexOf(blocking));
+    return [...earlier.filter(({ role }) => role === 'sidecar'), blocking];
+  }
+
+  #deadlineMs(): number {
+    const { activeDeadlineSeconds } = this.#pod.spec;
+    return activeDeadlineSeconds === undefined
+      ? Number.POSITIVE_INFINITY
+      : Date.parse(this.#startTime) + activeDeadlineSeconds * 1000;
+  }
+
+  #graceMs(): number {
     const { deletionGracePeriodSeconds } = this.#pod.metadata;
     const seconds = deletionGracePeriodSeconds ?? this.#pod.spec.terminationGracePeriodSeconds ?? 30;
-    const graceMs = this.#removed ? FORCED_GRACE_MS : seconds * 1000;
-    for (const slot of [...this.#initSlots, ...this.#slots]) {
+    return this.#removed ? FORCED_GRACE_MS : seconds * 1000;
+  }
+
+  #beginTermination(): void {
+    const sandbox = this.#state.kind === 'running' ? this.#state.sandbox : undefined;
+    const graceMs = this.#graceMs();
+    this.#graceEndsMs = this.#deps.clock.now() + graceMs;
+    const others = [...this.#initSlots, ...this.#slots].filter(
+      (slot) => slot.isRunning && slot.role !== 'sidecar',
+    );
+    // Sidecars serve the others to the end; with nobody to serve they go at once.
+    for (const slot of others.length > 0 ? others : this.#initSlots) {
       if (!slot.isRunning) continue;
       this.#deps.events.record(this.#pod, 'Normal', 'Killing', `Stopping container ${slot.container.name}`);
       slot.stop(graceMs);
@@ -272,6 +320,8 @@ export class PodWorker {
   async #terminate(sandbox: Sandbox | undefined): Promise<number | undefined> {
     const running = [...this.#initSlots, ...this.#slots].filter((slot) => slot.isRunning);
     if (running.length > 0) {
+      if (running.every(({ role }) => role === 'sidecar'))
+        for (const slot of running) slot.stop(Math.max(0, this.#graceEndsMs - this.#deps.clock.now()));
       if (this.#removed) for (const slot of running) slot.stop(FORCED_GRACE_MS);
       for (const slot of running) slot.killIfDue();
       const dueMs = running.flatMap((slot) => slot.dueMs ?? []);
@@ -318,6 +368,7 @@ export class PodWorker {
       podIp,
       hostIp: this.#deps.node.plan.address,
       startTime: this.#startTime,
+      ...(this.#failure === undefined ? {} : { failure: this.#failure }),
     };
   }
 
