@@ -395,3 +395,20 @@ test('an aggregated ClusterRole follows the roles its labels match', async (t) =
   for (const name of ['view', 'edit', 'admin'])
     await until(name, async () => (await resourcesOf(name)).includes('gadgets'));
 });
+
+test('pods that the server refuses are an event of their workload, and are made when the reason is gone', async (t) => {
+  const { client, kubectl } = await openCluster(t);
+  startKubelet(t, client);
+  const web = deployment('web', 1);
+  web.spec.template.spec.serviceAccountName = 'later';
+  await client.create(DEPLOYMENTS, web);
+  await until('the event', async () =>
+    (await kubectl('get', 'events', '-n', 'shop')).includes('error looking up service account shop/later'),
+  );
+  await client.create(SERVICE_ACCOUNTS, {
+    apiVersion: 'v1',
+    kind: 'ServiceAccount',
+    metadata: { name: 'later', namespace: 'shop' },
+  });
+  await rolledOut(client, 'web');
+});

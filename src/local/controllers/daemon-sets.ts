@@ -1,6 +1,7 @@
 // DaemonSets: one pod on every node that fits, replaced node by node when the template changes.
 // Pods are bound here, not by the scheduler: a node that is full or cordoned gets its pod too.
 
+import { reasonOf } from '#base/errors.ts';
 import { objectKey } from '#k8s/informer.ts';
 import {
   CONTROLLER_REVISIONS,
@@ -11,6 +12,7 @@ import {
   PODS,
   type Pod,
 } from '#k8s/objects.ts';
+import { createEvents } from '#local/kubelet/events.ts';
 import { type ControllerContext, settleOn } from './context.ts';
 import { type DaemonPlan, planDaemons } from './daemon-plan.ts';
 import { matchesNodeSelection } from './node-affinity.ts';
@@ -37,6 +39,7 @@ export function createDaemonSetController(context: ControllerContext): WorkQueue
   const sets = informers.of(DAEMON_SETS);
   const pods = informers.of(PODS);
   const nodes = informers.of(NODES);
+  const events = createEvents({ client, log, clock }, { component: 'daemonset-controller' }, DAEMON_SETS);
   const podsSettled = settleOn(pods);
   const setsSettled = settleOn(sets);
   const revisions = informers.of(CONTROLLER_REVISIONS);
@@ -95,6 +98,9 @@ export function createDaemonSetController(context: ControllerContext): WorkQueue
       const made = await createPodFor(context, DAEMON_SETS, set, {
         labels: { [REVISION_HASH]: hash },
         spec: { nodeName, tolerations: tolerationsOf(set) },
+      }).catch((error: unknown) => {
+        events.record(set, 'Warning', 'FailedCreate', `Error creating: ${reasonOf(error)}`);
+        throw error;
       });
       await podsSettled.created(made);
     }

@@ -1,7 +1,9 @@
 // ReplicaSets: as many active pods as asked for, and the counts in their status.
 
+import { reasonOf } from '#base/errors.ts';
 import { objectKey } from '#k8s/informer.ts';
 import { PODS, type Pod, REPLICA_SETS, type ReplicaSet } from '#k8s/objects.ts';
+import { createEvents } from '#local/kubelet/events.ts';
 import { type ControllerContext, settleOn } from './context.ts';
 import { claimDependents, followDependents } from './ownership.ts';
 import { availableInMs, createPodFor, deletePod, isPodActive, isPodReady } from './pods.ts';
@@ -15,6 +17,7 @@ export function createReplicaSetController(context: ControllerContext): WorkQueu
   const { client, informers, log, clock } = context;
   const sets = informers.of(REPLICA_SETS);
   const pods = informers.of(PODS);
+  const events = createEvents({ client, log, clock }, { component: 'replicaset-controller' }, REPLICA_SETS);
   const podsSettled = settleOn(pods);
   const setsSettled = settleOn(sets);
 
@@ -25,7 +28,9 @@ export function createReplicaSetController(context: ControllerContext): WorkQueu
     for (const outcome of outcomes)
       if (outcome.status === 'fulfilled') await podsSettled.created(outcome.value);
     const failed = outcomes.find((outcome) => outcome.status === 'rejected');
-    if (failed !== undefined) throw failed.reason;
+    if (failed === undefined) return;
+    events.record(set, 'Warning', 'FailedCreate', `Error creating: ${reasonOf(failed.reason)}`);
+    throw failed.reason;
   };
 
   const deletePods = async (surplus: readonly Pod[]): Promise<void> => {

@@ -1,6 +1,7 @@
 // StatefulSets: numbered pods with names of their own, made in order, replaced from the last to the first
 // (stateful-plan.ts decides), with their revisions and status.
 
+import { reasonOf } from '#base/errors.ts';
 import { objectKey } from '#k8s/informer.ts';
 import {
   CONTROLLER_REVISIONS,
@@ -137,7 +138,7 @@ export function createStatefulSetController(context: ControllerContext): WorkQue
           'FailedCreate',
           `create Pod ${name} failed: the name is taken by another pod`,
         );
-      }
+      } else events.record(set, 'Warning', 'FailedCreate', `create Pod ${name} failed: ${reasonOf(error)}`);
       throw error;
     }
   };
