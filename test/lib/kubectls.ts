@@ -14,7 +14,7 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { delimiter, join } from 'node:path';
-import { test } from 'node:test';
+import { type TestContext, test } from 'node:test';
 import { inflateRawSync } from 'node:zlib';
 
 export interface Kubectl {
@@ -83,11 +83,14 @@ function described(path: string, what: string): Kubectl {
 }
 
 /** A test for each kubectl; the missing ones show as skipped, with the reason. */
-export function testEachKubectl(name: string, run: (kubectl: Kubectl) => Promise<void>): void {
+export function testEachKubectl(
+  name: string,
+  run: (kubectl: Kubectl, t: TestContext) => Promise<void>,
+): void {
   for (const kubectl of kubectls())
     if ('missing' in kubectl)
       test(`${name}: ${kubectl.name}`, { skip: `not run: ${kubectl.missing}` }, () => {});
-    else test(`${name}: ${kubectl.name}`, () => run(kubectl));
+    else test(`${name}: ${kubectl.name}`, (t) => run(kubectl, t));
 }
 
 /** One file of a zip archive: the directory at its end (APPNOTE 4.3.12) says where it lies. */

@@ -15,6 +15,7 @@ import {
   type PodDisruptionBudget,
 } from '#k8s/objects.ts';
 import { apiStatusOf } from '#k8s/status.ts';
+import { testEachKubectl } from '../lib/kubectls.ts';
 import { deployment, inShop, openCluster, rolledOut, startKubelet, until } from './controllers-rig.ts';
 
 const taintKeys = ({ spec }: Node): string[] =>
@@ -163,4 +164,16 @@ test('kubectl taint: NoExecute moves the pods that do not tolerate it', async (t
   await until('both pods on n1', async () => (await podsOn(client, 'n1')).length === 2);
   await kubectl('taint', 'nodes', 'n2', 'broken-');
   assert.deepEqual(taintKeys(await client.get(NODES, 'n2')), []);
+});
+
+testEachKubectl('drains a node', async (kubectl, t) => {
+  const cluster = await openCluster(t, { kubectlPath: kubectl.path });
+  startKubelet(t, cluster.client);
+  await cluster.client.create(DEPLOYMENTS, deployment('web', 2));
+  await rolledOut(cluster.client, 'web');
+  assert.match(
+    await cluster.kubectl('drain', 'n2', '--ignore-daemonsets', '--timeout=50s'),
+    /n2 (drained|evicted)/,
+  );
+  assert.deepEqual(await podsOn(cluster.client, 'n2'), []);
 });

@@ -47,7 +47,10 @@ export async function until<T>(what: string, probe: () => Promise<T | undefined 
 // Nodes of these tests send no heartbeats: only the test of that lets them fall silent.
 const NEVER_MS = 3_600_000;
 
-export async function openCluster(t: TestContext, options: { readonly nodeGraceMs?: number } = {}) {
+export async function openCluster(
+  t: TestContext,
+  options: { readonly nodeGraceMs?: number; readonly kubectlPath?: string } = {},
+) {
   const stateDir = mkdtempSync(join(tmpdir(), 'culvert-controllers-'));
   t.after(() => rmSync(stateDir, { recursive: true, force: true }));
   const server = await createApiServer(
@@ -84,7 +87,7 @@ export async function openCluster(t: TestContext, options: { readonly nodeGraceM
   writeFileSync(kubeconfig, server.kubeconfig(`https://127.0.0.1:${port}`), { mode: 0o600 });
   /** What it printed; rejects when it fails. */
   const kubectl = async (...args: string[]): Promise<string> => {
-    const { stdout } = await run('kubectl', args, {
+    const { stdout } = await run(options.kubectlPath ?? 'kubectl', args, {
       env: { PATH: process.env.PATH ?? '', HOME: stateDir, KUBECONFIG: kubeconfig },
       timeout: 60_000,
     });
