@@ -1,6 +1,8 @@
 // Typed views of the Kubernetes objects that Culvert reads and writes: the fields in use, nothing more.
 // Field names and meanings are Kubernetes' own API.
 
+import type { Affinity, TopologySpreadConstraint } from './scheduling.ts';
+
 export interface ObjectMeta {
   name: string;
   namespace?: string;
@@ -283,46 +285,6 @@ export interface PodSpec {
   schedulerName?: string;
   affinity?: Affinity;
   topologySpreadConstraints?: TopologySpreadConstraint[];
-}
-
-export interface NodeSelectorRequirement {
-  key: string;
-  operator: 'In' | 'NotIn' | 'Exists' | 'DoesNotExist' | 'Gt' | 'Lt';
-  values?: string[];
-}
-
-export interface NodeSelectorTerm {
-  matchExpressions?: NodeSelectorRequirement[];
-  matchFields?: NodeSelectorRequirement[];
-}
-
-export interface PodAffinityTerm {
-  labelSelector?: LabelSelector;
-  topologyKey: string;
-  namespaces?: string[];
-  namespaceSelector?: LabelSelector;
-}
-
-export interface PodAffinityRules {
-  requiredDuringSchedulingIgnoredDuringExecution?: PodAffinityTerm[];
-  preferredDuringSchedulingIgnoredDuringExecution?: { weight: number; podAffinityTerm: PodAffinityTerm }[];
-}
-
-export interface Affinity {
-  nodeAffinity?: {
-    requiredDuringSchedulingIgnoredDuringExecution?: { nodeSelectorTerms: NodeSelectorTerm[] };
-    preferredDuringSchedulingIgnoredDuringExecution?: { weight: number; preference: NodeSelectorTerm }[];
-  };
-  podAffinity?: PodAffinityRules;
-  podAntiAffinity?: PodAffinityRules;
-}
-
-export interface TopologySpreadConstraint {
-  maxSkew: number;
-  topologyKey: string;
-  whenUnsatisfiable: 'DoNotSchedule' | 'ScheduleAnyway';
-  labelSelector?: LabelSelector;
-  minDomains?: number;
 }
 
 export interface ContainerStatus {

@@ -8,6 +8,7 @@ import { join } from 'node:path';
 import type { TestContext } from 'node:test';
 import { promisify } from 'node:util';
 import { sleep } from '#base/clock.ts';
+import { MeshError } from '#base/errors.ts';
 import type { KubeClient } from '#k8s/client.ts';
 import {
   DEPLOYMENTS,
@@ -142,7 +143,9 @@ export function startKubelet(t: TestContext, client: KubeClient) {
     seen.fewestReady = Math.min(seen.fewestReady, active.filter(isReady).length);
     seen.mostPods = Math.max(seen.mostPods, active.length);
     void handle(pod).catch((error: unknown) => {
-      if (!isNotFound(error)) throw error;
+      // The server may be closed by the end of the test.
+      if (!isNotFound(error) && !(error instanceof MeshError && error.code === 'API_UNREACHABLE'))
+        throw error;
     });
   };
   pods.addHandlers({ upsert: work, remove: () => {} });

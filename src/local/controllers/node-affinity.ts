@@ -1,6 +1,7 @@
 // Which nodes a pod's nodeSelector and node affinity allow and prefer (pure).
 
-import type { Node, NodeSelectorRequirement, NodeSelectorTerm, PodSpec } from '#k8s/objects.ts';
+import type { Node, PodSpec } from '#k8s/objects.ts';
+import type { NodeSelectorRequirement, NodeSelectorTerm } from '#k8s/scheduling.ts';
 import { matchesLabels, matchesRequirements, type Requirement } from '#k8s/selectors.ts';
 
 /** nodeSelector and required node affinity; both must hold. */

@@ -1,6 +1,7 @@
 // Pods that want to be near or far from other pods, and even spreading over topology domains (pure).
 
-import type { Node, Pod, PodAffinityTerm, TopologySpreadConstraint } from '#k8s/objects.ts';
+import type { Node, Pod } from '#k8s/objects.ts';
+import type { PodAffinityTerm, TopologySpreadConstraint } from '#k8s/scheduling.ts';
 import { type Labels, matchesSelector } from '#k8s/selectors.ts';
 import { matchesNodeSelection } from './node-affinity.ts';
 

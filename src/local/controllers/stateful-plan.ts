@@ -105,15 +105,17 @@ function planChanges(
   }
   if (create.length + remove.length > 0 || strategy.kind === 'on-delete') return { create, remove };
 
-  let unavailable = 0;
-  for (let ordinal = start + replicas - 1; ordinal >= start + strategy.partition; ordinal--) {
-    const pod = pods.get(ordinal);
-    if (unavailable >= strategy.maxUnavailable) break;
-    if (pod === undefined || isPodTerminating(pod)) unavailable++;
-    else if (input.revisionOf(pod) !== input.updateRevision) {
-      remove.push(pod);
-      unavailable++;
-    } else if (!isAvailable(pod)) unavailable++;
+  const wanted = [...pods].filter(([ordinal]) => ordinal >= start && ordinal < start + replicas);
+  // What is missing already is taken from what may be missing, whichever pods those are.
+  let budget = strategy.maxUnavailable - wanted.filter(([, pod]) => !isAvailable(pod)).length;
+  const outdated = wanted
+    .filter(([ordinal]) => ordinal >= start + strategy.partition)
+    .filter(([, pod]) => !isPodTerminating(pod) && input.revisionOf(pod) !== input.updateRevision)
+    .sort(([a], [b]) => b - a);
+  for (const [, pod] of outdated) {
+    // One that serves nobody is missing already.
+    if (isAvailable(pod) && budget-- <= 0) break;
+    remove.push(pod);
   }
   return { create, remove };
 }
