@@ -191,6 +191,7 @@ test('a kubelet sees its own node, the pods on it, and what these refer to', () 
   const { create, may } = openCluster();
   const n1 = person('system:node:n1', 'system:nodes');
   create('nodes', { metadata: { name: 'n1' } });
+  create('serviceaccounts', { metadata: { name: 'app' } });
   const volumes = [
     { name: 'm', configMap: { name: 'settings' } },
     { name: 's', projected: { sources: [{ secret: { name: 'key' } }] } },
