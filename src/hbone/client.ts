@@ -1,7 +1,7 @@
 // The outbound side of one session: TLS to a peer that must be one of the expected identities, HTTP/2, and CONNECT
 // requests on it (ztunnel.md §5.1–5.4). Which session a request goes to is pool.ts's business.
 
-import type net from 'node:net';
+import type { Duplex } from 'node:stream';
 import { connect as connectTls, type TLSSocket } from 'node:tls';
 import { errnoOf, MeshError, reasonOf } from '#base/errors.ts';
 import { formatSocketAddress, type SocketAddress } from '#net/host-port.ts';
@@ -17,7 +17,7 @@ import { keepAlive } from './session-life.ts';
 import { CLIENT_HEADER_LIST_BYTES, type SessionLimits } from './settings.ts';
 
 export interface ClientSessionDeps {
-  readonly dial: (destination: SocketAddress) => Promise<net.Socket>;
+  readonly dial: (destination: SocketAddress) => Promise<Duplex>;
   readonly secret: (id: PoolKey['source']) => Promise<WorkloadSecret>;
   readonly log: Logger;
   readonly shared: SessionShared;
@@ -41,20 +41,20 @@ export interface ClientSession {
   cut(because: string): void;
 }
 
-/** Rejects with MeshError `IDENTITY_UNAVAILABLE`, `CONNECT_FAILED`, `CONNECT_TIMEOUT`, `TLS_HANDSHAKE_FAILED`, `PEER_IDENTITY_MISMATCH`. */
+/** `where` names the peer in errors. Rejects with MeshError `IDENTITY_UNAVAILABLE`, `CONNECT_FAILED`, `CONNECT_TIMEOUT`, `TLS_HANDSHAKE_FAILED`, `PEER_IDENTITY_MISMATCH`. */
 export async function openClientSession(
   deps: ClientSessionDeps,
   key: PoolKey,
   limits: SessionLimits,
+  where = formatSocketAddress(key.destination),
 ): Promise<ClientSession> {
-  const where = formatSocketAddress(key.destination);
   const secret = await orFail(
     deps.secret(key.source),
     'IDENTITY_UNAVAILABLE',
     `no certificate for ${key.source}`,
   );
   const socket = await orFail(deps.dial(key.destination), 'CONNECT_FAILED', `cannot connect to ${where}`);
-  const secure = await handshake(socket, secret, key, limits.handshakeTimeoutMs);
+  const secure = await handshake(socket, secret, key, limits.handshakeTimeoutMs, where);
   const peer: HbonePeer = {
     identity: peerIdentity(secure.getPeerX509Certificate()?.subjectAltName),
     address: key.destination,
@@ -169,12 +169,12 @@ class HboneClientSession implements ClientSession {
 }
 
 function handshake(
-  socket: net.Socket,
+  socket: Duplex,
   secret: WorkloadSecret,
   key: PoolKey,
   timeoutMs: number,
+  where: string,
 ): Promise<TLSSocket> {
-  const where = formatSocketAddress(key.destination);
   // A peer's FIN must end the session; half-close is a matter of streams.
   socket.allowHalfOpen = false;
   return new Promise((resolve, reject) => {

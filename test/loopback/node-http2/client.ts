@@ -2,7 +2,7 @@
 // requests on it (ztunnel.md §5.1–5.4). Which session a request goes to is pool.ts's business.
 
 import http2, { type ClientHttp2Session, type ClientHttp2Stream } from 'node:http2';
-import type net from 'node:net';
+import type { Duplex } from 'node:stream';
 import { connect as connectTls, type TLSSocket } from 'node:tls';
 import { errnoOf, MeshError, reasonOf } from '#base/errors.ts';
 import type { ClientSession, ClientSessionDeps } from '#hbone/client.ts';
@@ -164,7 +164,7 @@ function assertSendable(authority: string, headers: HboneHeaders): void {
 }
 
 function handshake(
-  socket: net.Socket,
+  socket: Duplex,
   secret: WorkloadSecret,
   key: PoolKey,
   timeoutMs: number,
