@@ -155,3 +155,25 @@ test('weighted never picks weight 0 and always picks somebody otherwise', () => 
     ),
   );
 });
+
+test('an endpoint to avoid is left out, then its group; it is taken when nobody else can be', () => {
+  const avoiding = (entry: ServiceEntry, ...names: string[]): string[] => {
+    const avoid = new Set(
+      [...entry.endpoints.values()].filter(({ name }) => names.includes(name)).map(({ uid }) => uid),
+    );
+    const found = new Set<string>();
+    for (let step = 0; step < 100; step++) {
+      const selection = selectEndpoint(entry, 80, source, 'standard', () => step / 100, avoid);
+      if (selection.kind === 'chosen') found.add(selection.choice.workload.name);
+    }
+    return [...found].sort();
+  };
+  const plain = entryOf({}, [{}, {}, {}]);
+  assert.deepEqual(avoiding(plain, 'e0'), ['e1', 'e2']);
+  assert.deepEqual(avoiding(plain, 'e0', 'e1', 'e2'), ['e0', 'e1', 'e2']);
+  const zones = [{ ...at('r1', 'z1') }, { ...at('r1', 'z2') }];
+  assert.deepEqual(avoiding(entryOf(preferring('Failover', 'Region', 'Zone'), zones), 'e0'), ['e1']);
+  // Strict stays strict: the only one in place is better than one that may not be used.
+  assert.deepEqual(avoiding(entryOf(preferring('Strict', 'Region', 'Zone'), zones), 'e0'), ['e0']);
+  assert.deepEqual(avoiding(entryOf({}, [{}, { capacity: 0 }]), 'e0'), ['e0']);
+});

@@ -3,7 +3,7 @@
 import type { Random } from '#base/clock.ts';
 import type { LoadBalancing, LoadBalancingScope } from './service.ts';
 import type { ServiceEntry } from './service-index.ts';
-import type { Workload } from './workload.ts';
+import type { Workload, WorkloadUid } from './workload.ts';
 
 export interface Choice {
   readonly workload: Workload;
@@ -19,12 +19,14 @@ export type Selection =
   | { readonly kind: 'chosen'; readonly choice: Choice }
   | { readonly kind: 'none'; readonly explain: string };
 
+/** `avoid`: endpoints that failed a moment ago; they are chosen only when nobody else can be. */
 export function selectEndpoint(
   entry: ServiceEntry,
   port: number,
   source: Workload,
   mode: SelectionMode,
   random: Random,
+  avoid?: ReadonlySet<WorkloadUid>,
 ): Selection {
   const { service } = entry;
   const targetPort = service.ports.get(port);
@@ -42,7 +44,21 @@ export function selectEndpoint(
     candidates.push(workload);
   }
   if (candidates.length === 0) return none(whyNobody(entry, healthy, port));
-  const group = bestGroup(candidates, source, service.loadBalancer);
+  const others = avoid === undefined ? candidates : candidates.filter(({ uid }) => !avoid.has(uid));
+  const selection = selectFrom(others, entry, port, source, random);
+  // One that has just failed is better than none.
+  if (selection.kind === 'chosen' || others.length === candidates.length) return selection;
+  return selectFrom(candidates, entry, port, source, random);
+}
+
+function selectFrom(
+  candidates: readonly Workload[],
+  entry: ServiceEntry,
+  port: number,
+  source: Workload,
+  random: Random,
+): Selection {
+  const group = bestGroup(candidates, source, entry.service.loadBalancer);
   if (group.length === 0) return none('no endpoint matches every scope of its strict routing preference');
   const workload = weighted(group, (candidate) => candidate.capacity, random);
   if (workload === undefined) return none('every endpoint has capacity 0');

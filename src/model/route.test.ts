@@ -281,18 +281,103 @@ test('host-network workloads are reached as endpoints only', () => {
   assert.equal(decide(store, VIP, 80).kind, 'tcp');
 });
 
-test('another network is refused, for the destination and for its waypoint', () => {
-  const far = { ...cartPod, network: 'west' };
-  const byService = decide(mesh(source, far, cart), VIP, 80);
-  assert.equal(byService.kind === 'refuse' && byService.reason, 'remote-network-unsupported');
-  const store = mesh(
-    source,
-    { ...cart, waypoint: toWaypoint },
-    { ...waypointPod, network: 'west' },
-    waypoint,
+const GATEWAY_IP = ip('192.0.2.15');
+const gatewayPod = workloadOf({
+  name: 'eastwest',
+  namespace: 'istio-system',
+  serviceAccount: 'eastwest',
+  network: 'west',
+  ips: [GATEWAY_IP],
+});
+const toGateway: GatewayRef = {
+  destination: { kind: 'address', address: { network: 'west', ip: GATEWAY_IP } },
+  hbonePort: 15_008,
+};
+const farPod: Workload = { ...cartPod, ips: [], network: 'west', networkGateway: toGateway };
+const namedCart: Service = { ...cart, subjectAltNames: ['spiffe://west.local/ns/shop/sa/cart', 'no-spiffe'] };
+
+test('an endpoint on another network: through its gateway, by the service’s name, in a tunnel of its own (§6.2 step 6)', () => {
+  assert.deepEqual(decide(mesh(source, farPod, namedCart, gatewayPod), VIP, 80), {
+    kind: 'double-hbone',
+    dial: { ip: GATEWAY_IP, port: 15_008 },
+    // The port that was asked for, not the target port.
+    authority: 'cart.shop.svc.cluster.local:80',
+    expected: ['spiffe://cluster.local/ns/istio-system/sa/eastwest'],
+    // Never the far workload’s own identity (§5.8 item 2).
+    innerExpected: ['spiffe://west.local/ns/shop/sa/cart'],
+    destination: gatewayPod,
+    service: namedCart,
+  });
+});
+
+test('a service waypoint on another network: its gateway, the names of the waypoint’s service inside', () => {
+  const far = { ...waypointPod, network: 'west', networkGateway: toGateway };
+  const names = { ...waypoint, subjectAltNames: ['spiffe://west.local/ns/shop/sa/wp'] };
+  const service = { ...namedCart, waypoint: toWaypoint };
+  const decision = decide(mesh(source, service, far, names, gatewayPod), VIP, 8443);
+  assert.equal(decision.kind, 'double-hbone');
+  if (decision.kind !== 'double-hbone') return;
+  assert.equal(decision.authority, 'cart.shop.svc.cluster.local:8443');
+  assert.deepEqual(decision.innerExpected, ['spiffe://west.local/ns/shop/sa/wp']);
+  assert.equal(decision.service, service);
+});
+
+test('a network gateway by host name: its service’s endpoint, port and names, in standard mode (§6.6)', () => {
+  const reference: GatewayRef = {
+    destination: {
+      kind: 'hostname',
+      namespace: 'istio-system',
+      hostname: 'eastwest.istio-system.svc.cluster.local',
+    },
+    hbonePort: 15_008,
+  };
+  const GATEWAY = key('istio-system/eastwest.istio-system.svc.cluster.local');
+  const gateway = serviceOf({
+    name: 'eastwest',
+    namespace: 'istio-system',
+    ports: ports([15_008, 15_108]),
+    subjectAltNames: ['spiffe://west.local/ns/istio-system/sa/gw'],
+  });
+  const endpoint = { ...gatewayPod, services: new Map([[GATEWAY, ports()]]) };
+  const far = { ...farPod, networkGateway: reference };
+  const decision = decide(mesh(source, far, namedCart, gateway, endpoint), VIP, 80);
+  assert.deepEqual(decision.kind === 'double-hbone' && [decision.dial.port, decision.expected], [
+    15_108,
+    ['spiffe://west.local/ns/istio-system/sa/gw', 'spiffe://cluster.local/ns/istio-system/sa/eastwest'],
+  ]);
+  // An application tunnel excuses a missing port for waypoints only.
+  const tunnelled = { ...endpoint, applicationTunnel: { protocol: 'NONE' as const, port: 9 } };
+  const without = decide(mesh(source, far, namedCart, { ...gateway, ports: ports() }, tunnelled), VIP, 80);
+  assert.equal(without.kind === 'refuse' && without.reason, 'network-gateway-unavailable');
+});
+
+test('another network that cannot be reached is refused, with what is missing', () => {
+  const refusal = (...things: (Workload | Service)[]): string => {
+    const decision = decide(mesh(source, ...things), VIP, 80);
+    return decision.kind === 'refuse' ? `${decision.reason}: ${decision.explain}` : decision.kind;
+  };
+  const where = 'Kubernetes//Pod/shop/cart is on network "west"';
+  const noGateway = { ...farPod, ips: [POD], networkGateway: undefined };
+  assert.equal(
+    refusal(noGateway, namedCart, gatewayPod),
+    `no-network-gateway: ${where}: it has no network gateway to be reached through`,
   );
-  const viaWaypoint = decide(store, VIP, 80);
-  assert.equal(viaWaypoint.kind === 'refuse' && viaWaypoint.reason, 'remote-network-unsupported');
+  assert.equal(
+    refusal(farPod, namedCart),
+    `network-gateway-unavailable: ${where}: unknown network gateway: west/192.0.2.15 port 15008 is neither a known service nor a known workload`,
+  );
+  assert.equal(
+    refusal(farPod, cart, gatewayPod),
+    `no-subject-names: ${where}: shop/cart.shop.svc.cluster.local has no subject names to recognise its workloads by`,
+  );
+  // A VIP that is a workload’s address too is not addressed to the service (§6.2 step 1).
+  const squatter = workloadOf({ name: 'squatter', namespace: 'shop', ips: [VIP] });
+  assert.match(refusal(farPod, namedCart, gatewayPod, squatter), /^network-gateway-needs-service: /);
+});
+
+test('addresses of other networks are not ours: an address that only they know passes through', () => {
+  const store = mesh(source, { ...cartPod, network: 'west' });
+  assert.equal(decide(store, POD, 9000).kind, 'passthrough');
 });
 
 test('target ports: the endpoint’s mapping, then the service’s, then the tunnel’s same port', () => {
@@ -323,10 +408,71 @@ test('which address of a workload: the very one, else its family, within what th
   assert.equal(dialled('IPv4', [six]), 'no-address');
 });
 
-test('a workload known by host name only is refused by name', () => {
+test('a workload known by host name only: the decision goes on with one of its addresses (§6.3)', () => {
+  const looked = ip('203.0.113.7');
+  const lookedUp = (pod: Workload, ...things: (Workload | Service)[]): Route => {
+    const decision = decide(mesh(source, pod, ...things), VIP, 80);
+    assert.equal(decision.kind, 'resolve');
+    if (decision.kind !== 'resolve') throw new Error('unreachable');
+    assert.equal(decision.hostname, 'db.example.com');
+    assert.equal(decision.target, VIP);
+    return decision.withAddress(looked);
+  };
   const named = { ...cartPod, ips: [], hostname: 'db.example.com' };
-  const decision = decide(mesh(source, named, cart), VIP, 80);
-  assert.equal(decision.kind === 'refuse' && decision.reason, 'hostname-unsupported');
+  const plain = lookedUp({ ...named, protocol: 'TCP' }, cart);
+  assert.deepEqual(plain.kind === 'tcp' && plain.dial, { ip: looked, port: 8080 });
+  const tunnel = lookedUp(named, cart);
+  assert.deepEqual(tunnel.kind === 'hbone' && [tunnel.dial, tunnel.authority], [
+    { ip: looked, port: 15_008 },
+    '203.0.113.7:8080',
+  ]);
+  // So do a waypoint and a gateway.
+  const viaWaypoint = { ...cart, waypoint: toWaypoint };
+  const wp = lookedUp(cartPod, viaWaypoint, waypoint, {
+    ...waypointPod,
+    ips: [],
+    hostname: 'db.example.com',
+  });
+  assert.deepEqual(wp.kind === 'hbone' && [wp.via, wp.dial.ip, wp.authority], [
+    'service-waypoint',
+    looked,
+    '10.96.0.20:80',
+  ]);
+  // Also when the service allows none of the addresses it has.
+  const six = { ...named, ips: [ip('fd00::3')], protocol: 'TCP' as const };
+  const other = lookedUp(six, { ...cart, ipFamilies: 'IPv4' });
+  assert.equal(other.kind === 'tcp' && other.dial.ip, looked);
+});
+
+test('a waypoint or gateway named by its host is balanced even when its service asks for passthrough', () => {
+  const loadBalancer = { routingPreferences: [], mode: 'Passthrough', healthPolicy: 'OnlyHealthy' } as const;
+  const passing = { ...waypoint, loadBalancer };
+  const byName = decide(mesh(source, { ...cart, waypoint: toWaypoint }, passing, waypointPod), VIP, 80);
+  assert.equal(byName.kind === 'hbone' && byName.via, 'service-waypoint');
+  const byVip: GatewayRef = {
+    destination: { kind: 'address', address: { network: '', ip: WP_VIP } },
+    hbonePort: 15_008,
+  };
+  const refused = decide(mesh(source, { ...cart, waypoint: byVip }, passing, waypointPod), VIP, 80);
+  assert.equal(refused.kind === 'refuse' && refused.reason, 'waypoint-unavailable');
+});
+
+test('an endpoint that just failed is avoided as long as there is another', () => {
+  const second = { ...cartPod, uid: 'Kubernetes//Pod/shop/cart-2' as WorkloadUid, ips: [ip('10.244.2.4')] };
+  const avoiding = (store: Store, ...uids: WorkloadUid[]): string => {
+    const request = { view: store, network: '', source, downstreamIp: SRC, random: () => 0 };
+    const originalDst: OriginalDst = { ip: VIP, port: 80 as Port };
+    const decision = route({ ...request, originalDst, avoid: new Set(uids) });
+    return decision.kind === 'hbone' ? decision.destination.uid : decision.kind;
+  };
+  assert.equal(avoiding(mesh(source, cart, cartPod, second), cartPod.uid), second.uid);
+  assert.equal(avoiding(mesh(source, cart, cartPod, second), second.uid), cartPod.uid);
+  assert.equal(avoiding(mesh(source, cart, cartPod), cartPod.uid), cartPod.uid);
+  // A waypoint’s endpoints likewise; a connection never goes around a waypoint because one of them failed.
+  const via = { ...cart, waypoint: toWaypoint };
+  const wp2 = { ...waypointPod, uid: 'Kubernetes//Pod/shop/wp-2' as WorkloadUid, ips: [ip('10.244.2.8')] };
+  assert.equal(avoiding(mesh(source, via, cartPod, waypoint, waypointPod, wp2), waypointPod.uid), wp2.uid);
+  assert.equal(avoiding(mesh(source, via, cartPod, waypoint, waypointPod), waypointPod.uid), waypointPod.uid);
 });
 
 test('whatever the mesh looks like: a tunnel expects somebody, plaintext never reaches an HBONE workload', () => {
@@ -335,9 +481,13 @@ test('whatever the mesh looks like: a tunnel expects somebody, plaintext never r
     protocol: fc.constantFrom<Workload['protocol']>('TCP', 'HBONE'),
     status: fc.constantFrom<Workload['status']>('Healthy', 'Unhealthy'),
     network: fc.constantFrom('', 'west'),
+    networkGateway: fc.constantFrom(undefined, toGateway),
+    hostname: fc.constantFrom('', 'db.example.com'),
     ips: fc.subarray([POD, VIP, WP]),
     waypoint: fc.constantFrom(undefined, toWaypoint),
   });
+  const sans = fc.subarray(['spiffe://cluster.local/ns/shop/sa/x', 'nonsense']);
+  const avoided = fc.subarray([cartPod.uid, waypointPod.uid]);
   const dst = fc.record({ address, port: fc.constantFrom(80, 8080, 15_008) });
   fc.assert(
     fc.property(
@@ -346,16 +496,38 @@ test('whatever the mesh looks like: a tunnel expects somebody, plaintext never r
       fc.boolean(),
       dst,
       fc.double({ min: 0, max: 0.999 }),
-      (pod, wp, via, to, chance) => {
+      sans,
+      avoided,
+      (pod, wp, via, to, chance, subjectAltNames, avoid) => {
+        const service = { ...cart, subjectAltNames };
         const store = mesh(
           source,
           { ...cartPod, ...pod, uid: 'Kubernetes//Pod/shop/cart' as WorkloadUid },
           { ...waypointPod, ...wp, waypoint: undefined },
-          via ? { ...cart, waypoint: toWaypoint } : cart,
-          waypoint,
+          via ? { ...service, waypoint: toWaypoint } : service,
+          { ...waypoint, subjectAltNames },
+          gatewayPod,
         );
-        const decision = decide(store, to.address, to.port, source, () => chance);
+        const first = route({
+          view: store,
+          network: '',
+          source,
+          downstreamIp: SRC,
+          originalDst: { ip: to.address, port: to.port as Port },
+          random: () => chance,
+          avoid: new Set(avoid),
+        });
+        const decision = first.kind === 'resolve' ? first.withAddress(ip('203.0.113.7')) : first;
+        assert.notEqual(decision.kind, 'resolve');
         if (decision.kind === 'hbone') assert.ok(decision.expected.length > 0);
+        if (decision.kind === 'double-hbone') {
+          assert.ok(decision.expected.length > 0 && decision.innerExpected.length > 0);
+          assert.ok(decision.innerExpected.every((id) => subjectAltNames.includes(id)));
+        }
+        // Whoever is avoided changes who serves, never whether it is served or how.
+        const plain = decide(store, to.address, to.port, source, () => chance);
+        const isServed = ({ kind }: Route): boolean => kind !== 'refuse';
+        if (pod.network === wp.network) assert.equal(isServed(first), isServed(plain));
         if (decision.kind === 'tcp') assert.equal(decision.destination.protocol, 'TCP');
         if (decision.kind === 'refuse') assert.ok(decision.explain.length > 0);
         // Fail closed: what a service behind a waypoint gets always went through one.

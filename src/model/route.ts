@@ -1,8 +1,14 @@
-// Where does a captured outbound connection go? The pure decision of ztunnel.md §6.2: through a tunnel, plainly, past the
-// mesh, or nowhere, with the reason. Dialling and certificates belong to ztunnel/outbound.ts.
+// Where does a captured outbound connection go? The pure decision of ztunnel.md §6.2: through a tunnel, through a tunnel
+// in a tunnel, plainly, past the mesh, or nowhere, with the reason. Dialling and certificates belong to ztunnel/outbound.ts.
 
 import type { Random } from '#base/clock.ts';
-import { formatSocketAddress, type OriginalDst, type Port, type UpstreamAddr } from '#net/host-port.ts';
+import {
+  formatHostPort,
+  formatSocketAddress,
+  type OriginalDst,
+  type Port,
+  type UpstreamAddr,
+} from '#net/host-port.ts';
 import type { IpAddress } from '#net/ip.ts';
 import { formatSpiffeId, parseSpiffeId, type SpiffeId } from './identity.ts';
 import { weighted } from './load-balance.ts';
@@ -10,7 +16,7 @@ import type { Service } from './service.ts';
 import type { ServiceEntry } from './service-index.ts';
 import type { StoreView } from './store.ts';
 import { findGateway, findUpstream, pickIp, type Upstream, type UpstreamQuery } from './upstream.ts';
-import type { GatewayRef, Workload } from './workload.ts';
+import type { GatewayRef, Workload, WorkloadUid } from './workload.ts';
 
 /** Where every mesh member takes HBONE. */
 export const HBONE_PORT = 15_008 as Port;
@@ -25,14 +31,18 @@ export interface RouteRequest {
   readonly downstreamIp: IpAddress;
   readonly originalDst: OriginalDst;
   readonly random: Random;
+  /** Endpoints that failed this very connection; others are preferred. */
+  readonly avoid?: ReadonlySet<WorkloadUid>;
 }
 
 export type RefuseReason =
   | 'no-healthy-upstream'
   | 'waypoint-unavailable'
   | 'no-address'
-  | 'hostname-unsupported'
-  | 'remote-network-unsupported';
+  | 'no-network-gateway'
+  | 'network-gateway-unavailable'
+  | 'network-gateway-needs-service'
+  | 'no-subject-names';
 
 export type Route =
   | {
@@ -47,6 +57,30 @@ export type Route =
       readonly destination: Workload;
       /** Whom the application meant, when it addressed a service. */
       readonly service: Service | undefined;
+    }
+  | {
+      /** The destination is on another network: a tunnel to its gateway, and in it one to the destination (§5.8). */
+      readonly kind: 'double-hbone';
+      readonly dial: UpstreamAddr;
+      /** Of both tunnels: the service's name and the port that was asked for. */
+      readonly authority: string;
+      /** The gateway must present one of these. */
+      readonly expected: readonly SpiffeId[];
+      /** The end of the inner tunnel must present one of these: the names of its service, no workload's own. */
+      readonly innerExpected: readonly SpiffeId[];
+      /** The gateway. */
+      readonly destination: Workload;
+      readonly service: Service;
+    }
+  | {
+      /** Whom to dial is known by name only; the decision goes on with one of its addresses. */
+      readonly kind: 'resolve';
+      readonly hostname: string;
+      /** Addresses of its family are to be preferred. */
+      readonly target: IpAddress;
+      readonly destination: Workload;
+      readonly service: Service | undefined;
+      readonly withAddress: (ip: IpAddress) => Route;
     }
   | {
       readonly kind: 'tcp';
@@ -68,6 +102,8 @@ export type Route =
       readonly destination: Workload | undefined;
     };
 
+const NO_NAMES: readonly SpiffeId[] = [];
+
 export function route(request: RouteRequest): Route {
   const { view, network, source, originalDst } = request;
   // A workload's address is never service-addressed, even if a VIP equals it.
@@ -86,7 +122,7 @@ export function route(request: RouteRequest): Route {
   const { upstream } = found;
   const target = upstream.entry?.service ?? service;
 
-  if (upstream.workload.network !== source.network) return remote(upstream.workload, target);
+  if (upstream.workload.network !== source.network) return throughGateway(request, upstream, service);
   const ownWaypoint = upstream.workload.waypoint;
   if (service === undefined && ownWaypoint !== undefined && !isFromWaypoint(request, ownWaypoint))
     return throughWaypoint(request, ownWaypoint, 'workload-waypoint', target, upstream.workload);
@@ -108,16 +144,14 @@ function throughWaypoint(
   behind: Workload | undefined,
 ): Route {
   const { originalDst, source } = request;
-  const result = findGateway(request, reference);
+  const result = findGateway(request, reference, 'waypoint');
   if (result.kind === 'dangling') {
     const explain = `unknown waypoint: ${result.explain}`;
     return { kind: 'refuse', reason: 'waypoint-unavailable', explain, service, destination: behind };
   }
   const { upstream, addressTarget } = result;
-  if (upstream.workload.network !== source.network) return remote(upstream.workload, service);
-  const dial = addressOf(upstream, addressTarget ?? originalDst.ip, upstream.port, service);
-  if ('kind' in dial) return dial;
-  return {
+  if (upstream.workload.network !== source.network) return throughGateway(request, upstream, service);
+  return at(upstream, addressTarget ?? originalDst.ip, service, (dial) => ({
     kind: 'hbone',
     via,
     dial,
@@ -125,24 +159,59 @@ function throughWaypoint(
     expected: identitiesOf(upstream),
     destination: upstream.workload,
     service,
-  };
+  }));
+}
+
+/** To an endpoint, or the waypoint of a service, on another network. Only services are reached there, by their name. */
+function throughGateway(request: RouteRequest, upstream: Upstream, service: Service | undefined): Route {
+  const { originalDst } = request;
+  const { workload, entry } = upstream;
+  const refuse = (reason: RefuseReason, explain: string): Route => ({
+    kind: 'refuse',
+    reason,
+    explain: `${workload.uid} is on network ${JSON.stringify(workload.network)}: ${explain}`,
+    service,
+    destination: workload,
+  });
+  if (workload.networkGateway === undefined)
+    return refuse('no-network-gateway', 'it has no network gateway to be reached through');
+  if (service === undefined)
+    return refuse('network-gateway-needs-service', 'only services are reached there, not single addresses');
+  const innerExpected = subjectNamesOf(entry);
+  if (innerExpected.length === 0) {
+    const name = entry?.key ?? workload.uid;
+    return refuse('no-subject-names', `${name} has no subject names to recognise its workloads by`);
+  }
+  const result = findGateway(request, workload.networkGateway, 'standard');
+  if (result.kind === 'dangling')
+    return refuse('network-gateway-unavailable', `unknown network gateway: ${result.explain}`);
+  const { upstream: gateway, addressTarget } = result;
+  return at(gateway, addressTarget ?? originalDst.ip, service, (dial) => ({
+    kind: 'double-hbone',
+    dial,
+    authority: formatHostPort(service.hostname, originalDst.port),
+    expected: identitiesOf(gateway),
+    innerExpected,
+    destination: gateway.workload,
+    service,
+  }));
 }
 
 function direct(upstream: Upstream, originalDst: OriginalDst, service: Service | undefined): Route {
-  const target = addressOf(upstream, originalDst.ip, upstream.port, service);
-  if ('kind' in target) return target;
   const { workload } = upstream;
-  // Decided by the destination alone; there is no way back from a tunnel to plaintext.
-  if (workload.protocol === 'TCP') return { kind: 'tcp', dial: target, destination: workload, service };
-  return {
-    kind: 'hbone',
-    via: 'workload',
-    dial: { ip: target.ip, port: HBONE_PORT },
-    authority: formatSocketAddress(target),
-    expected: identitiesOf(upstream),
-    destination: workload,
-    service,
-  };
+  return at(upstream, originalDst.ip, service, (target) => {
+    // Decided by the destination alone; there is no way back from a tunnel to plaintext.
+    if (workload.protocol === 'TCP') return { kind: 'tcp', dial: target, destination: workload, service };
+    return {
+      kind: 'hbone',
+      via: 'workload',
+      dial: { ip: target.ip, port: HBONE_PORT },
+      authority: formatSocketAddress(target),
+      expected: identitiesOf(upstream),
+      destination: workload,
+      service,
+    };
+  });
 }
 
 function withoutUpstream(
@@ -169,42 +238,36 @@ function withoutUpstream(
   };
 }
 
-function remote(workload: Workload, service: Service | undefined): Route {
-  return {
-    kind: 'refuse',
-    reason: 'remote-network-unsupported',
-    explain: `${workload.uid} is on network ${JSON.stringify(workload.network)}: tunnels between networks are not supported yet`,
-    service,
-    destination: workload,
-  };
-}
-
-function addressOf(
-  { workload, entry }: Upstream,
+/** Goes on with the address of a workload for a connection to `target`, which may have to be looked up first. */
+function at(
+  { workload, entry, port }: Upstream,
   target: IpAddress,
-  port: number,
   service: Service | undefined,
-): UpstreamAddr | Extract<Route, { kind: 'refuse' }> {
+  proceed: (dial: UpstreamAddr) => Route,
+): Route {
+  const withAddress = (ip: IpAddress): Route => proceed({ ip, port: port as Port });
   const ip = pickIp(workload, target, entry?.service.ipFamilies);
-  if (ip !== undefined) return { ip, port: port as Port };
-  const refusal = { kind: 'refuse', service, destination: workload } as const;
-  if (workload.hostname === '' || workload.ips.length > 0) {
-    const explain =
-      workload.ips.length > 0
-        ? `${workload.uid} has no address of a family that ${entry?.key ?? 'its service'} allows`
-        : `${workload.uid} has neither an address nor a host name`;
-    return { ...refusal, reason: 'no-address', explain };
-  }
-  const explain = `${workload.uid} is known by host name only (${workload.hostname}): not supported yet`;
-  return { ...refusal, reason: 'hostname-unsupported', explain };
+  if (ip !== undefined) return withAddress(ip);
+  const { hostname } = workload;
+  if (hostname !== '')
+    return { kind: 'resolve', hostname, target, destination: workload, service, withAddress };
+  const explain =
+    workload.ips.length > 0
+      ? `${workload.uid} has no address of a family that ${entry?.key ?? 'its service'} allows`
+      : `${workload.uid} has neither an address nor a host name`;
+  return { kind: 'refuse', reason: 'no-address', explain, service, destination: workload };
 }
 
 /** The service's subject names that are SPIFFE ids, then the workload's own identity. */
 function identitiesOf({ workload, entry }: Upstream): readonly SpiffeId[] {
-  const own = formatSpiffeId(workload);
-  const names = entry?.service.subjectAltNames ?? [];
-  if (names.length === 0) return [own];
-  return [...names.filter((name): name is SpiffeId => parseSpiffeId(name) !== undefined), own];
+  return [...subjectNamesOf(entry), formatSpiffeId(workload)];
+}
+
+function subjectNamesOf(entry: ServiceEntry | undefined): readonly SpiffeId[] {
+  const names = entry?.service.subjectAltNames ?? NO_NAMES;
+  return names.length === 0
+    ? NO_NAMES
+    : names.filter((name): name is SpiffeId => parseSpiffeId(name) !== undefined);
 }
 
 /**

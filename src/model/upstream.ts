@@ -2,11 +2,11 @@
 
 import type { Random } from '#base/clock.ts';
 import { familyOf, type IpAddress } from '#net/ip.ts';
-import { selectEndpoint } from './load-balance.ts';
+import { type SelectionMode, selectEndpoint } from './load-balance.ts';
 import type { Service } from './service.ts';
 import type { ServiceEntry } from './service-index.ts';
 import type { StoreView } from './store.ts';
-import { type GatewayRef, serviceKey, type Workload } from './workload.ts';
+import { type GatewayRef, serviceKey, type Workload, type WorkloadUid } from './workload.ts';
 
 export interface Upstream {
   readonly workload: Workload;
@@ -28,6 +28,8 @@ export interface UpstreamQuery {
   readonly view: StoreView;
   readonly source: Workload;
   readonly random: Random;
+  /** Endpoints that failed this connection already: chosen only when nobody else can be. */
+  readonly avoid?: ReadonlySet<WorkloadUid>;
 }
 
 /** Services before workloads: the opposite of deciding whether a connection was addressed to a service (§6.2). */
@@ -36,10 +38,11 @@ export function findUpstream(
   network: string,
   ip: IpAddress,
   port: number,
-  mode: 'standard' | 'waypoint' = 'standard',
+  mode: SelectionMode = 'standard',
 ): UpstreamResult {
   const { view, source } = query;
   const entry = view.serviceByVip(network, ip, source.namespace);
+  if (entry?.service.loadBalancer?.mode === 'Passthrough') return { kind: 'passthrough', entry };
   if (entry !== undefined) return throughService(query, entry, port, mode);
   const workload = view.workloadByIp(network, ip);
   return workload === undefined
@@ -51,18 +54,21 @@ export type GatewayResult =
   | { readonly kind: 'found'; readonly upstream: Upstream; readonly addressTarget: IpAddress | undefined }
   | { readonly kind: 'dangling'; readonly explain: string };
 
-/** A reference that leads nowhere is `dangling`: traffic that needs it is refused, never sent around it. */
-export function findGateway(query: UpstreamQuery, reference: GatewayRef): GatewayResult {
+/**
+ * A reference that leads nowhere is `dangling`: traffic that needs it is refused, never sent around it. Waypoints are
+ * looked for in mode `waypoint`, network gateways in mode `standard`.
+ */
+export function findGateway(query: UpstreamQuery, reference: GatewayRef, mode: SelectionMode): GatewayResult {
   const { destination, hbonePort } = reference;
   if (destination.kind === 'address') {
     const { network, ip } = destination.address;
-    const result = findUpstream(query, network, ip, hbonePort, 'waypoint');
+    const result = findUpstream(query, network, ip, hbonePort, mode);
     return asGateway(result, reference, ip);
   }
   const { namespace, hostname } = destination;
   const entry = query.view.service(serviceKey(namespace, hostname));
   if (entry !== undefined)
-    return asGateway(throughService(query, entry, hbonePort, 'waypoint'), reference, undefined);
+    return asGateway(throughService(query, entry, hbonePort, mode), reference, undefined);
   const workload = query.view.workloadByHostname(namespace, hostname);
   if (workload === undefined) return asGateway({ kind: 'unknown' }, reference, undefined);
   return {
@@ -92,6 +98,17 @@ export function pickIp(
   return allowed.find((candidate) => familyOf(candidate) === familyOf(target)) ?? allowed[0];
 }
 
+/** One of a host name's addresses for a connection to `target`: of its family if there are any (ztunnel.md §6.3). */
+export function pickResolved(
+  addresses: readonly IpAddress[],
+  target: IpAddress,
+  random: Random,
+): IpAddress | undefined {
+  const alike = addresses.filter((address) => familyOf(address) === familyOf(target));
+  const group = alike.length > 0 ? alike : addresses;
+  return group[Math.floor(random() * group.length)];
+}
+
 function allows(ipFamilies: Service['ipFamilies'], candidate: IpAddress): boolean {
   if (ipFamilies === 'IPv4') return familyOf(candidate) === 4;
   if (ipFamilies === 'IPv6') return familyOf(candidate) === 6;
@@ -99,13 +116,12 @@ function allows(ipFamilies: Service['ipFamilies'], candidate: IpAddress): boolea
 }
 
 function throughService(
-  { source, random }: UpstreamQuery,
+  { source, random, avoid }: UpstreamQuery,
   entry: ServiceEntry,
   port: number,
-  mode: 'standard' | 'waypoint',
+  mode: SelectionMode,
 ): UpstreamResult {
-  if (entry.service.loadBalancer?.mode === 'Passthrough') return { kind: 'passthrough', entry };
-  const selection = selectEndpoint(entry, port, source, mode, random);
+  const selection = selectEndpoint(entry, port, source, mode, random, avoid);
   if (selection.kind === 'none') return { kind: 'empty', entry, explain: selection.explain };
   const { workload, port: targetPort } = selection.choice;
   return { kind: 'found', upstream: { workload, entry, port: targetPort } };

@@ -42,14 +42,7 @@ export function connectionLabels(facts: ConnectionLabelFacts, flag: ResponseFlag
   const { source, destination, service } = facts;
   const labels: Record<string, string> = {
     reporter: facts.reporter,
-    source_workload: known(source?.workloadName),
-    source_canonical_service: known(source?.canonicalName),
-    source_canonical_revision: known(source?.canonicalRevision),
-    source_workload_namespace: known(source?.namespace),
-    source_principal: known(facts.sourceIdentity),
-    source_app: known(source?.app ?? source?.canonicalName),
-    source_version: known(source?.canonicalRevision),
-    source_cluster: known(source?.clusterId),
+    ...sourceLabels(source, facts.sourceIdentity),
     destination_service: known(service?.hostname),
     destination_service_namespace: known(service?.namespace),
     destination_service_name: known(service?.name),
@@ -74,6 +67,20 @@ export function connectionLabels(facts: ConnectionLabelFacts, flag: ResponseFlag
     labels.destination_zone = known(to?.zone);
   }
   return labels;
+}
+
+/** Also of what is counted for a source alone. */
+export function sourceLabels(source: ConnectionEnd | undefined, identity: SpiffeId | undefined): Labels {
+  return {
+    source_workload: known(source?.workloadName),
+    source_canonical_service: known(source?.canonicalName),
+    source_canonical_revision: known(source?.canonicalRevision),
+    source_workload_namespace: known(source?.namespace),
+    source_principal: known(identity),
+    source_app: known(source?.app ?? source?.canonicalName),
+    source_version: known(source?.canonicalRevision),
+    source_cluster: known(source?.clusterId),
+  };
 }
 
 function known(value: string | undefined): string {

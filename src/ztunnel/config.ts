@@ -44,6 +44,7 @@ export interface ZtunnelConfig {
   readonly reusePort: boolean;
   readonly ipv6: boolean;
   readonly responseBaggage: boolean;
+  readonly localhostTunnel: boolean;
   readonly logLevel: LogLevel;
   readonly logFormat: 'plain' | 'json';
   readonly adminPort: number;
@@ -96,6 +97,7 @@ export function parseConfig(env: Environment): ZtunnelConfig {
     reusePort: read.boolean('INPOD_PORT_REUSE', true),
     ipv6: read.boolean('IPV6_ENABLED', true),
     responseBaggage: read.boolean('ENABLE_RESPONSE_BAGGAGE', true),
+    localhostTunnel: read.boolean('LOCALHOST_APP_TUNNEL', true),
     logLevel: logLevel(read),
     logFormat: read.oneOf('LOG_FORMAT', ['plain', 'json'] as const, 'plain'),
     adminPort: 15_000,

@@ -21,7 +21,7 @@ export interface ConnectionView {
   /** Outbound: original destination; inbound: the forwarded host, if any. */
   readonly originalDst: string | null;
   readonly actualDst: string;
-  readonly protocol: 'TCP' | 'HBONE';
+  readonly protocol: 'TCP' | 'HBONE' | 'DOUBLEHBONE';
 }
 
 export interface LiveConnection {

@@ -8,7 +8,7 @@ import { guessService, type InboundDecision, validateInbound } from '#model/inbo
 import type { Store } from '#model/store.ts';
 import type { Workload } from '#model/workload.ts';
 import { formatSocketAddress, type Port, type SocketAddress } from '#net/host-port.ts';
-import type { IpAddress } from '#net/ip.ts';
+import { familyOf, type IpAddress, ip } from '#net/ip.ts';
 import type { Logger } from '#telemetry/log.ts';
 import { INBOUND_HBONE_PORT } from './capture/capture.ts';
 import type { Connections, InboundSubject } from './connections.ts';
@@ -18,6 +18,7 @@ import { judge, policyRejection } from './judge.ts';
 import type { LocalWorkload } from './local-workload.ts';
 import type { Pod } from './pods.ts';
 import { ProxiedConnection } from './proxied.ts';
+import { encodeProxyHeader } from './proxy-header.ts';
 import type { Telemetry } from './record.ts';
 import type { TcpEnd, TcpIo } from './tcp.ts';
 
@@ -35,7 +36,12 @@ export interface InboundOptions {
   readonly network: string;
   readonly illegalPorts: ReadonlySet<number>;
   readonly responseBaggage: boolean;
+  /** Applications with a PROXY tunnel listen on loopback, where nobody reaches them past the proxy. */
+  readonly localhostTunnel: boolean;
 }
+
+const LOOPBACK_V4 = ip('127.0.0.1');
+const LOOPBACK_V6 = ip('::1');
 
 type Target = Extract<InboundDecision, { kind: 'target' }>;
 
@@ -72,12 +78,6 @@ export async function serveInbound(
       decision.status,
       new MeshError('NO_ROUTE', decision.explain, { details: { reason: decision.reason } }),
     );
-  if (decision.proxyDestination !== undefined)
-    return refuse(
-      503,
-      new MeshError('NO_ROUTE', 'application tunnels with the PROXY protocol are not supported yet'),
-    );
-
   const connection = register(deps, options, request, local, dst, decision);
   connection.undo(() => answer.refuse(503));
   answer.onAbort(() =>
@@ -90,20 +90,31 @@ export async function serveInbound(
   }
   let application: TcpEnd;
   try {
-    const source = sourceFor(request.peer.address.ip, decision.target.ip);
-    application = await dialPlain(
-      { capture: deps.pod.capture, io: deps.io },
-      decision.target,
-      connection,
-      source,
-    );
+    const { target, source } = applicationOf(options, decision, request.peer.address.ip);
+    application = await dialPlain({ capture: deps.pod.capture, io: deps.io }, target, connection, source);
   } catch (error) {
     return connection.close(MeshError.from(error, 'CONNECT_FAILED', 'connecting to the application failed'));
   }
   const headers: Record<string, string> = options.responseBaggage ? { baggage: formatBaggage(local) } : {};
   const stream = connection.isOver ? undefined : answer.accept(headers);
   if (stream === undefined) return application.reset('CANCEL');
+  const { address, identity } = request.peer;
+  if (decision.proxyDestination !== undefined)
+    application.write(encodeProxyHeader(address, decision.proxyDestination, identity));
   connection.start(stream, application);
+}
+
+/** Where the application is, and as whom it sees the connection come (ztunnel.md §7.4). */
+function applicationOf(
+  { localhostTunnel }: InboundOptions,
+  { target, proxyDestination }: Target,
+  peer: IpAddress,
+): { readonly target: SocketAddress; readonly source: IpAddress | undefined } {
+  if (proxyDestination === undefined || !localhostTunnel)
+    return { target, source: sourceFor(peer, target.ip) };
+  // The client stands in the PROXY header. To loopback from elsewhere, the kernel would drop the packets.
+  const loopback = familyOf(target.ip) === 4 ? LOOPBACK_V4 : LOOPBACK_V6;
+  return { target: { ip: loopback, port: target.port }, source: undefined };
 }
 
 function register(

@@ -2,6 +2,9 @@
 // What is counted when is the callers' matter.
 
 import { readdirSync, readFileSync } from 'node:fs';
+import { formatSpiffeId } from '#model/identity.ts';
+import type { Workload } from '#model/workload.ts';
+import { sourceLabels } from '#telemetry/connection-labels.ts';
 import { createRegistry, metricsContentType } from '#telemetry/metrics.ts';
 import type { XdsClientDeps } from '#xds/client.ts';
 import type { HttpAnswer, HttpRequest } from './http.ts';
@@ -11,6 +14,8 @@ export interface ZtunnelMetrics {
   readonly traffic: TrafficFamilies;
   readonly xds: NonNullable<XdsClientDeps['observe']>;
   readonly socket: (reporter: 'source' | 'destination', change: 1 | -1) => void;
+  /** A connection needed the addresses of a host name. */
+  readonly lookup: (source: Workload, hostname: string) => void;
   readonly proxy: (change: 'started' | 'stopped') => void;
   readonly pending: (count: number) => void;
   readonly exposition: (request: HttpRequest) => HttpAnswer;
@@ -47,6 +52,10 @@ export function createZtunnelMetrics(options: { readonly istioVersion: string })
     'istio_tcp_sockets_open',
     'The current number of open TCP sockets (unstable).',
   );
+  const lookups = registry.counter(
+    'istio_on_demand_dns',
+    'The total number of requests that used on-demand DNS (unstable).',
+  );
   const terminations = registry.counter(
     'istio_xds_connection_terminations',
     'The total number of terminated xDS connections (unstable).',
@@ -80,6 +89,7 @@ export function createZtunnelMetrics(options: { readonly istioVersion: string })
       },
     },
     socket: (reporter, change) => sockets.add({ reporter }, change),
+    lookup: (source, hostname) => lookups.add({ ...sourceLabels(source, formatSpiffeId(source)), hostname }),
     proxy: (change) => {
       active.value += change === 'started' ? 1 : -1;
       (change === 'started' ? started : stopped).value += 1;

@@ -1,34 +1,36 @@
 // The story of one outbound connection: who is the source, where does it go, open, copy, record (ztunnel.md §6.1).
-// The decision itself is model/route.ts; tunnels are hbone/pool.ts; this file only puts them in order.
+// The decision itself is model/route.ts, opening what was decided open-route.ts; this file only puts them in order.
 
 import type { Random } from '#base/clock.ts';
 import { MeshError } from '#base/errors.ts';
-import type { HbonePool, HboneStream } from '#hbone/hbone.ts';
+import type { HboneStream } from '#hbone/hbone.ts';
 import { formatSpiffeId } from '#model/identity.ts';
-import { type Route, route } from '#model/route.ts';
+import { type Route, type RouteRequest, route } from '#model/route.ts';
 import type { Store } from '#model/store.ts';
-import type { Workload } from '#model/workload.ts';
+import { pickResolved } from '#model/upstream.ts';
+import type { Workload, WorkloadUid } from '#model/workload.ts';
 import { formatSocketAddress, type OriginalDst, type SocketAddress } from '#net/host-port.ts';
 import { isLoopback } from '#net/ip.ts';
+import type { Logger } from '#telemetry/log.ts';
 import type { CapturedAddresses } from './capture/capture.ts';
-import type { Connections } from './connections.ts';
-import { dialPlain } from './dial.ts';
-import { formatBaggage, formatForwarded, newTraceparent } from './headers.ts';
+import type { Connections, ConnectionView } from './connections.ts';
 import type { LocalWorkload } from './local-workload.ts';
-import type { Pod } from './pods.ts';
+import { type OpenableRoute, type OpenRouteDeps, openRoute } from './open-route.ts';
+import { identityOf } from './pods.ts';
 import { ProxiedConnection } from './proxied.ts';
-import type { Telemetry } from './record.ts';
-import type { TcpIo } from './tcp.ts';
+import type { ConnectionFacts, Telemetry } from './record.ts';
+import type { ResolveHostname } from './resolve.ts';
 
-export interface OutboundDeps {
-  readonly pod: Pod;
+export interface OutboundDeps extends OpenRouteDeps {
   readonly store: Store;
   readonly local: LocalWorkload;
-  readonly pool: HbonePool;
-  readonly io: TcpIo;
   readonly connections: Connections;
   readonly telemetry: Telemetry;
+  readonly log: Logger;
   readonly random: Random;
+  readonly resolve: ResolveHostname;
+  /** Counts the look-ups that connections needed. */
+  readonly onLookup: (source: Workload, hostname: string) => void;
 }
 
 export interface OutboundOptions {
@@ -36,8 +38,6 @@ export interface OutboundOptions {
   /** Ports of the proxy itself; on loopback they would be a loop. */
   readonly illegalPorts: ReadonlySet<number>;
 }
-
-type Permitted = Exclude<Route, { kind: 'refuse' }>;
 
 /** Takes `opener` over; never rejects: every refusal and failure ends in the access log. */
 export async function serveOutbound(
@@ -52,92 +52,152 @@ export async function serveOutbound(
   };
   if (isLoopback(originalDst.ip) && options.illegalPorts.has(originalDst.port))
     return refuse(new MeshError('NO_ROUTE', 'attempted recursive call to ourselves'));
-  let source: Workload;
+  let request: RouteRequest;
+  let decision: OpenableRoute;
   try {
-    source = await deps.local.get();
+    const source = await deps.local.get();
+    const { network } = options;
+    const { store: view, random } = deps;
+    request = { view, network, source, downstreamIp: peer.ip, originalDst, random };
+    const first = route(request);
+    decision = isOpenable(first) ? first : await settle(deps, request, first);
   } catch (error) {
-    return refuse(MeshError.from(error, 'WORKLOAD_UNKNOWN', 'the local workload is unknown'));
+    return refuse(MeshError.from(error, 'NO_ROUTE', 'deciding where the connection goes failed'));
   }
-  const decision = route({
-    view: deps.store,
-    network: options.network,
-    source,
-    downstreamIp: peer.ip,
-    originalDst,
-    random: deps.random,
-  });
-  if (decision.kind === 'refuse')
-    return refuse(new MeshError('NO_ROUTE', decision.explain, { details: { reason: decision.reason } }));
+  await serve(deps, opener, peer, request, decision);
+}
 
-  const connection = register(deps, source, peer, originalDst, decision);
+/** Opens what was decided; if that fails, once more with another endpoint. No byte of the application is taken before. */
+async function serve(
+  deps: OutboundDeps,
+  opener: HboneStream,
+  peer: SocketAddress,
+  request: RouteRequest,
+  first: OpenableRoute,
+): Promise<void> {
+  const { pod, telemetry, log } = deps;
+  const { source, originalDst } = request;
+  const own = identityOf(pod, source);
+  const record = telemetry.opened(factsOf(peer, source, own, first));
+  const connection = new ProxiedConnection(deps.connections, record, {
+    podUid: pod.uid,
+    direction: 'outbound',
+    view: viewOf(peer, originalDst, first),
+    judgedUnder: deps.store.configVersion,
+  });
   connection.undo(() => opener.reset('CANCEL'));
+  const open = (decision: OpenableRoute): Promise<HboneStream> =>
+    openRoute(deps, { source, own, peer, network: request.network }, decision, connection, record);
   try {
-    connection.start(opener, await open(deps, source, peer, decision, connection));
+    connection.start(opener, await open(first));
+    return;
   } catch (error) {
-    connection.close(MeshError.from(error, 'CONNECT_FAILED', 'opening the connection failed'));
+    const failure = MeshError.from(error, 'CONNECT_FAILED', 'opening the connection failed');
+    const second = connection.isOver ? undefined : await another(deps, request, first, failure);
+    if (second === undefined) return connection.close(failure);
+    // It may have ended while a name was looked up.
+    if (connection.isOver) return;
+    const { message } = failure;
+    log.info('trying another endpoint', { failed: first.dial.ip, next: second.dial.ip, error: message });
+    connection.view = viewOf(peer, originalDst, second);
+    record.retry(factsOf(peer, source, own, second), failure);
+    try {
+      connection.start(opener, await open(second));
+    } catch (again) {
+      connection.close(MeshError.from(again, 'CONNECT_FAILED', 'opening the connection failed'));
+    }
   }
 }
 
-function register(
-  { pod, connections, telemetry, store }: OutboundDeps,
+function isOpenable(decision: Route): decision is OpenableRoute {
+  return decision.kind !== 'refuse' && decision.kind !== 'resolve';
+}
+
+/** Looks up the names that a decision needs. @throws MeshError NO_ROUTE when it comes to nothing. */
+async function settle(
+  { resolve, random, onLookup }: OutboundDeps,
+  { source }: RouteRequest,
+  decision: Route,
+): Promise<OpenableRoute> {
+  let at = decision;
+  while (at.kind === 'resolve') {
+    onLookup(source, at.hostname);
+    at = at.withAddress(pickResolved(await resolve(at.hostname), at.target, random)!);
+  }
+  if (at.kind === 'refuse') throw new MeshError('NO_ROUTE', at.explain, { details: { reason: at.reason } });
+  return at;
+}
+
+/** Where else the connection may go after a failure; undefined when that would not help or there is nowhere else. */
+async function another(
+  deps: OutboundDeps,
+  request: RouteRequest,
+  tried: OpenableRoute,
+  failure: MeshError,
+): Promise<OpenableRoute | undefined> {
+  if (tried.kind === 'passthrough' || !mayHelp(failure)) return undefined;
+  const avoid: ReadonlySet<WorkloadUid> = new Set([tried.destination.uid]);
+  const decision = route({ ...request, avoid });
+  if (decision.kind === 'refuse' || decision.kind === 'passthrough') return undefined;
+  // Behind a gateway of another network there may be more endpoints than one: it chooses for every connection.
+  const isElsewhere = decision.destination.uid !== tried.destination.uid || decision.kind === 'double-hbone';
+  if (!isElsewhere) return undefined;
+  try {
+    return isOpenable(decision) ? decision : await settle(deps, request, decision);
+  } catch {
+    // The first failure is the one to tell.
+    return undefined;
+  }
+}
+
+/** Everything that speaks of this endpoint only. A refusal by policy, or our own lack of a certificate, stands. */
+function mayHelp({ code, details }: MeshError): boolean {
+  switch (code) {
+    case 'CONNECT_FAILED':
+    case 'CONNECT_TIMEOUT':
+    case 'TLS_HANDSHAKE_FAILED':
+    case 'PEER_IDENTITY_MISMATCH':
+    case 'HBONE_PROTOCOL':
+    case 'HBONE_PEER_SILENT':
+      return true;
+    case 'HBONE_REFUSED':
+      return details.status === 503;
+    default:
+      return false;
+  }
+}
+
+function factsOf(
+  src: SocketAddress,
   source: Workload,
-  peer: SocketAddress,
-  originalDst: OriginalDst,
-  decision: Permitted,
-): ProxiedConnection {
-  const isTunnel = decision.kind === 'hbone';
-  const destination = decision.kind === 'passthrough' ? undefined : decision.destination;
-  const record = telemetry.opened({
+  own: ReturnType<typeof identityOf>,
+  decision: OpenableRoute,
+): ConnectionFacts {
+  const isTunnel = decision.kind === 'hbone' || decision.kind === 'double-hbone';
+  return {
     direction: 'outbound',
-    src: peer,
+    src,
     dst: decision.dial,
     hboneAuthority: isTunnel ? decision.authority : undefined,
     source,
-    sourceIdentity: isTunnel ? identityOf(pod, source) : undefined,
-    destination,
+    sourceIdentity: isTunnel ? own : undefined,
+    destination: decision.kind === 'passthrough' ? undefined : decision.destination,
     destinationIdentity: isTunnel ? formatSpiffeId(decision.destination) : undefined,
     service: decision.service,
     isSecured: isTunnel,
-  });
-  return new ProxiedConnection(connections, record, {
-    podUid: pod.uid,
-    direction: 'outbound',
-    view: {
-      src: formatSocketAddress(peer),
-      originalDst: formatSocketAddress(originalDst),
-      actualDst: formatSocketAddress(decision.dial),
-      protocol: isTunnel ? 'HBONE' : 'TCP',
-    },
-    judgedUnder: store.configVersion,
-  });
+    ...(decision.kind === 'double-hbone' ? { isFarEndAwaited: true } : {}),
+  };
 }
 
-async function open(
-  { pod, pool, io }: OutboundDeps,
-  source: Workload,
+function viewOf(
   peer: SocketAddress,
-  decision: Permitted,
-  connection: ProxiedConnection,
-): Promise<HboneStream> {
-  if (decision.kind !== 'hbone') return dialPlain({ capture: pod.capture, io }, decision.dial, connection);
-  const { stream } = await pool.connect(
-    {
-      source: identityOf(pod, source),
-      expected: decision.expected,
-      destination: decision.dial,
-      downstreamIp: peer.ip,
-    },
-    decision.authority,
-    {
-      baggage: formatBaggage(source),
-      forwarded: formatForwarded(peer, decision.service?.hostname),
-      traceparent: newTraceparent(),
-    },
-  );
-  return stream;
-}
-
-/** Trust domain from the control plane, the rest from the CNI agent: a pod's proxy can be nobody else (ztunnel.md §4.4). */
-export function identityOf({ info }: Pod, local: Workload): ReturnType<typeof formatSpiffeId> {
-  return formatSpiffeId({ trustDomain: local.trustDomain, ...info });
+  originalDst: OriginalDst,
+  { kind, dial }: OpenableRoute,
+): ConnectionView {
+  return {
+    src: formatSocketAddress(peer),
+    originalDst: formatSocketAddress(originalDst),
+    actualDst: formatSocketAddress(dial),
+    protocol: kind === 'double-hbone' ? 'DOUBLEHBONE' : kind === 'hbone' ? 'HBONE' : 'TCP',
+  };
 }

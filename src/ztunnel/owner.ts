@@ -26,6 +26,7 @@ import { type Pod, Pods } from './pods.ts';
 import { followLocalIdentities } from './prefetch.ts';
 import { createReadiness, type Readiness, readinessAnswer } from './readiness.ts';
 import { createTelemetry } from './record.ts';
+import { createResolver, type QueryDns, systemDns } from './resolve.ts';
 import { TcpIo } from './tcp.ts';
 import { type PacketConnection, startZdsClient, type ZdsClient } from './zds.ts';
 
@@ -47,6 +48,8 @@ export interface DataPlaneDeps {
     readonly netns: (fd: number) => PodNetns;
     readonly discard: (fd: number) => void;
   };
+  /** Absent: the servers of /etc/resolv.conf. */
+  readonly queryDns?: QueryDns;
   /** Asked for over the admin port. */
   readonly shutdown: () => void;
   /** The node's pods can no longer be known: the process is to end with status 1. */
@@ -122,6 +125,8 @@ async function build(deps: DataPlaneDeps, config: ZtunnelConfig, scope: Scope): 
     log: proxyLog,
     random,
     clock,
+    resolve: createResolver({ query: deps.queryDns ?? systemDns(), clock }, { ipv6: config.ipv6 }),
+    onLookup: metrics.lookup,
     onSocket: metrics.socket,
   };
   const pods: Pods = new Pods({

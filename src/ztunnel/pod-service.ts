@@ -6,6 +6,7 @@ import type { Clock, Random } from '#base/clock.ts';
 import { MeshError, reasonOf } from '#base/errors.ts';
 import type { HbonePool, HboneServer } from '#hbone/hbone.ts';
 import type { SessionShared } from '#hbone/http2/session.ts';
+import { openNestedTunnel } from '#hbone/nested.ts';
 import { createHbonePool } from '#hbone/pool.ts';
 import { createHboneServer } from '#hbone/server.ts';
 import type { Store } from '#model/store.ts';
@@ -20,9 +21,11 @@ import { dialTunnel } from './dial.ts';
 import { type InboundDeps, type InboundOptions, serveInbound } from './inbound.ts';
 import { serveInboundPlain } from './inbound-plain.ts';
 import { createLocalWorkload, type LocalWorkload } from './local-workload.ts';
-import { identityOf, type OutboundDeps, serveOutbound } from './outbound.ts';
-import type { Pod, PodService } from './pods.ts';
+import type { OpenNested } from './open-route.ts';
+import { type OutboundDeps, serveOutbound } from './outbound.ts';
+import { identityOf, type Pod, type PodService } from './pods.ts';
 import type { Telemetry } from './record.ts';
+import type { ResolveHostname } from './resolve.ts';
 import { adoptAccepted, type TcpIo } from './tcp.ts';
 
 /** Ports of the proxy itself: reaching them through the proxy would be a loop (ztunnel.md §2). */
@@ -42,6 +45,8 @@ export interface PodServiceDeps {
   readonly log: Logger;
   readonly random: Random;
   readonly clock: Clock;
+  readonly resolve: ResolveHostname;
+  readonly onLookup: OutboundDeps['onLookup'];
   /** Open accepted sockets, for the gauge. */
   readonly onSocket: (reporter: 'source' | 'destination', change: 1 | -1) => void;
 }
@@ -49,12 +54,15 @@ export interface PodServiceDeps {
 export function createPodService(deps: PodServiceDeps, config: ZtunnelConfig, pod: Pod): PodService {
   const local = createLocalWorkload({ store: deps.store, scope: pod.scope }, pod.info);
   const pool = createPool(deps, config, pod);
-  const outboundDeps: OutboundDeps = { ...deps, pod, local, pool };
+  const nested = { secret: deps.secrets.get.bind(deps.secrets), log: deps.log, shared: deps.sessions };
+  const openNested: OpenNested = (...request) => openNestedTunnel(nested, ...request);
+  const outboundDeps: OutboundDeps = { ...deps, pod, local, pool, openNested };
   const outboundOptions = { network: config.network, illegalPorts: ILLEGAL_PORTS };
   const inboundDeps: InboundDeps = { ...deps, pod, local };
   const inboundOptions: InboundOptions = {
     ...outboundOptions,
     responseBaggage: config.responseBaggage,
+    localhostTunnel: config.localhostTunnel,
   };
   const tunnels = new TunnelServers((connectionIp) =>
     createServer(deps, inboundDeps, inboundOptions, connectionIp),

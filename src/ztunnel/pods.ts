@@ -2,6 +2,8 @@
 // pod is one call. Which pods there are is said over ZDS (zds.ts); what happens to a connection stands behind `serve`.
 
 import type { Scope } from '#base/scope.ts';
+import { formatSpiffeId, type SpiffeId } from '#model/identity.ts';
+import type { Workload } from '#model/workload.ts';
 import type { Logger } from '#telemetry/log.ts';
 import type { CapturedConnection, OpenCapture, PodCapture, PodNetns } from './capture/capture.ts';
 import type { Connections } from './connections.ts';
@@ -17,6 +19,11 @@ export interface Pod {
   readonly info: PodInfo;
   readonly scope: Scope;
   readonly capture: PodCapture;
+}
+
+/** Trust domain from the control plane, the rest from the CNI agent: a pod's proxy can be nobody else (ztunnel.md §4.4). */
+export function identityOf({ info }: Pod, local: Workload): SpiffeId {
+  return formatSpiffeId({ trustDomain: local.trustDomain, ...info });
 }
 
 /** What takes a pod's connections. Closing belongs to the pod's scope. */

@@ -28,7 +28,7 @@ type Phase =
 export class ProxiedConnection implements LiveConnection {
   readonly podUid: string;
   readonly direction: 'inbound' | 'outbound';
-  readonly view: ConnectionView;
+  view: ConnectionView;
   readonly subject?: InboundSubject;
   judgedUnder: number;
   readonly #connections: Connections;

@@ -3,6 +3,7 @@ import { test } from 'node:test';
 import type { ErrorCode } from '#base/error-codes.ts';
 import { MeshError } from '#base/errors.ts';
 import type { SpiffeId } from '#model/identity.ts';
+import { workloadOf } from '#model/samples.ts';
 import type { Port } from '#net/host-port.ts';
 import { ip } from '#net/ip.ts';
 import { createLogger } from '#telemetry/log.ts';
@@ -91,6 +92,65 @@ test('an unknown source is described by its baggage; the line is the field’s w
   );
 });
 
+const outbound: ConnectionFacts = {
+  ...facts,
+  direction: 'outbound',
+  source: workloadOf({ name: 'web', namespace: 'shop' }),
+  sourceIdentity: 'spiffe://cluster.local/ns/shop/sa/web' as SpiffeId,
+  destination: workloadOf({ name: 'one', namespace: 'shop' }),
+  destinationIdentity: 'spiffe://cluster.local/ns/shop/sa/one' as SpiffeId,
+};
+const names = (counted: [string, Labels][]): string[] =>
+  counted.map(([name, labels]) => `${name} ${labels.destination_workload} ${labels.response_flags}`);
+
+test('a second attempt: the first one counts as opened and failed, the line is the last one’s', () => {
+  const { lines, counted, telemetry: say } = telemetry();
+  const record = say.opened(outbound);
+  const { forward } = record;
+  const next = { ...outbound, destination: workloadOf({ name: 'two', namespace: 'shop' }) };
+  record.retry(next, new MeshError('CONNECT_FAILED', 'connecting to 10.20.3.9:15008 failed: ECONNREFUSED'));
+  assert.notEqual(record.forward, forward);
+  record.close({ forwardBytes: 1, backwardBytes: 2, error: undefined });
+  assert.deepEqual(names(counted), [
+    'opened one -',
+    'closed one CONNECT',
+    'failed one CONNECT',
+    'opened two -',
+    'closed two -',
+  ]);
+  assert.equal(lines.length, 1);
+  assert.match(lines[0]!, /\tinfo\taccess\tconnection complete\t.*dst\.workload="two"/);
+});
+
+test('a far end that must be awaited: nothing is counted before it is known, then its own words (§5.8)', () => {
+  const { lines, counted, telemetry: say } = telemetry();
+  const record = say.opened({ ...outbound, isFarEndAwaited: true });
+  assert.deepEqual(names(counted), []);
+  record.learn(
+    { workloadName: 'stock', serviceName: 'stock-svc', namespace: 'far', clusterId: 'west', zone: 'z9' },
+    'spiffe://west.local/ns/far/sa/stock' as SpiffeId,
+  );
+  record.close({ forwardBytes: 0, backwardBytes: 0, error: undefined });
+  assert.deepEqual(names(counted), ['opened stock -', 'closed stock -']);
+  const labels = counted[0]![1];
+  assert.deepEqual(
+    [labels.destination_canonical_service, labels.destination_app, labels.destination_principal],
+    ['stock-svc', 'stock', 'spiffe://west.local/ns/far/sa/stock'],
+  );
+  assert.equal(labels.destination_zone, 'z9');
+  assert.match(
+    lines[0]!,
+    /dst\.workload="stock" dst\.namespace="far" dst\.identity="spiffe:\/\/west\.local\/ns\/far\/sa\/stock" dst\.cluster="west"/,
+  );
+});
+
+test('a far end that never told: the failure is counted for whom we dialled', () => {
+  const { counted, telemetry: say } = telemetry();
+  const record = say.opened({ ...outbound, isFarEndAwaited: true });
+  record.close({ forwardBytes: 0, backwardBytes: 0, error: new MeshError('CONNECT_FAILED', 'x') });
+  assert.deepEqual(names(counted), ['opened one -', 'closed one CONNECT', 'failed one CONNECT']);
+});
+
 test('an early refusal has addresses, direction and reason, and counts nothing', () => {
   const { lines, counted, telemetry: say } = telemetry();
   say.refused({
@@ -102,7 +162,7 @@ test('an early refusal has addresses, direction and reason, and counts nothing',
   assert.deepEqual(lines, [
     '2026-09-01T08:15:30.004000Z\twarn\taccess\tconnection failed\tsrc.addr=10.20.1.7:41822 dst.addr=10.20.3.9:15008 direction="outbound" error="no healthy upstream: 10.20.3.9:80" reason="NO_ROUTE"\n',
   ]);
-  assert.deepEqual(counted, []);
+  assert.deepEqual(names(counted), []);
 });
 
 const flags: readonly [ErrorCode, Record<string, boolean>, string][] = [

@@ -7,7 +7,12 @@ import type { SpiffeId } from '#model/identity.ts';
 import type { Service } from '#model/service.ts';
 import type { Workload } from '#model/workload.ts';
 import type { SocketAddress } from '#net/host-port.ts';
-import { type AccessFailure, type AccessRecord, createAccessLog } from '#telemetry/access-log.ts';
+import {
+  type AccessFailure,
+  type AccessLog,
+  type AccessRecord,
+  createAccessLog,
+} from '#telemetry/access-log.ts';
 import {
   type ConnectionEnd,
   type ConnectionLabelFacts,
@@ -15,7 +20,7 @@ import {
   type ResponseFlag,
 } from '#telemetry/connection-labels.ts';
 import type { Logger } from '#telemetry/log.ts';
-import type { Cell, Family } from '#telemetry/metrics.ts';
+import type { Cell, Family, Labels } from '#telemetry/metrics.ts';
 import type { CopyCounters, CopyResult } from './copy.ts';
 import type { Baggage } from './headers.ts';
 
@@ -32,9 +37,13 @@ export interface ConnectionFacts {
   /** Proven by mTLS only. */
   readonly sourceIdentity: SpiffeId | undefined;
   readonly destination: Workload | undefined;
+  /** What the far end of a tunnel between networks said of itself: `destination` is then unknown here. */
+  readonly destinationBaggage?: Baggage;
   readonly destinationIdentity: SpiffeId | undefined;
   readonly service: Service | undefined;
   readonly isSecured: boolean;
+  /** Who serves it is heard from the far end (`learn`); nothing is counted before. */
+  readonly isFarEndAwaited?: boolean;
 }
 
 export interface Refusal {
@@ -54,6 +63,10 @@ export interface TrafficFamilies {
 }
 
 export interface ConnectionRecord extends CopyCounters {
+  /** Who serves the connection, where that had to be awaited. */
+  learn(destination: Baggage, identity: SpiffeId | undefined): void;
+  /** The attempt so far failed and counts as that; the record goes on with another one. The line will be the last one's. */
+  retry(facts: ConnectionFacts, failure: MeshError): void;
   /** Writes the line and counts the end. Exactly once. */
   close(result: CopyResult): void;
 }
@@ -74,48 +87,100 @@ export function createTelemetry(deps: {
   return {
     refused: ({ direction, src, dst, error }) =>
       access.failed({ direction, source: src, destination: dst, ...failureOf(error) }),
-    opened: (facts) => {
-      const startedMs = clock.monotonicMs();
-      const record = accessRecord(facts);
-      const labelFacts = factsForLabels(facts);
-      const labels = connectionLabels(labelFacts);
-      traffic.opened.add(labels);
-      access.opened(record);
-      // *received* are the request's bytes at both reporters: Istio's convention.
-      const forward: Cell = traffic.received.cell(labels);
-      const backward: Cell = traffic.sent.cell(labels);
-      let isClosed = false;
-      return {
-        forward,
-        backward,
-        close: ({ forwardBytes, backwardBytes, error }) => {
-          if (isClosed) return;
-          isClosed = true;
-          const flag = flagOf(error);
-          const final = flag === '-' ? labels : connectionLabels(labelFacts, flag);
-          traffic.closed.add(final);
-          if (flag !== '-') traffic.failed.add(final);
-          access.complete(record, {
-            clientToServerBytes: forwardBytes,
-            serverToClientBytes: backwardBytes,
-            durationMs: clock.monotonicMs() - startedMs,
-            ...(error === undefined ? {} : { failure: failureOf(error) }),
-          });
-        },
-      };
-    },
+    opened: (facts) => new OpenedConnection({ access, clock, traffic }, facts),
   };
 }
 
-type KnownSource = ConnectionEnd & Pick<Workload, 'name'>;
+interface RecordTools {
+  readonly access: AccessLog;
+  readonly clock: Clock;
+  readonly traffic: TrafficFamilies;
+}
+
+class OpenedConnection implements ConnectionRecord {
+  /** *received* are the request's bytes at both reporters: Istio's convention. */
+  forward!: Cell;
+  backward!: Cell;
+  readonly #tools: RecordTools;
+  readonly #startedMs: number;
+  #facts: ConnectionFacts;
+  #record!: AccessRecord;
+  #labels!: Labels;
+  #isCounted = false;
+  #isClosed = false;
+
+  constructor(tools: RecordTools, facts: ConnectionFacts) {
+    this.#tools = tools;
+    this.#startedMs = tools.clock.monotonicMs();
+    this.#facts = facts;
+    if (facts.isFarEndAwaited !== true) this.#count();
+  }
+
+  learn(destinationBaggage: Baggage, destinationIdentity: SpiffeId | undefined): void {
+    if (this.#isCounted) return;
+    this.#facts = { ...this.#facts, destination: undefined, destinationBaggage, destinationIdentity };
+    this.#count();
+  }
+
+  retry(facts: ConnectionFacts, failure: MeshError): void {
+    if (this.#isClosed) return;
+    this.#countEnd(flagOf(failure));
+    this.#facts = facts;
+    this.#isCounted = false;
+    if (facts.isFarEndAwaited !== true) this.#count();
+  }
+
+  close({ forwardBytes, backwardBytes, error }: CopyResult): void {
+    if (this.#isClosed) return;
+    this.#isClosed = true;
+    this.#countEnd(flagOf(error));
+    const { access, clock } = this.#tools;
+    access.complete(this.#record, {
+      clientToServerBytes: forwardBytes,
+      serverToClientBytes: backwardBytes,
+      durationMs: clock.monotonicMs() - this.#startedMs,
+      ...(error === undefined ? {} : { failure: failureOf(error) }),
+    });
+  }
+
+  #count(): void {
+    const { access, traffic } = this.#tools;
+    this.#isCounted = true;
+    this.#record = accessRecord(this.#facts);
+    this.#labels = connectionLabels(factsForLabels(this.#facts));
+    traffic.opened.add(this.#labels);
+    access.opened(this.#record);
+    this.forward = traffic.received.cell(this.#labels);
+    this.backward = traffic.sent.cell(this.#labels);
+  }
+
+  #countEnd(flag: ResponseFlag): void {
+    const { traffic } = this.#tools;
+    if (!this.#isCounted) this.#count();
+    const final = flag === '-' ? this.#labels : { ...this.#labels, response_flags: flag };
+    traffic.closed.add(final);
+    if (flag !== '-') traffic.failed.add(final);
+  }
+}
+
+type KnownEnd = ConnectionEnd & Pick<Workload, 'name'>;
 
 /** The control plane's record wins over what the peer says of itself. */
-function sourceOf({ source, sourceBaggage }: ConnectionFacts): KnownSource | undefined {
-  if (source !== undefined || sourceBaggage === undefined) return source;
-  const { workloadName = '', serviceName = '', namespace = '', clusterId = '' } = sourceBaggage;
-  const { serviceVersion = '', region = '', zone = '' } = sourceBaggage;
+function sourceOf({ source, sourceBaggage }: ConnectionFacts): KnownEnd | undefined {
+  return source ?? (sourceBaggage && endOf(sourceBaggage, ''));
+}
+
+function destinationOf({ destination, destinationBaggage }: ConnectionFacts): KnownEnd | undefined {
+  return destinationBaggage === undefined
+    ? destination
+    : endOf(destinationBaggage, destinationBaggage.workloadName ?? '');
+}
+
+function endOf(baggage: Baggage, name: string): KnownEnd {
+  const { workloadName = '', serviceName = '', namespace = '', clusterId = '' } = baggage;
+  const { serviceVersion = '', region = '', zone = '' } = baggage;
   return {
-    name: '',
+    name,
     workloadName,
     namespace,
     canonicalName: serviceName,
@@ -132,7 +197,7 @@ function accessRecord(facts: ConnectionFacts): AccessRecord {
     source: { address: facts.src, workload: sourceOf(facts), identity: facts.sourceIdentity },
     destination: {
       address: facts.dst,
-      workload: facts.destination,
+      workload: destinationOf(facts),
       identity: facts.isSecured ? facts.destinationIdentity : undefined,
     },
     hboneAuthority: facts.hboneAuthority,
@@ -145,7 +210,7 @@ function factsForLabels(facts: ConnectionFacts): ConnectionLabelFacts {
     reporter: facts.direction === 'outbound' ? 'source' : 'destination',
     source: sourceOf(facts),
     sourceIdentity: facts.sourceIdentity,
-    destination: facts.destination,
+    destination: destinationOf(facts),
     destinationIdentity: facts.destinationIdentity,
     service: facts.service,
     mutualTls: facts.isSecured,

@@ -14,7 +14,7 @@ import { createAuthority, parseCsr } from '#tls/issue.ts';
 import type { CertificateAuthorityClient } from '#tls/secret.ts';
 import type { CapturedConnection, Direction, OpenCapture, PodNetns } from '#ztunnel/capture/capture.ts';
 import { parseConfig, type ZtunnelConfig } from '#ztunnel/config.ts';
-import { createDataPlane, type DataPlane } from '#ztunnel/owner.ts';
+import { createDataPlane, type DataPlane, type DataPlaneDeps } from '#ztunnel/owner.ts';
 
 export interface TestAuthority {
   readonly certPem: string;
@@ -137,6 +137,7 @@ export async function startPlane(
   nodeName: string,
   ca: CertificateAuthorityClient,
   settings: Partial<ZtunnelConfig> = {},
+  deps: Pick<DataPlaneDeps, 'queryDns'> = {},
 ): Promise<TestPlane> {
   const lines: string[] = [];
   const fatal: MeshError[] = [];
@@ -157,6 +158,7 @@ export async function startPlane(
       ca,
       shutdown: () => {},
       onFatal: (error) => fatal.push(error),
+      ...deps,
     },
     { ...config, adminPort: 0, statsPort: 0, readinessPort: 0, ...settings },
   );
