@@ -150,7 +150,9 @@ function throughWaypoint(
     return { kind: 'refuse', reason: 'waypoint-unavailable', explain, service, destination: behind };
   }
   const { upstream, addressTarget } = result;
-  if (upstream.workload.network !== source.network) return throughGateway(request, upstream, service);
+  // The waypoint of a single workload is dialled wherever it is, as the field does; it must prove its identity anyway.
+  if (via === 'service-waypoint' && upstream.workload.network !== source.network)
+    return throughGateway(request, upstream, service);
   return at(upstream, addressTarget ?? originalDst.ip, service, (dial) => ({
     kind: 'hbone',
     via,

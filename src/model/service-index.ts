@@ -123,12 +123,19 @@ export function visible(service: Service, clientNamespace: string): boolean {
 
 function best(entries: readonly ServiceEntry[], clientNamespace: string): ServiceEntry | undefined {
   let chosen: ServiceEntry | undefined;
-  for (const entry of entries) {
+  for (const entry of entries.length < 2 ? entries : lastOfEachNamespace(entries)) {
     if (!visible(entry.service, clientNamespace)) continue;
     if (entry.service.namespace === clientNamespace) return entry;
     if (chosen === undefined || (entry.service.canonical && !chosen.service.canonical)) chosen = entry;
   }
   return chosen;
+}
+
+/** Of services of one namespace that share a VIP the last one told of counts, in the place of the first. */
+function lastOfEachNamespace(entries: readonly ServiceEntry[]): Iterable<ServiceEntry> {
+  const byNamespace = new Map<string, ServiceEntry>();
+  for (const entry of entries) byNamespace.set(entry.service.namespace, entry);
+  return byNamespace.values();
 }
 
 /** Lexicographic: same namespace, longer prefix, canonical. Equal ranges keep the earlier one. */

@@ -101,6 +101,23 @@ test('a name to remove is a uid first, then namespace/hostname; with more slashe
   assert.equal(made.service(key('a/b')), undefined);
 });
 
+test('a VIP shared within a namespace: the service told of last, in the place of the first', () => {
+  const vips = [{ network: '', ip: ip('10.96.0.7') }];
+  const of = (name: string, namespace: string, more: Partial<Service> = {}): Service =>
+    serviceOf({ name, namespace, vips, ...more });
+  const owner = (client: string, ...services: Service[]): string | undefined => {
+    const store = createStore({ localNode: 'n1' });
+    for (const service of services) store.apply({ addresses: [{ kind: 'service', service }] });
+    return store.serviceByVip('', ip('10.96.0.7'), client)?.service.name;
+  };
+  const [first, second, other] = [of('first', 'a'), of('second', 'a'), of('other', 'b')];
+  assert.equal(owner('a', first, second), 'second');
+  assert.equal(owner('c', first, other, second), 'second');
+  assert.equal(owner('c', other, first, second), 'other');
+  // Told again, the first one is the last.
+  assert.equal(owner('a', first, second, first), 'first');
+});
+
 test('a VIP shared by namespaces: the client’s own, then canonical, then the first', () => {
   const vips = [{ network: '', ip: V }];
   const first = serviceOf({ namespace: 'first', hostname: 'x', vips });

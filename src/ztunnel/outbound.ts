@@ -183,7 +183,8 @@ function factsOf(
     sourceIdentity: isTunnel ? own : undefined,
     destination: decision.kind === 'passthrough' ? undefined : decision.destination,
     destinationIdentity: isTunnel ? formatSpiffeId(decision.destination) : undefined,
-    service: decision.service,
+    // What passes through is nobody's traffic, as the field counts it.
+    service: decision.kind === 'passthrough' ? undefined : decision.service,
     isSecured: isTunnel,
     ...(decision.kind === 'double-hbone' ? { isFarEndAwaited: true } : {}),
   };
