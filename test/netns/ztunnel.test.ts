@@ -17,19 +17,25 @@ import { closeFd, netnsId, openNetns } from '#linux/netns.ts';
 import { connectSeqpacket, listenSeqpacket, type SeqpacketConnection } from '#linux/seqpacket.ts';
 import { listenTcp, tcpSocket } from '#linux/socket.ts';
 import { warmThreadPool } from '#linux/thread-pool.ts';
+import { matchOf, type Policy } from '#model/policy.ts';
+import { policyOf } from '#model/samples.ts';
+import type { Service } from '#model/service.ts';
 import type { Workload } from '#model/workload.ts';
+import { ip } from '#net/ip.ts';
 import { decodeAck, decodeHello, encodeWorkloadRequest, type ZdsRequest } from '#proto/zds.ts';
 import { createLogger } from '#telemetry/log.ts';
 import { createInPodCapture } from '#ztunnel/capture/in-pod.ts';
 import { parseConfig } from '#ztunnel/config.ts';
 import { createDataPlane, type DataPlane } from '#ztunnel/owner.ts';
-import { readAll, testAuthority, until, workload } from '../loopback/ztunnel-rig.ts';
+import { readAll, service, serviceKeyOf, testAuthority, until, workload } from '../loopback/ztunnel-rig.ts';
 
 const ROUTER = `cvzt${process.pid}r`;
 const PODS = [
-  { netns: `cvzt${process.pid}a`, ip: '10.9.1.2', gateway: '10.9.1.1', node: 'n1', name: 'cart' },
-  { netns: `cvzt${process.pid}b`, ip: '10.9.2.2', gateway: '10.9.2.1', node: 'n2', name: 'stock' },
+  { netns: `cvzt${process.pid}a`, ip: '10.9.1.2', ip6: 'fd09:1::2', node: 'n1', name: 'cart' },
+  { netns: `cvzt${process.pid}b`, ip: '10.9.2.2', ip6: 'fd09:2::2', node: 'n2', name: 'stock' },
 ] as const;
+/** The router's address on a pod's link. */
+const gatewayOf = (address: string): string => address.replace(/2$/, '1');
 const [CLIENT, SERVER] = PODS;
 const dir = mkdtempSync(join(tmpdir(), 'culvert-ztunnel-'));
 const scope = new Scope('test');
@@ -142,16 +148,20 @@ before(async () => {
   await warmThreadPool();
   authority = await testAuthority();
   run(`ip netns add ${ROUTER}; ip -n ${ROUTER} link set lo up`);
-  run(`ip netns exec ${ROUTER} sysctl -qw net.ipv4.ip_forward=1`);
-  for (const { netns, ip, gateway } of PODS) {
+  run(`ip netns exec ${ROUTER} sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1`);
+  for (const { netns, ip, ip6 } of PODS) {
     const link = `v${netns.slice(-6)}`;
     run(`ip netns add ${netns}; ip -n ${netns} link set lo up
       ip -n ${ROUTER} link add ${link} type veth peer name eth0 netns ${netns}
-      ip -n ${ROUTER} addr add ${gateway}/24 dev ${link}; ip -n ${ROUTER} link set ${link} up
-      ip -n ${netns} addr add ${ip}/24 dev eth0; ip -n ${netns} link set eth0 up
-      ip -n ${netns} route add default via ${gateway}`);
+      ip -n ${ROUTER} addr add ${gatewayOf(ip)}/24 dev ${link}
+      ip -n ${ROUTER} addr add ${gatewayOf(ip6)}/64 dev ${link} nodad; ip -n ${ROUTER} link set ${link} up
+      ip -n ${netns} addr add ${ip}/24 dev eth0; ip -n ${netns} addr add ${ip6}/64 dev eth0 nodad
+      ip -n ${netns} link set eth0 up
+      ip -n ${netns} route add default via ${gatewayOf(ip)}; ip -n ${netns} route add default via ${gatewayOf(ip6)}`);
   }
-  workloads = PODS.map(({ name, ip, node }) => workload(name, ip, node));
+  workloads = PODS.map(({ name, ip: address, ip6, node }) =>
+    workload(name, address, node, { ips: [ip(address), ip(ip6)] }),
+  );
   client = await startNode('n1');
   server = await startNode('n2');
   for (const { plane } of [client, server])
@@ -186,7 +196,7 @@ async function enrol(node: Node, pod: (typeof PODS)[number]): Promise<void> {
 /** An application's listener inside a namespace. */
 async function serve(netns: string, onSocket: (socket: net.Socket) => void): Promise<number> {
   const fd = openNetns(`/var/run/netns/${netns}`);
-  const listener = listenTcp({ ip: '0.0.0.0', port: 0, netnsFd: fd });
+  const listener = listenTcp({ ip: '::', port: 0, netnsFd: fd });
   closeFd(fd);
   const one = net.createServer({ allowHalfOpen: true }, (socket) => {
     socket.on('error', () => {});
@@ -201,7 +211,7 @@ async function serve(netns: string, onSocket: (socket: net.Socket) => void): Pro
 /** An application's connection out of a namespace. */
 function dial(netns: string, host: string, port: number): net.Socket {
   const fd = openNetns(`/var/run/netns/${netns}`);
-  const socketFd = tcpSocket({ family: 4, netnsFd: fd });
+  const socketFd = tcpSocket({ family: net.isIPv6(host) ? 6 : 4, netnsFd: fd });
   closeFd(fd);
   const socket = new net.Socket({ fd: socketFd, allowHalfOpen: true } as net.SocketConstructorOpts);
   socket.on('error', () => {});
@@ -247,6 +257,73 @@ test('enrolled pods talk through a tunnel, with their own addresses and identiti
   );
 });
 
+test('IPv6 likewise: through a tunnel to the IPv6 address, the client’s own address at the application', async () => {
+  let seen: string | undefined;
+  const port = await serve(SERVER.netns, (socket) => {
+    seen = socket.remoteAddress;
+    socket.pipe(socket);
+  });
+  assert.equal(await ask(dial(CLIENT.netns, SERVER.ip6, port), 'six'), 'six');
+  assert.equal(seen, CLIENT.ip6);
+  const target = `dst.hbone_addr=[${SERVER.ip6}]:${port}`;
+  await until('both lines', () => access(client, target).length > 0 && access(server, target).length > 0);
+  assert.match(
+    access(client, target)[0]!,
+    new RegExp(`src\\.addr=\\[${CLIENT.ip6}\\]:\\d+ .*dst\\.addr=\\[${SERVER.ip6}\\]:15008 `),
+  );
+  assert.match(access(server, target)[0]!, /src\.workload="cart" .*src\.identity="spiffe:/);
+});
+
+test('a dual-stack service: an endpoint’s address of the family that was asked for', async () => {
+  const port = await serve(SERVER.netns, (socket) => socket.end(socket.localAddress ?? ''));
+  const vips = [ip('10.96.7.7'), ip('fd96::7')].map((address) => ({ network: '', ip: address }));
+  const made: Service = { ...service('dual', '10.96.7.7', new Map([[80, port]])), vips, ipFamilies: 'Dual' };
+  const stock = { ...workloads[1]!, services: new Map([[serviceKeyOf(made), new Map()]]) };
+  for (const { plane } of [client, server])
+    plane.store.apply({
+      addresses: [
+        { kind: 'service', service: made },
+        { kind: 'workload', workload: stock },
+      ],
+    });
+  assert.equal((await ask(dial(CLIENT.netns, '10.96.7.7', 80), 'x')).replace('::ffff:', ''), SERVER.ip);
+  assert.equal(await ask(dial(CLIENT.netns, 'fd96::7', 80), 'x'), SERVER.ip6);
+  // A service of one family leads there whatever was asked for.
+  for (const { plane } of [client, server])
+    plane.store.apply({ addresses: [{ kind: 'service', service: { ...made, ipFamilies: 'IPv6' } }] });
+  assert.equal(await ask(dial(CLIENT.netns, '10.96.7.7', 80), 'x'), SERVER.ip6);
+});
+
+test('plaintext over IPv6 from outside the mesh keeps its source address', async () => {
+  let seen: string | undefined;
+  const port = await serve(SERVER.netns, (socket) => {
+    seen = socket.remoteAddress;
+    socket.end('hello');
+    socket.resume();
+  });
+  assert.equal(await ask(dial(ROUTER, SERVER.ip6, port), 'x'), 'hello');
+  assert.equal(seen, gatewayOf(SERVER.ip6));
+});
+
+test('STRICT refuses what comes without an identity, a tunnel still passes; PERMISSIVE lets both in', async () => {
+  const port = await serve(SERVER.netns, (socket) => socket.pipe(socket));
+  // As the control plane turns PeerAuthentication STRICT into a policy (ztunnel.md §7.6).
+  const strict: Policy = policyOf({
+    name: 'istio_converted_static_strict',
+    namespace: 'shop',
+    scope: 'Namespace',
+    action: 'Deny',
+    rules: [{ clauses: [[matchOf({ notPrincipals: [{ kind: 'presence' }] })]] }],
+  });
+  server.plane.store.apply({ policies: [strict] });
+  for (const address of [SERVER.ip, SERVER.ip6]) {
+    assert.equal(await ask(dial(ROUTER, address, port), 'plain'), '');
+    assert.equal(await ask(dial(CLIENT.netns, address, port), 'mutual'), 'mutual');
+  }
+  server.plane.store.apply({ removedPolicies: ['shop/istio_converted_static_strict'] });
+  assert.equal(await ask(dial(ROUTER, SERVER.ip, port), 'plain'), 'plain');
+});
+
 test('10 MB each way through both proxies', async () => {
   const port = await serve(SERVER.netns, (socket) => socket.pipe(socket));
   const payload = Buffer.alloc(10_000_000, 'culvert');
@@ -264,7 +341,7 @@ test('plaintext from outside the mesh arrives with its own source address and no
     socket.resume();
   });
   assert.equal(await ask(dial(ROUTER, SERVER.ip, port), 'x'), 'hello outsider');
-  assert.equal(seen?.replace('::ffff:', ''), SERVER.gateway);
+  assert.equal(seen?.replace('::ffff:', ''), gatewayOf(SERVER.ip));
   const target = `dst.addr=${SERVER.ip}:${port}`;
   await until('the line', () => access(server, target).length > 0);
   assert.doesNotMatch(access(server, target)[0]!, /identity/);
@@ -272,8 +349,8 @@ test('plaintext from outside the mesh arrives with its own source address and no
 
 test('traffic to what the mesh does not know passes through', async () => {
   const port = await serve(ROUTER, (socket) => socket.end('router'));
-  assert.equal(await ask(dial(CLIENT.netns, CLIENT.gateway, port), 'x'), 'router');
-  await until('the line', () => access(client, `dst.addr=${CLIENT.gateway}:${port}`).length > 0);
+  assert.equal(await ask(dial(CLIENT.netns, gatewayOf(CLIENT.ip), port), 'x'), 'router');
+  await until('the line', () => access(client, `dst.addr=${gatewayOf(CLIENT.ip)}:${port}`).length > 0);
 });
 
 test('a pod whose listeners cannot be bound is refused with a text and holds readiness back', async () => {
