@@ -1,0 +1,156 @@
+// A Deployment is rolled over under load: every pod is replaced, and no request fails.
+
+import assert from 'node:assert/strict';
+import { type ChildProcess, spawn } from 'node:child_process';
+import { join } from 'node:path';
+import { after, before, test } from 'node:test';
+import { type Mesh, projectDir, startMesh, until } from './harness.ts';
+import type { LoadResult } from './lib/request-load.ts';
+
+const REQUESTS_PER_SECOND = 200;
+const CLIENT_SLEEP = '86397';
+
+let started: Mesh | undefined;
+let load: ChildProcess | undefined;
+before(async () => {
+  started = await startMesh({ sample: false });
+});
+after(() => {
+  load?.kill('SIGKILL');
+  return started?.stop();
+});
+
+/**
+ * Answers with its pod's name. At SIGTERM it goes on for a moment, as everything must that is rolled over: the kernel resets
+ * what waits in the queue of a listener that closes, and nobody can know then whether a request had been read.
+ */
+const SERVER = `
+const server = require('node:http').createServer((request, response) => response.end(process.env.HOSTNAME));
+server.listen(8080);
+process.on('SIGTERM', () => setTimeout(() => server.close(() => process.exit(0)), 1000));
+`;
+
+const manifest = `
+apiVersion: v1
+kind: Namespace
+metadata: { name: roll, labels: { istio.io/dataplane-mode: ambient } }
+---
+apiVersion: v1
+kind: Service
+metadata: { name: server, namespace: roll }
+spec:
+  selector: { app: server }
+  ports: [{ name: http, port: 80, targetPort: 8080 }]
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: { name: server, namespace: roll }
+spec:
+  replicas: 3
+  selector: { matchLabels: { app: server } }
+  template:
+    metadata: { labels: { app: server } }
+    spec:
+      nodeSelector: { kubernetes.io/hostname: n2 }
+      terminationGracePeriodSeconds: 10
+      containers:
+        - name: server
+          image: local/shell
+          command: [${JSON.stringify(process.execPath)}, -e, ${JSON.stringify(SERVER)}]
+          ports: [{ containerPort: 8080 }]
+          readinessProbe: { httpGet: { path: /, port: 8080 }, periodSeconds: 1 }
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: { name: client, namespace: roll }
+spec:
+  selector: { matchLabels: { app: client } }
+  template:
+    metadata: { labels: { app: client } }
+    spec:
+      nodeSelector: { kubernetes.io/hostname: n1 }
+      terminationGracePeriodSeconds: 1
+      containers:
+        - { name: client, image: local/shell, command: [sleep, "${CLIENT_SLEEP}"] }
+`;
+
+/** Load out of the client's namespace; `end` says what became of it. */
+async function startLoad(mesh: Mesh, url: string): Promise<{ end(): Promise<LoadResult> }> {
+  const client = mesh.processes().find(({ commandLine }) => commandLine.startsWith(`sleep ${CLIENT_SLEEP}`));
+  assert.ok(client, 'the client pod runs');
+  const program = join(projectDir, 'test/e2e/lib/request-load.ts');
+  const running = spawn(
+    'nsenter',
+    ['-t', String(client.pid), '-n', process.execPath, program, url, String(REQUESTS_PER_SECOND)],
+    { stdio: ['pipe', 'pipe', 'inherit'] },
+  );
+  load = running;
+  let printed = '';
+  running.stdout.setEncoding('utf8');
+  running.stdout.on('data', (text: string) => {
+    printed += text;
+  });
+  await until(() => printed.includes('started'), 'the load to start');
+  return {
+    end: async () => {
+      running.stdin.end();
+      await until(() => running.exitCode !== null, 'the last answers', 60_000);
+      return JSON.parse(printed.split('\n')[1] ?? '') as LoadResult;
+    },
+  };
+}
+
+test('a roll-out under 200 requests a second: every pod is another one, no request failed', async () => {
+  const mesh = started!;
+  await mesh.apply(manifest);
+  for (const name of ['server', 'client'])
+    await mesh.kubectl('rollout', 'status', `deployment/${name}`, '-n', 'roll', '--timeout=60s');
+  const podNames = async (): Promise<string[]> =>
+    (
+      await mesh.kubectl(
+        'get',
+        'pods',
+        '-n',
+        'roll',
+        '-l',
+        'app=server',
+        '-o',
+        'jsonpath={.items[*].metadata.name}',
+      )
+    ).split(' ');
+  const before = await podNames();
+  const vip = await mesh.kubectl(
+    'get',
+    'service',
+    'server',
+    '-n',
+    'roll',
+    '-o',
+    'jsonpath={.spec.clusterIP}',
+  );
+
+  const traffic = await startLoad(mesh, `http://${vip}/`);
+  await mesh.kubectl('rollout', 'restart', 'deployment/server', '-n', 'roll');
+  await mesh.kubectl('rollout', 'status', 'deployment/server', '-n', 'roll', '--timeout=120s');
+  let now: string[] = [];
+  await until(
+    async () => {
+      now = await podNames();
+      return now.length === 3 && !now.some((name) => before.includes(name));
+    },
+    'the last of the old pods to go',
+    40_000,
+  ).catch(async (error: Error) => {
+    throw new Error(
+      `${error.message}\n${await mesh.kubectl('get', 'pods', '-n', 'roll', '-o', 'wide')}${await mesh.kubectl('get', 'events', '-n', 'roll')}`,
+    );
+  });
+  const { answered, failed, servers } = await traffic.end();
+
+  const said = await mesh.kubectl('logs', '-n', 'istio-system', '-l', 'app=ztunnel', '--tail=-1');
+  const complaints = said.split('\n').filter((line) => line.includes('error=') && line.includes('roll'));
+  assert.deepEqual(failed, {}, complaints.slice(0, 20).join('\n'));
+  assert.ok(answered >= 2 * REQUESTS_PER_SECOND, `only ${answered} requests`);
+  // Everyone served: the old ones until they went, the new ones as soon as they came.
+  assert.deepEqual([...servers].sort(), [...before, ...now].sort());
+});
