@@ -32,6 +32,8 @@ export interface ZtunnelConfig {
   readonly secretTtlSeconds: number;
   readonly podName: string;
   readonly podNamespace: string;
+  /** With the two above: ztunnel's own workload. */
+  readonly serviceAccount: string;
   readonly instanceIp: IpAddress;
   readonly istioVersion: string;
   readonly poolMaxStreams: number;
@@ -47,6 +49,8 @@ export interface ZtunnelConfig {
   readonly localhostTunnel: boolean;
   readonly logLevel: LogLevel;
   readonly logFormat: 'plain' | 'json';
+  /** ztunnel's own HBONE listener. */
+  readonly selfPort: number;
   readonly adminPort: number;
   readonly statsPort: number;
   readonly readinessPort: number;
@@ -83,6 +87,7 @@ export function parseConfig(env: Environment): ZtunnelConfig {
     secretTtlSeconds: Math.round(read.durationMs('SECRET_TTL', 86_400_000) / 1000),
     podName: env.POD_NAME ?? '',
     podNamespace: env.POD_NAMESPACE ?? '',
+    serviceAccount: env.SERVICE_ACCOUNT ?? '',
     instanceIp: read.ip('INSTANCE_IP', '1.1.1.1'),
     istioVersion: env.ISTIO_META_ISTIO_VERSION ?? VERSION,
     poolMaxStreams: read.integer('POOL_MAX_STREAMS_PER_CONNECTION', 100, 1, 65_535),
@@ -100,6 +105,7 @@ export function parseConfig(env: Environment): ZtunnelConfig {
     localhostTunnel: read.boolean('LOCALHOST_APP_TUNNEL', true),
     logLevel: logLevel(read),
     logFormat: read.oneOf('LOG_FORMAT', ['plain', 'json'] as const, 'plain'),
+    selfPort: 15_008,
     adminPort: 15_000,
     statsPort: 15_020,
     readinessPort: 15_021,

@@ -3,7 +3,7 @@
 
 import { readFileSync } from 'node:fs';
 import type { Clock, Random } from '#base/clock.ts';
-import { errnoOf, type MeshError } from '#base/errors.ts';
+import { errnoOf, MeshError } from '#base/errors.ts';
 import { Scope } from '#base/scope.ts';
 import { createSessionShared } from '#hbone/session-life.ts';
 import { createStore, type Store } from '#model/store.ts';
@@ -27,6 +27,7 @@ import { followLocalIdentities } from './prefetch.ts';
 import { createReadiness, type Readiness, readinessAnswer } from './readiness.ts';
 import { createTelemetry } from './record.ts';
 import { createResolver, type QueryDns, systemDns } from './resolve.ts';
+import { type SelfProxy, startSelfProxy } from './self-proxy.ts';
 import { TcpIo } from './tcp.ts';
 import { type PacketConnection, startZdsClient, type ZdsClient } from './zds.ts';
 
@@ -63,7 +64,13 @@ export interface DataPlane {
   readonly pods: Pods;
   readonly readiness: Readiness;
   /** Bound ports, for those configured as 0. */
-  readonly ports: { readonly admin: number; readonly stats: number; readonly readiness: number };
+  readonly ports: {
+    readonly admin: number;
+    readonly stats: number;
+    readonly readiness: number;
+    /** Of the HBONE listener for ztunnel's own workload, once the state is there. */
+    readonly self: number | undefined;
+  };
   /** Listeners close at once; live connections get the configured time; then everything is closed. */
   drain(): Promise<DrainResult>;
   /** Closes everything at once. */
@@ -102,8 +109,9 @@ async function build(deps: DataPlaneDeps, config: ZtunnelConfig, scope: Scope): 
   scope.onClose(followLocalIdentities(store, secrets, config.nodeName));
 
   // Policy and pods need each other: the judge looks pods up when it is called, never before.
+  let self: SelfProxy | undefined;
   const podWorkload = (uid: string): Workload | undefined => {
-    const info = pods.get(uid)?.info;
+    const info = uid === self?.pod.uid ? self.pod.info : pods.get(uid)?.info;
     return info === undefined
       ? undefined
       : store.localWorkload(info.name, info.namespace, info.serviceAccount);
@@ -137,7 +145,8 @@ async function build(deps: DataPlaneDeps, config: ZtunnelConfig, scope: Scope): 
     log: log.scoped('inpod'),
     onCount: metrics.proxy,
   });
-  followChanges(scope, store, pods, connections, config.nodeName);
+  const served = (): Pod[] => [...pods.entries().values(), ...(self === undefined ? [] : [self.pod])];
+  followChanges(scope, store, served, connections, config.nodeName);
   readiness.complete(PROXY_TASK);
 
   const startZds = (): ZdsClient | undefined =>
@@ -155,10 +164,26 @@ async function build(deps: DataPlaneDeps, config: ZtunnelConfig, scope: Scope): 
       },
       { path: config.zdsPath },
     );
+  const startSelf = (): SelfProxy | undefined => {
+    const { podName: name, podNamespace: namespace, serviceAccount } = config;
+    if (name === '' || namespace === '' || serviceAccount === '') return undefined;
+    const serveSelf = (pod: Pod) => createPodService(serviceDeps, config, pod);
+    return startSelfProxy(
+      { serve: serveSelf, log: proxyLog, scope },
+      { name, namespace, serviceAccount },
+      { ...config, port: config.selfPort },
+    );
+  };
   let zds: ZdsClient | undefined;
   const xds = startXds(deps, config, scope, store, metrics);
   const onState = (): void => {
     if (scope.closed) return;
+    try {
+      self = startSelf();
+    } catch (error) {
+      deps.onFatal(MeshError.from(error, 'SYSCALL_FAILED', 'listening for our own workload'));
+      return;
+    }
     readiness.complete(STATE_TASK);
     zds = startZds();
   };
@@ -189,7 +214,14 @@ async function build(deps: DataPlaneDeps, config: ZtunnelConfig, scope: Scope): 
     connections,
     pods,
     readiness,
-    ports: { admin: adminPort, stats: statsPort, readiness: readinessPort },
+    ports: {
+      admin: adminPort,
+      stats: statsPort,
+      readiness: readinessPort,
+      get self() {
+        return self?.port;
+      },
+    },
     drain: async () => {
       readiness.block('draining');
       const result = await drain(
@@ -197,6 +229,7 @@ async function build(deps: DataPlaneDeps, config: ZtunnelConfig, scope: Scope): 
           startDrain: () => {
             zds?.stop();
             pods.startDrain();
+            self?.startDrain();
           },
           get liveCount() {
             return connections.size;
@@ -239,7 +272,7 @@ function serverOf(log: Logger, scope: Scope) {
 function followChanges(
   scope: Scope,
   store: Store,
-  pods: Pods,
+  served: () => readonly Pod[],
   connections: Connections,
   nodeName: string,
 ): void {
@@ -248,7 +281,7 @@ function followChanges(
     store.onWorkloadChange((changes) => {
       for (const { after } of changes) {
         if (after === undefined || after.node !== nodeName) continue;
-        for (const [uid, { info }] of pods.entries())
+        for (const { uid, info } of served())
           if (info.name === after.name && info.namespace === after.namespace) connections.rejudge(uid);
       }
     }),

@@ -1,0 +1,75 @@
+// ztunnel as a member of the mesh: HBONE on 15008 of its own network for its own workload, so that whoever collects metrics
+// can do it over mutual TLS (ztunnel.md §7.8). Applications are its own ports, so no source address is kept.
+
+import net from 'node:net';
+import { reasonOf } from '#base/errors.ts';
+import type { Scope } from '#base/scope.ts';
+import { listenTcp } from '#linux/socket.ts';
+import type { Port } from '#net/host-port.ts';
+import { parseIp } from '#net/ip.ts';
+import type { Logger } from '#telemetry/log.ts';
+import { INBOUND_HBONE_PORT } from './capture/capture.ts';
+import type { Pod, PodInfo, PodService } from './pods.ts';
+
+/** In place of a Kubernetes uid, which the agent gives to pods only. */
+const SELF_UID = 'ztunnel itself';
+
+export interface SelfProxy {
+  readonly pod: Pod;
+  /** The bound port, when 0 was asked for. */
+  readonly port: number;
+  startDrain(): void;
+}
+
+export interface SelfProxyOptions {
+  readonly ipv6: boolean;
+  readonly reusePort: boolean;
+  readonly port?: number;
+}
+
+/** Listens before it returns. @throws MeshError PORT_IN_USE */
+export function startSelfProxy(
+  deps: { readonly serve: (pod: Pod) => PodService; readonly log: Logger; readonly scope: Scope },
+  info: PodInfo,
+  { ipv6, reusePort, port = INBOUND_HBONE_PORT }: SelfProxyOptions,
+): SelfProxy {
+  const scope = deps.scope.child('self proxy');
+  const { fd } = listenTcp({ ip: ipv6 ? '::' : '0.0.0.0', port, reusePort });
+  const server = net.createServer({ allowHalfOpen: true, noDelay: true, pauseOnConnect: true }, (socket) => {
+    const ip = parseIp(socket.localAddress ?? '');
+    const peerIp = parseIp(socket.remoteAddress ?? '');
+    if (ip === undefined || peerIp === undefined) {
+      socket.destroy();
+      return;
+    }
+    service.onConnection({
+      direction: 'inbound-hbone',
+      socket,
+      peer: { ip: peerIp, port: socket.remotePort as Port },
+      originalDst: { ip, port: socket.localPort as Port },
+    });
+  });
+  server.on('error', (error) => deps.log.error('accept failed', { error: reasonOf(error) }));
+  const closeListeners = (): void => void server.close();
+  scope.onClose(closeListeners);
+  const pod: Pod = {
+    uid: SELF_UID,
+    info,
+    scope,
+    capture: {
+      connect: ({ ip, port: to }, init) =>
+        net.connect({ ...init, host: ip, port: to, noDelay: true } as net.NetConnectOpts),
+      closeListeners,
+    },
+  };
+  const service = deps.serve(pod);
+  server.listen({ fd });
+  return {
+    pod,
+    port: (server.address() as net.AddressInfo).port,
+    startDrain: () => {
+      closeListeners();
+      service.startDrain();
+    },
+  };
+}
