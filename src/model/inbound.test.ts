@@ -6,6 +6,7 @@ import fc from 'fast-check';
 import { ip } from '#net/ip.ts';
 import { guessService, type InboundDecision, validateInbound } from './inbound.ts';
 import { serviceOf, workloadOf } from './samples.ts';
+import type { Service } from './service.ts';
 import { createStore, type Store } from './store.ts';
 import type { GatewayRef, ServiceKey, Workload } from './workload.ts';
 
@@ -152,6 +153,32 @@ test('a waypoint takes what is meant for those behind it, and for nobody else', 
     });
     assert.equal(targetOf(elsewhere), '400 ip-mismatch');
   }
+});
+
+test('one of several waypoints that share a service by weight takes its connections (§14.2 item 10)', () => {
+  const reference = (hostname: string): GatewayRef => ({
+    destination: { kind: 'hostname', namespace: 'shop', hostname },
+    hbonePort: 15_008,
+  });
+  const canary = serviceOf({ name: 'canary', namespace: 'shop' });
+  const us: Workload = {
+    ...local,
+    services: new Map([['shop/canary.shop.svc.cluster.local' as ServiceKey, new Map()]]),
+  };
+  const judged = (weightedWaypoints: Service['weightedWaypoints']): string => {
+    const view = createStore({ localNode: 'n1' });
+    const service = { ...cart, waypoint: reference('wp.shop.svc.cluster.local'), weightedWaypoints };
+    view.apply({
+      addresses: [
+        { kind: 'service', service },
+        { kind: 'service', service: canary },
+        { kind: 'workload', workload: us },
+      ],
+    });
+    return targetOf(judge('10.96.0.20:80', us, view));
+  };
+  assert.equal(judged([]), '400 ip-mismatch');
+  assert.equal(judged([{ destination: reference(canary.hostname), weight: 1 }]), '10.244.1.5:80');
 });
 
 test('the target is always the connection’s own address', () => {

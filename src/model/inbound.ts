@@ -127,13 +127,13 @@ function vipOf({ service }: ServiceEntry, network: string): IpAddress | undefine
 function meantForUs(request: InboundRequest, ip: IpAddress): boolean {
   const { view, network, local, connectionIp } = request;
   if (ip === connectionIp || local.applicationTunnel !== undefined) return true;
-  const waypoint = view.workloadByIp(network, ip)?.waypoint ?? serviceWaypoint(request, ip);
-  return waypoint !== undefined && leadsHere(request, waypoint);
-}
-
-function serviceWaypoint({ view, network, local }: InboundRequest, ip: IpAddress): GatewayRef | undefined {
-  if (view.workloadByIp(network, ip) !== undefined) return undefined;
-  return view.serviceByVip(network, ip, local.namespace)?.service.waypoint;
+  const workload = view.workloadByIp(network, ip);
+  if (workload !== undefined) return workload.waypoint !== undefined && leadsHere(request, workload.waypoint);
+  const service = view.serviceByVip(network, ip, local.namespace)?.service;
+  if (service === undefined) return false;
+  // One of several that share the service's connections by weight is its waypoint too.
+  const waypoints = [service.waypoint, ...service.weightedWaypoints.map(({ destination }) => destination)];
+  return waypoints.some((waypoint) => waypoint !== undefined && leadsHere(request, waypoint));
 }
 
 /** Am I that waypoint? By membership of its service, or by owning the address the connection came to. */

@@ -228,6 +228,8 @@ for (const [name, tunnel] of TUNNELS)
     const ours = (text: string): number => {
       // The peer wants an address for a header that it does not write (docs/DIFFERENCES.md).
       if (tunnel?.protocol === 'NONE' && text === 'novip.example:80') return 503;
+      // It does not know the waypoints that it chooses by weight.
+      if (tunnel === undefined && text.startsWith('10.77.2.6:')) return 400;
       const decision = validateInbound({
         view,
         network: '',

@@ -294,6 +294,32 @@ test('a dual-stack service: an endpoint’s address of the family that was asked
   assert.equal(await ask(dial(CLIENT.netns, '10.96.7.7', 80), 'x'), SERVER.ip6);
 });
 
+test('a pod that calls itself through a service is served, by its own address', async () => {
+  let seen: string | undefined;
+  const port = await serve(SERVER.netns, (socket) => {
+    seen = socket.remoteAddress;
+    socket.pipe(socket);
+  });
+  const made: Service = { ...service('self', '10.96.7.8', new Map([[80, port]])) };
+  const stock = { ...workloads[1]!, services: new Map([[serviceKeyOf(made), new Map()]]) };
+  server.plane.store.apply({
+    addresses: [
+      { kind: 'service', service: made },
+      { kind: 'workload', workload: stock },
+    ],
+  });
+  assert.equal(await ask(dial(SERVER.netns, '10.96.7.8', 80), 'me'), 'me');
+  assert.equal(seen?.replace('::ffff:', ''), SERVER.ip);
+  const target = `dst.hbone_addr=${SERVER.ip}:${port}`;
+  await until('both ends in one log', () => access(server, target).length === 2);
+});
+
+test('a loop to the proxy’s own ports is refused, by address and through a tunnel', async () => {
+  for (const port of [15_001, 15_006])
+    assert.equal(await ask(dial(CLIENT.netns, SERVER.ip, port), 'loop'), '');
+  await until('both refusals', () => access(server, 'belongs to the proxy itself').length >= 2);
+});
+
 test('plaintext over IPv6 from outside the mesh keeps its source address', async () => {
   let seen: string | undefined;
   const port = await serve(SERVER.netns, (socket) => {
