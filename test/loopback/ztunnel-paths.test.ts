@@ -36,6 +36,7 @@ const FIRST = `${net8}.12.2`;
 const SECOND = `${net8}.12.3`;
 const NOBODY = `${net8}.12.4`;
 const PLAIN = `${net8}.12.5`;
+const LEAVING = `${net8}.14.2`;
 const TUNNELLED = `${net8}.12.6`;
 const FAR = `${net8}.13.2`;
 const GATEWAY = `${net8}.13.9`;
@@ -197,6 +198,30 @@ test('when every endpoint fails the connection fails, and says so once', async (
   await until('the line', () => client.access(line).length > 0);
   assert.equal(client.access(line).length, 1);
   assert.match(client.access(line)[0]!, /reason="(HBONE_REFUSED|CONNECT_FAILED)"/);
+});
+
+test('a far proxy that goes away under load costs no connection: what it no longer takes, another endpoint does', async () => {
+  const leaving = await startPlane('n4', authority.client, { drainMs: 5_000 });
+  scope.onClose(() => leaving.plane.close());
+  const leavingPort = await serve(LEAVING, (socket) => socket.pipe(socket));
+  const stayingPort = await serve(SECOND, (socket) => socket.pipe(socket));
+  const { address, workloads } = await offer('leaving', [
+    { name: 'leaving', ip: LEAVING, port: leavingPort, more: { node: 'n4' } },
+    { name: 'up', ip: SECOND, port: stayingPort },
+  ]);
+  leaving.plane.store.apply({ addresses: [{ kind: 'workload', workload: workloads[0]! }] });
+  await leaving.addPod(workloads[0]!);
+  await askAll(address, 20);
+  assert.ok(leaving.access('dst.workload="leaving"').length > 0);
+  const rounds: Promise<void>[] = [];
+  let drained: Promise<unknown> = Promise.resolve();
+  for (let round = 0; round < 40; round++) {
+    rounds.push(askAll(address, 5));
+    if (round === 10) drained = leaving.plane.drain();
+    await new Promise((resolve) => setTimeout(resolve, 2));
+  }
+  await Promise.all(rounds);
+  await drained;
 });
 
 test('a refusal by policy is final: no other endpoint is tried', async () => {
