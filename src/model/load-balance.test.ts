@@ -102,6 +102,11 @@ test('FAILOVER: the group that matches most leading scopes', () => {
   assert.deepEqual(chosen(entryOf(service, [at('r2', 'z1', 's1'), at('r3', 'z1', 's1')])), ['e0', 'e1']);
 });
 
+test('PASSTHROUGH, where it is balanced at all: preferences as in FAILOVER', () => {
+  const endpoints = [{ ...at('r1', 'z1') }, { ...at('r1', 'z2') }];
+  assert.deepEqual(chosen(entryOf(preferring('Passthrough', 'Region', 'Zone'), endpoints)), ['e0']);
+});
+
 test('FAILOVER with the network first: neighbours before any stranger, the nearest stranger next', () => {
   const service = preferring('Failover', 'Network', 'Region', 'Zone');
   const stranger = { network: 'west' };

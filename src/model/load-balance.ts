@@ -125,6 +125,8 @@ function bestGroup(
   switch (loadBalancer?.mode) {
     case 'Strict':
       return candidates.filter((candidate) => scopes.every((scope) => sameScope(scope, candidate, source)));
+    // A waypoint or gateway by host name is balanced even when its service asks for passthrough; its preferences hold.
+    case 'Passthrough':
     case 'Failover': {
       let best = -1;
       let group: Workload[] = [];

@@ -6,7 +6,7 @@ import net from 'node:net';
 import { describe, it } from 'node:test';
 import type { MeshError } from '#base/errors.ts';
 import type { Scope } from '#base/scope.ts';
-import type { HboneRequest, HboneTunnel } from '#hbone/hbone.ts';
+import type { HboneRequest, HboneStream, HboneTunnel } from '#hbone/hbone.ts';
 import { openNestedTunnel } from '#hbone/nested.ts';
 import { createHboneServer } from '#hbone/server.ts';
 import { createSessionShared } from '#hbone/session-life.ts';
@@ -166,6 +166,36 @@ const rejection = async (promise: Promise<unknown>): Promise<MeshError> => {
   }
   throw new Error('expected a rejection');
 };
+
+it(
+  'a reader that stops holds the writer back through both tunnels, and nothing is lost when it goes on',
+  scoped(async (scope) => {
+    let far: HboneStream | undefined;
+    const rig = await startRig(scope, (request) => {
+      far = request.accept({});
+    });
+    const { stream } = await rig.connect();
+    const near = record(stream);
+    const chunk = Buffer.alloc(64 * 1024, 7);
+    let written = 0;
+    let drains = 0;
+    // Until nothing has moved for a while: windows, TLS and sockets on the way are full.
+    for (let quietTurns = 0; quietTurns < 50; ) {
+      if (written === 0 || near.drains > drains) {
+        drains = near.drains;
+        quietTurns = 0;
+        do written += chunk.length;
+        while (stream.write(chunk));
+      } else quietTurns += 1;
+      await new Promise((resolve) => setTimeout(resolve, 2));
+      assert.ok(written < 64 * 1024 * 1024, 'it is held back');
+    }
+    const sink = record(far!);
+    stream.end();
+    await until('everything came', () => sink.ended, 60_000);
+    assert.equal(sink.bytes, written);
+  }),
+);
 
 describe('a tunnel inside a tunnel that cannot be', () => {
   it(
