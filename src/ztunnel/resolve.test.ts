@@ -1,7 +1,9 @@
 import assert from 'node:assert/strict';
+import { createSocket } from 'node:dgram';
 import { test } from 'node:test';
 import type { MeshError } from '#base/errors.ts';
-import { createResolver, type DnsAnswer, type QueryDns, type ResolveHostname } from './resolve.ts';
+import { ip, ipToBytes } from '#net/ip.ts';
+import { createResolver, type DnsAnswer, type QueryDns, type ResolveHostname, systemDns } from './resolve.ts';
 
 interface Rig {
   readonly resolve: ResolveHostname;
@@ -87,3 +89,29 @@ test('one family is enough; without any the failure names the host and is not ke
   const empty = rig(() => []);
   assert.match((await rejection(empty.resolve('x.example'))).message, /it has no addresses/);
 });
+
+test('the system’s servers are asked over the wire, for both families with their TTL', async () => {
+  // A server of our own that answers every question for an address with one record.
+  const server = createSocket('udp4');
+  server.on('message', (query, { address, port }) => {
+    const type = query.readUInt16BE(query.length - 4 - optionBytes(query));
+    const question = query.subarray(12, query.length - optionBytes(query));
+    const record = type === 1 ? [192, 0, 2, 7] : [...ipToBytes(ip('2001:db8::7'))];
+    const header = Buffer.from([query[0]!, query[1]!, 0x81, 0x80, 0, 1, 0, 1, 0, 0, 0, 0]);
+    const answer = Buffer.from([0xc0, 12, 0, type, 0, 1, 0, 0, 0, 60, 0, record.length, ...record]);
+    server.send(Buffer.concat([header, question, answer]), port, address);
+  });
+  await new Promise<void>((resolve) => server.bind(0, '127.0.0.1', resolve));
+  try {
+    const query = systemDns([`127.0.0.1:${server.address().port}`]);
+    assert.deepEqual(await query('db.example.com', 4), [{ address: '192.0.2.7', ttl: 60 }]);
+    assert.deepEqual(await query('db.example.com', 6), [{ address: '2001:db8::7', ttl: 60 }]);
+  } finally {
+    server.close();
+  }
+});
+
+/** The length of a query's EDNS record, its last, if it has one (without options). */
+function optionBytes(query: Buffer): number {
+  return query.readUInt16BE(10) === 0 ? 0 : 11;
+}

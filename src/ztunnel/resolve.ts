@@ -1,7 +1,7 @@
 // Addresses of workloads that are known by host name only, looked up when a connection needs them (ztunnel.md §6.3).
 // Answers are kept as long as their TTL allows; callers of one name share one question.
 
-import { Resolver } from 'node:dns/promises';
+import type { Resolver } from 'node:dns/promises';
 import type { Clock } from '#base/clock.ts';
 import { MeshError, reasonOf } from '#base/errors.ts';
 import { type IpAddress, parseIp } from '#net/ip.ts';
@@ -72,14 +72,19 @@ export function createResolver(
   };
 }
 
-/** Asks the servers of the proxy's own /etc/resolv.conf; on this thread, so no namespace but our own is ever used. */
-export function systemDns(): QueryDns {
-  // Made with the first question: most nodes never ask one.
-  let resolver: Resolver | undefined;
-  return (hostname, family) => {
-    resolver ??= new Resolver({ timeout: 2_000, tries: 2 });
-    return family === 4
-      ? resolver.resolve4(hostname, { ttl: true })
-      : resolver.resolve6(hostname, { ttl: true });
+/** Asks these servers, else those of the proxy's own /etc/resolv.conf; on this thread, so never in a pod's namespace. */
+export function systemDns(servers?: readonly string[]): QueryDns {
+  // Loaded with the first question: it costs most of a megabyte, and most nodes never ask one.
+  let resolver: Promise<Resolver> | undefined;
+  const load = async (): Promise<Resolver> => {
+    const dns = await import('node:dns/promises');
+    const made = new dns.Resolver({ timeout: 2_000, tries: 2 });
+    if (servers !== undefined) made.setServers(servers);
+    return made;
+  };
+  return async (hostname, family) => {
+    resolver ??= load();
+    const asked = await resolver;
+    return family === 4 ? asked.resolve4(hostname, { ttl: true }) : asked.resolve6(hostname, { ttl: true });
   };
 }
