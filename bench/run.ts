@@ -1,16 +1,17 @@
-// `npm run bench`: this ztunnel pair against the same path without a proxy, as ratios within one run.
+// `npm run bench`: this ztunnel pair against the same path without a proxy, as ratios within one run; with PEER_ZTUNNEL
+// naming another implementation's binary, that one in turn with ours.
 //
 // The mesh runs as `culvert up` makes it (no sample). Two pairs of pods do the same work between the same two nodes: one pair in
 // a namespace enrolled in the mesh, one outside it. Rounds alternate between them, so that drift of the machine hits both.
 
 import { execFileSync } from 'node:child_process';
-import { readFileSync, writeFileSync } from 'node:fs';
+import { readFileSync, realpathSync, writeFileSync } from 'node:fs';
 import { cpus, release } from 'node:os';
 import { join } from 'node:path';
 import { PODS, type Pod } from '#k8s/objects.ts';
 import { type Mesh, projectDir, startMesh, until } from '../test/e2e/harness.ts';
-import { type CpuClock, cpuSeconds, memoryOf } from './lib/process.ts';
-import { renderResults } from './lib/report.ts';
+import { type CpuClock, cpuSeconds, type Memory, memoryOf } from './lib/process.ts';
+import { type Proxies, renderResults } from './lib/report.ts';
 
 const ROUNDS = Number(process.env.BENCH_ROUNDS ?? '3');
 const SECONDS = Number(process.env.BENCH_SECONDS ?? '4');
@@ -95,14 +96,14 @@ let runs = 0;
 
 /** One load pod: reads CPU clocks when it prints `begin` and `end`, and its result at the end. */
 async function measure(
-  mesh: Mesh,
+  { mesh, ztunnel }: Contender,
   namespace: string,
   address: string,
   { mode, amount }: Measurement,
 ): Promise<Sample> {
   runs += 1;
   const name = `load-${runs}`;
-  const clocks: CpuClock[] = [{ pid: mesh.pidOf('ztunnel', 'n1') }, { pid: mesh.pidOf('ztunnel', 'n2') }];
+  const clocks: CpuClock[] = ztunnel.map((pid) => ({ pid }));
   await mesh.apply(loadManifest(namespace, name, [address, mode, String(amount), String(SECONDS)]));
   await until(async () => {
     const pod: Pod = await mesh.client.get(PODS, name, namespace);
@@ -140,46 +141,87 @@ function pssOf(pid: number): number {
   }
 }
 
-const mesh = await startMesh({ sample: false });
-try {
-  say('pods: one pair in the mesh, one outside it');
+/** One mesh with its two pairs of pods, on its own machine beside the other's. */
+interface Contender {
+  readonly mesh: Mesh;
+  /** Pids of the proxies of n1 and n2. */
+  readonly ztunnel: readonly number[];
+  readonly meshed: string;
+  readonly plain: string;
+  readonly idleMemory: readonly Memory[];
+  readonly results: Map<string, { mesh: Sample[]; plain: Sample[] }>;
+}
+
+async function contender(peer?: string): Promise<Contender> {
+  say(`a mesh with ${peer === undefined ? 'our ztunnels' : peer}: one pair of pods in it, one outside it`);
+  const mesh = await startMesh({
+    sample: false,
+    ...(peer === undefined ? {} : { flags: [`--ztunnel=${peer}`] }),
+  });
+  meshes.push(mesh);
   await mesh.apply(peerManifest('bench-mesh', true));
   await mesh.apply(peerManifest('bench-plain', false));
   const meshed = await peerAddress(mesh, 'bench-mesh');
   const plain = await peerAddress(mesh, 'bench-plain');
-  const idleMemory = [mesh.pidOf('ztunnel', 'n1'), mesh.pidOf('ztunnel', 'n2')].map(memoryOf);
-  const results = new Map<string, { mesh: Sample[]; plain: Sample[] }>();
+  const ztunnel = ['n1', 'n2'].map((node) =>
+    peer === undefined ? mesh.pidOf('ztunnel', node) : peerPid(mesh, peer, node),
+  );
+  return { mesh, ztunnel, meshed, plain, idleMemory: ztunnel.map(memoryOf), results: new Map() };
+}
+
+function peerPid(mesh: Mesh, peer: string, node: string): number {
+  const found = mesh
+    .processes()
+    .find(({ executable, environment }) => executable === peer && environment.NODE_NAME === node);
+  if (found === undefined) throw new Error(`${peer} does not run on ${node}`);
+  return found.pid;
+}
+
+/** `PEER_ZTUNNEL`, links resolved: processes are known by it. */
+const PEER = process.env.PEER_ZTUNNEL === undefined ? undefined : realpathSync(process.env.PEER_ZTUNNEL);
+const meshes: Mesh[] = [];
+try {
+  const ours = await contender();
+  const contenders = PEER === undefined ? [ours] : [ours, await contender(PEER)];
   for (let round = 1; round <= ROUNDS; round++) {
     for (const measurement of MEASUREMENTS.filter(({ name }) => name.includes(ONLY))) {
       say(`round ${round} of ${ROUNDS}: ${measurement.name}`);
-      const held = results.get(measurement.name) ?? { mesh: [], plain: [] };
-      held.plain.push(await measure(mesh, 'bench-plain', plain, measurement));
-      held.mesh.push(await measure(mesh, 'bench-mesh', meshed, measurement));
-      results.set(measurement.name, held);
+      // A B, then B A: drift of the machine hits both.
+      for (const each of round % 2 === 1 ? contenders : contenders.toReversed()) {
+        const held = each.results.get(measurement.name) ?? { mesh: [], plain: [] };
+        held.plain.push(await measure(each, 'bench-plain', each.plain, measurement));
+        held.mesh.push(await measure(each, 'bench-mesh', each.meshed, measurement));
+        each.results.set(measurement.name, held);
+      }
     }
   }
-  const busyMemory = [mesh.pidOf('ztunnel', 'n1'), mesh.pidOf('ztunnel', 'n2')].map(memoryOf);
-  const wholeMesh = mesh
+  const wholeMesh = ours.mesh
     .processes()
     .map(({ pid }) => pssOf(pid))
     .reduce((sum, pss) => sum + pss, 0);
-  const text = renderResults({
-    commit: execFileSync('git', ['-C', projectDir, 'rev-parse', '--short', 'HEAD'], {
-      encoding: 'utf8',
-    }).trim(),
-    kernel: release(),
-    cores: cpus().length,
-    processor: /model name\s*: (.*)/.exec(readFileSync('/proc/cpuinfo', 'utf8'))?.[1] ?? 'unknown',
-    rounds: ROUNDS,
-    seconds: SECONDS,
+  const [run, peer] = contenders.map(({ results, idleMemory, ztunnel }) => ({
     results,
     idleMemory,
-    busyMemory,
-    wholeMeshPssKiB: wholeMesh,
-  });
+    busyMemory: ztunnel.map(memoryOf),
+  }));
+  const text = renderResults(
+    {
+      commit: execFileSync('git', ['-C', projectDir, 'rev-parse', '--short', 'HEAD'], {
+        encoding: 'utf8',
+      }).trim(),
+      kernel: release(),
+      cores: cpus().length,
+      processor: /model name\s*: (.*)/.exec(readFileSync('/proc/cpuinfo', 'utf8'))?.[1] ?? 'unknown',
+      rounds: ROUNDS,
+      seconds: SECONDS,
+      wholeMeshPssKiB: wholeMesh,
+    },
+    run as Proxies,
+    peer,
+  );
   console.log(text);
   if (ONLY === '' && process.argv.includes('--write'))
     writeFileSync(join(projectDir, 'bench/RESULTS.md'), text);
 } finally {
-  await mesh.stop();
+  for (const mesh of meshes) await mesh.stop();
 }

@@ -3,20 +3,24 @@
 import type { Sample } from '../run.ts';
 import type { Memory } from './process.ts';
 
-export interface Results {
+export interface Run {
   readonly commit: string;
   readonly kernel: string;
   readonly cores: number;
   readonly processor: string;
   readonly rounds: number;
   readonly seconds: number;
+  readonly wholeMeshPssKiB: number;
+}
+
+/** What one implementation's pair of proxies did. */
+export interface Proxies {
   readonly results: ReadonlyMap<
     string,
     { readonly mesh: readonly Sample[]; readonly plain: readonly Sample[] }
   >;
   readonly idleMemory: readonly Memory[];
   readonly busyMemory: readonly Memory[];
-  readonly wholeMeshPssKiB: number;
 }
 
 export function median(values: readonly number[]): number {
@@ -26,7 +30,57 @@ export function median(values: readonly number[]): number {
   return sorted.length % 2 === 1 ? upper : ((sorted[middle - 1] ?? Number.NaN) + upper) / 2;
 }
 
-export function renderResults(run: Results): string {
+export function renderResults(run: Run, ours: Proxies, peer?: Proxies): string {
+  return `# Results
+
+Made by \`npm run bench -- --write\`; the method stands in [README.md](README.md).
+Commit ${run.commit}, Linux ${run.kernel}, ${run.cores} cores (${run.processor}), ${run.rounds} rounds of ${run.seconds} s each; medians.
+
+${peer === undefined ? '' : `## Beside the ztunnel of PEER_ZTUNNEL\n\n${comparison(ours, peer)}\n## Ours\n\n`}${page(ours)}
+The whole local mesh with the two benchmark peers: ${mebi(run.wholeMeshPssKiB)} MiB PSS.
+${peer === undefined ? '' : `\n## The peer's\n\n${page(peer)}`}`;
+}
+
+/** What is compared of two implementations: more is better for the first kind, less for the others. */
+type Figure = readonly [what: string, unit: string, of: (mesh: Sample, plain: Sample) => number];
+
+const cpu = ({ cpuOut, cpuIn }: Sample): number => (cpuOut + cpuIn) / 2;
+const FIGURES: readonly Figure[] = [
+  ['requests/s', '/s', (mesh) => (mesh.requests > 0 ? mesh.requests / mesh.seconds : Number.NaN)],
+  ['Gbit/s', ' Gbit/s', (mesh) => (mesh.bytes > 0 ? (mesh.bytes * 8) / mesh.seconds / 1e9 : Number.NaN)],
+  [
+    'CPU of a proxy per request',
+    ' µs',
+    (mesh) => (mesh.requests > 0 ? (cpu(mesh) / mesh.requests) * 1e6 : Number.NaN),
+  ],
+  ['CPU s of a proxy per GB', ' s', (mesh) => (mesh.bytes > 0 ? cpu(mesh) / (mesh.bytes / 1e9) : Number.NaN)],
+  ['added p50', ' µs', (mesh, plain) => (mesh.p50Us > 0 ? mesh.p50Us - plain.p50Us : Number.NaN)],
+  ['added p90', ' µs', (mesh, plain) => (mesh.p90Us > 0 ? mesh.p90Us - plain.p90Us : Number.NaN)],
+  ['added p99', ' µs', (mesh, plain) => (mesh.p99Us > 0 ? mesh.p99Us - plain.p99Us : Number.NaN)],
+];
+
+/** Ours divided by the peer's, round by round, then the median. */
+function comparison(ours: Proxies, peer: Proxies): string {
+  const rows: string[] = [];
+  for (const [name, { mesh, plain }] of ours.results) {
+    const other = peer.results.get(name);
+    if (other === undefined) continue;
+    for (const [what, unit, of] of FIGURES) {
+      const mine = mesh.map((sample, index) => of(sample, plain[index] as Sample));
+      const theirs = other.mesh.map((sample, index) => of(sample, other.plain[index] as Sample));
+      if (!Number.isFinite(median(mine)) || !Number.isFinite(median(theirs))) continue;
+      const ratio = median(mine.map((value, index) => value / (theirs[index] as number)));
+      const shown = (values: readonly number[]): string => {
+        const value = median(values);
+        return `${value >= 20 ? value.toFixed(0) : value.toFixed(2)}${unit}`;
+      };
+      rows.push(`| ${name} | ${what} | ${shown(mine)} | ${shown(theirs)} | ${ratio.toFixed(2)} |`);
+    }
+  }
+  return `| flow | figure | ours | peer | ours / peer |\n|---|---|---|---|---|\n${rows.join('\n')}\n`;
+}
+
+function page(run: Proxies): string {
   const rows: string[] = [];
   for (const [name, { mesh, plain }] of run.results) {
     const of = (samples: readonly Sample[], pick: (sample: Sample) => number): number =>
@@ -57,12 +111,7 @@ export function renderResults(run: Results): string {
   }
   const memory = (label: string, values: readonly Memory[]): string =>
     `| ${label} | ${values.map(({ rssKiB }) => mebi(rssKiB)).join(', ')} | ${values.map(({ pssKiB }) => mebi(pssKiB)).join(', ')} | ${values.map(({ privateKiB }) => mebi(privateKiB)).join(', ')} |`;
-  return `# Results
-
-Made by \`npm run bench -- --write\`; the method stands in [README.md](README.md).
-Commit ${run.commit}, Linux ${run.kernel}, ${run.cores} cores (${run.processor}), ${run.rounds} rounds of ${run.seconds} s each; medians.
-
-| What | without a proxy | through both ztunnels | ratio | per proxy, and added latency |
+  return `| What | without a proxy | through both ztunnels | ratio | per proxy, and added latency |
 |---|---|---|---|---|
 ${rows.join('\n')}
 
@@ -72,8 +121,6 @@ Memory of the two ztunnels (n1, n2), MiB:
 |---|---|---|---|
 ${memory('idle', run.idleMemory)}
 ${memory('after all measurements', run.busyMemory)}
-
-The whole local mesh with the two benchmark peers: ${mebi(run.wholeMeshPssKiB)} MiB PSS.
 `;
 }
 
