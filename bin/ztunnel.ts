@@ -10,6 +10,7 @@ import { createGrpcChannel, type GrpcChannelOptions } from '#grpc/client.ts';
 import { closeFd, netnsId } from '#linux/netns.ts';
 import { connectSeqpacket } from '#linux/seqpacket.ts';
 import { warmThreadPool } from '#linux/thread-pool.ts';
+import { gatherLines } from '#telemetry/gathered-lines.ts';
 import { createLogger, type LogOptions } from '#telemetry/log.ts';
 import type { CertificateAuthorityClient } from '#tls/secret.ts';
 import { xdsOverGrpc } from '#xds/grpc-transport.ts';
@@ -23,9 +24,8 @@ import { buildInfo } from '#ztunnel/version.ts';
 process.title = 'ztunnel';
 
 /** Writes to a pipe or file are synchronous: a full pipe holds the data path back instead of losing lines. */
-const write = (line: string): void => {
-  process.stdout.write(line);
-};
+const { write, flush } = gatherLines((text) => process.stdout.write(text));
+process.on('exit', flush);
 // Whoever read the log may go away before us; connections matter more than lines that nobody reads.
 process.stdout.on('error', () => {});
 

@@ -137,13 +137,14 @@ class HboneClientSession implements ClientSession {
     return new Promise((resolve, reject) => {
       stream.onResponse = (status, received) => {
         if (status === 200) {
+          // Its end is its sink's matter now; an error made for nobody costs a stack trace a connection.
+          stream.onClosed = undefined;
           resolve({ stream, headers: ordinaryHeaders(received), peer: this.#peer });
           return;
         }
         stream.fail(CANCEL, { clean: true });
         reject(new MeshError('HBONE_REFUSED', `http status: ${status}`, { details: { status } }));
       };
-      // Has no effect after the answer.
       stream.onClosed = (outcome) =>
         reject(
           this.#failed(
