@@ -1,8 +1,9 @@
 // The ztunnel program: reads its environment, connects the data plane to the kernel, the control plane and the CNI agent,
 // and drains on a signal. Everything else is src/ztunnel.
 
+import { readFileSync } from 'node:fs';
 import { systemClock } from '#base/clock.ts';
-import { MeshError, reasonOf } from '#base/errors.ts';
+import { errnoOf, MeshError, reasonOf } from '#base/errors.ts';
 import { Scope } from '#base/scope.ts';
 import { VERSION } from '#base/version.ts';
 import { createCaClient } from '#grpc/ca-client.ts';
@@ -50,6 +51,7 @@ async function main(env: Environment): Promise<void> {
       clock: systemClock,
       random: Math.random,
       openCapture: createInPodCapture({ log: log.scoped('inpod'), scope: captureScope }, config),
+      ...resolvConf(config),
       ca: authority(config, { log: log.scoped('identity'), scope }),
       ...(xds === undefined
         ? {}
@@ -89,6 +91,16 @@ async function main(env: Environment): Promise<void> {
     if (isStopping) process.exit(0);
     stop('SIGINT');
   });
+}
+
+function resolvConf(config: ZtunnelConfig): { resolvConf?: string } {
+  if (config.dnsProxy === undefined) return {};
+  try {
+    return { resolvConf: readFileSync('/etc/resolv.conf', 'utf8') };
+  } catch (error) {
+    if (errnoOf(error) === 'ENOENT') return {};
+    throw MeshError.from(error, 'CONFIG_INVALID', 'reading /etc/resolv.conf');
+  }
 }
 
 function channelOptions(config: ZtunnelConfig, endpoint: Endpoint, kind: 'xds' | 'ca'): GrpcChannelOptions {

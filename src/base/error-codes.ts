@@ -31,6 +31,7 @@ export const ERROR_CODES = [
   'NO_ROUTE',
   'WORKLOAD_UNKNOWN',
   'DRAINED',
+  'DNS_NO_ANSWER',
   // Control plane seams
   'GRPC_STATUS',
   'XDS_PROTOCOL',

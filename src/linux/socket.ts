@@ -1,5 +1,6 @@
-// TCP sockets with what Node cannot set: namespace, mark, transparency, foreign source address. The descriptors are
-// adopted by Node (`server.listen({fd})`, `new net.Socket({fd}).connect(…)`); everything after that is ordinary Node.
+// TCP and UDP sockets with what Node cannot set: namespace, mark, transparency, foreign source address. The descriptors are
+// adopted by Node (`server.listen({fd})`, `new net.Socket({fd}).connect(…)`, `dgram.bind({fd})`); everything after that is
+// ordinary Node.
 
 import { MeshError } from '#base/errors.ts';
 import { familyOf, type IpAddress, type IpFamily, ipToBytes, parseIp } from '#net/ip.ts';
@@ -11,6 +12,7 @@ import {
   lastErrno,
   libc,
   SOCK_CLOEXEC,
+  SOCK_DGRAM,
   SOCK_NONBLOCK,
   SOCK_STREAM,
   SOL_IP,
@@ -65,17 +67,13 @@ export function listenTcp(options: ListenTcpOptions): { fd: number; transparent:
 function listenOn(ip: IpAddress, options: ListenTcpOptions): { fd: number; transparent: boolean } {
   const context = `listening on ${ip} port ${options.port}`;
   const family = familyOf(ip);
-  return owningFd(streamSocket(family, options.netnsFd, context), (fd) => {
+  return owningFd(newSocket(family, SOCK_STREAM, options.netnsFd, context), (fd) => {
     if (options.reusePort === true) setInt(fd, SOL_SOCKET, SO_REUSEPORT, 1, context);
     else setInt(fd, SOL_SOCKET, SO_REUSEADDR, 1, context);
     if (options.mark !== undefined) setInt(fd, SOL_SOCKET, SO_MARK, options.mark, context);
     if (ip === '::') setInt(fd, SOL_IPV6, IPV6_V6ONLY, 0, context);
     const transparent = options.transparent !== undefined && makeTransparent(fd, family, options, context);
-    const { address, lengthBytes } = sockaddrOf(ip, options.port);
-    if (libc.bind(fd, address, lengthBytes) < 0) {
-      const errno = lastErrno();
-      throw syscallError('bind', errno, context, errno === 'EADDRINUSE' ? 'PORT_IN_USE' : 'SYSCALL_FAILED');
-    }
+    bindTo(fd, ip, options.port, context);
     check(libc.listen(fd, options.backlog ?? DEFAULT_BACKLOG), 'listen', context);
     return { fd, transparent };
   });
@@ -105,7 +103,7 @@ export interface TcpSocketOptions {
  */
 export function tcpSocket(options: TcpSocketOptions): number {
   const context = `TCP socket${options.bindSource === undefined ? '' : ` from ${options.bindSource.ip}`}`;
-  return owningFd(streamSocket(options.family, options.netnsFd, context), (fd) => {
+  return owningFd(newSocket(options.family, SOCK_STREAM, options.netnsFd, context), (fd) => {
     if (options.mark !== undefined) setInt(fd, SOL_SOCKET, SO_MARK, options.mark, context);
     if (options.bindSource !== undefined) bindForeign(fd, options.family, options.bindSource.ip, context);
     return fd;
@@ -128,11 +126,42 @@ function bindForeign(fd: number, family: IpFamily, source: IpAddress, context: s
   check(libc.bind(fd, address, lengthBytes), 'bind', context);
 }
 
+export interface UdpSocketOptions {
+  readonly family: IpFamily;
+  readonly netnsFd?: number;
+  readonly mark?: number;
+  /** Absent: an address and a port that the kernel chooses when the socket is connected or first sends. */
+  readonly bind?: { readonly ip: IpAddress; readonly port: number; readonly reusePort: boolean };
+}
+
+/**
+ * A descriptor, non-blocking and close-on-exec, for `dgram.Socket.bind({fd})`.
+ * @throws MeshError `PORT_IN_USE`, `NETNS_GONE`, `SYSCALL_FAILED`.
+ */
+export function udpSocket(options: UdpSocketOptions): number {
+  const { family, netnsFd, mark, bind } = options;
+  const context = bind === undefined ? 'UDP socket' : `UDP socket on ${bind.ip} port ${bind.port}`;
+  return owningFd(newSocket(family, SOCK_DGRAM, netnsFd, context), (fd) => {
+    if (mark !== undefined) setInt(fd, SOL_SOCKET, SO_MARK, mark, context);
+    if (bind === undefined) return fd;
+    if (bind.reusePort) setInt(fd, SOL_SOCKET, SO_REUSEPORT, 1, context);
+    bindTo(fd, bind.ip, bind.port, context);
+    return fd;
+  });
+}
+
+function bindTo(fd: number, ip: IpAddress, port: number, context: string): void {
+  const { address, lengthBytes } = sockaddrOf(ip, port);
+  if (libc.bind(fd, address, lengthBytes) >= 0) return;
+  const errno = lastErrno();
+  throw syscallError('bind', errno, context, errno === 'EADDRINUSE' ? 'PORT_IN_USE' : 'SYSCALL_FAILED');
+}
+
 /** Only `socket()` runs inside the namespace: the socket keeps it for everything that follows. */
-function streamSocket(family: IpFamily, netnsFd: number | undefined, context: string): number {
+function newSocket(family: IpFamily, type: number, netnsFd: number | undefined, context: string): number {
   const make = (): number =>
     check(
-      libc.socket(family === 4 ? AF_INET : AF_INET6, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0),
+      libc.socket(family === 4 ? AF_INET : AF_INET6, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0),
       'socket',
       context,
     );

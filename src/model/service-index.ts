@@ -100,6 +100,11 @@ export class ServiceIndex {
     return chosen?.entry;
   }
 
+  /** All of that name, in the order of insertion: namespaces may share one. */
+  allByHostname(hostname: string): readonly ServiceEntry[] {
+    return this.#byHostname.get(hostname) ?? [];
+  }
+
   byHostname(hostname: string, clientNamespace: string): ServiceEntry | undefined {
     return best(this.#byHostname.get(hostname) ?? [], clientNamespace);
   }

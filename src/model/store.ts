@@ -33,6 +33,8 @@ export interface StoreView {
   /** The best service visible to the namespace that owns the VIP, exactly or by range. */
   serviceByVip(network: string, ip: IpAddress, clientNamespace: string): ServiceEntry | undefined;
   serviceByHostname(hostname: string, clientNamespace: string): ServiceEntry | undefined;
+  /** Whoever may see them, in the order of insertion: namespaces may share a host name. */
+  servicesByHostname(hostname: string): readonly ServiceEntry[];
   policiesFor(
     workload: Pick<Workload, 'namespace' | 'authorizationPolicies'>,
     onMissing?: (key: PolicyKey) => void,
@@ -155,6 +157,10 @@ class MeshStore implements Store {
 
   serviceByHostname(hostname: string, clientNamespace: string): ServiceEntry | undefined {
     return this.#services.byHostname(hostname, clientNamespace);
+  }
+
+  servicesByHostname(hostname: string): readonly ServiceEntry[] {
+    return this.#services.allByHostname(hostname);
   }
 
   policiesFor(

@@ -18,10 +18,16 @@ export interface Family {
   remove(labels: Labels): void;
 }
 
+export interface Histogram {
+  observe(labels: Labels, value: number): void;
+}
+
 export interface Registry {
   /** `name` without `_total`. The help text is a sentence. */
   counter(name: string, help: string): Family;
   gauge(name: string, help: string): Family;
+  /** Of durations in seconds; `name` ends in `_seconds`. The buckets' upper bounds, ascending. */
+  histogram(name: string, help: string, bounds: readonly number[]): Histogram;
   /** A gauge whose values are asked for at each scrape; undefined leaves the series out. */
   computed(name: string, help: string, read: () => number | undefined): void;
   /** The exposition, ending with `# EOF`. Families without series are left out. */
@@ -37,8 +43,8 @@ export function metricsContentType(accept: string | undefined): string {
 }
 
 export function createRegistry(): Registry {
-  const families = new Map<string, FamilyState>();
-  const add = (family: FamilyState): FamilyState => {
+  const families = new Map<string, FamilyState | HistogramState>();
+  const add = <T extends FamilyState | HistogramState>(family: T): T => {
     if (families.has(family.name)) throw new Error(`metric ${family.name} is registered twice`);
     families.set(family.name, family);
     return family;
@@ -46,6 +52,7 @@ export function createRegistry(): Registry {
   return {
     counter: (name, help) => add(new FamilyState(name, help, 'counter')),
     gauge: (name, help) => add(new FamilyState(name, help, 'gauge')),
+    histogram: (name, help, bounds) => add(new HistogramState(name, help, bounds)),
     computed: (name, help, read) => {
       add(new FamilyState(name, help, 'gauge', read));
     },
@@ -102,6 +109,57 @@ class FamilyState implements Family {
     for (const [labels, { value }] of this.#cells)
       parts.push(`${name}${suffix}${labels === '' ? '' : `{${labels}}`} ${value}\n`);
   }
+}
+
+class HistogramState implements Histogram {
+  readonly name: string;
+  readonly #help: string;
+  readonly #bounds: readonly number[];
+  /** Label text between the braces → observations per bucket (the last one has no bound) and their sum. */
+  readonly #series = new Map<string, { readonly counts: number[]; sum: number }>();
+
+  constructor(name: string, help: string, bounds: readonly number[]) {
+    this.name = name;
+    this.#help = help;
+    this.#bounds = bounds;
+  }
+
+  observe(labels: Labels, value: number): void {
+    const key = labelText(labels);
+    let series = this.#series.get(key);
+    if (series === undefined) {
+      series = { counts: new Array<number>(this.#bounds.length + 1).fill(0), sum: 0 };
+      this.#series.set(key, series);
+    }
+    const bucket = this.#bounds.findIndex((bound) => value <= bound);
+    series.counts[bucket < 0 ? this.#bounds.length : bucket]! += 1;
+    series.sum += value;
+  }
+
+  write(parts: string[]): void {
+    if (this.#series.size === 0) return;
+    const { name } = this;
+    parts.push(
+      `# HELP ${name} ${escapeHelp(this.#help)}\n# TYPE ${name} histogram\n# UNIT ${name} seconds\n`,
+    );
+    for (const [labels, { counts, sum }] of this.#series) {
+      const total = counts.reduce((left, right) => left + right, 0);
+      const braces = labels === '' ? '' : `{${labels}}`;
+      parts.push(`${name}_sum${braces} ${floatText(sum)}\n${name}_count${braces} ${total}\n`);
+      let upTo = 0;
+      for (const [index, count] of counts.entries()) {
+        upTo += count;
+        const bound = this.#bounds[index];
+        const le = bound === undefined ? '+Inf' : floatText(bound);
+        parts.push(`${name}_bucket{le="${le}"${labels === '' ? '' : `,${labels}`}} ${upTo}\n`);
+      }
+    }
+  }
+}
+
+/** OpenMetrics wants a fraction where the value is a float. */
+function floatText(value: number): string {
+  return Number.isInteger(value) ? `${value}.0` : String(value);
 }
 
 function labelText(labels: Labels): string {

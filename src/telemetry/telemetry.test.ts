@@ -40,6 +40,28 @@ process_open_fds 12
   );
 });
 
+test('a histogram: sum, count, buckets that include the ones below', () => {
+  const registry = createRegistry();
+  const name = 'istio_dns_upstream_request_duration_seconds';
+  const durations = registry.histogram(name, 'Time.', [0.0005, 0.1, 1]);
+  assert.equal(registry.expose(), '# EOF\n');
+  for (const seconds of [0.0005, 0.05, 0.25, 2]) durations.observe({ request_protocol: 'udp' }, seconds);
+  assert.equal(
+    registry.expose(),
+    `# HELP ${name} Time.
+# TYPE ${name} histogram
+# UNIT ${name} seconds
+${name}_sum{request_protocol="udp"} 2.3005
+${name}_count{request_protocol="udp"} 4
+${name}_bucket{le="0.0005",request_protocol="udp"} 1
+${name}_bucket{le="0.1",request_protocol="udp"} 2
+${name}_bucket{le="1.0",request_protocol="udp"} 3
+${name}_bucket{le="+Inf",request_protocol="udp"} 4
+# EOF
+`,
+  );
+});
+
 test('label values are escaped, a name is registered once', () => {
   const registry = createRegistry();
   registry.counter('a', 'Help.').add({ l: 'q"b\\n\n' });

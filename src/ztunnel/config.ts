@@ -5,7 +5,8 @@ import { resolve } from 'node:path';
 import { parseDurationMs } from '#base/duration.ts';
 import { MeshError } from '#base/errors.ts';
 import { VERSION } from '#base/version.ts';
-import { type IpAddress, parseIp } from '#net/ip.ts';
+import { parseHostPort, parsePort } from '#net/host-port.ts';
+import { type IpAddress, ip, parseIp } from '#net/ip.ts';
 import type { LogLevel } from '#telemetry/log.ts';
 
 export type Environment = Readonly<Record<string, string | undefined>>;
@@ -21,6 +22,10 @@ export interface ZtunnelConfig {
   readonly network: string;
   readonly clusterId: string;
   readonly clusterDomain: string;
+  /** Where the DNS proxy listens in every pod; undefined: there is none. */
+  readonly dnsProxy: { readonly ips: readonly IpAddress[]; readonly port: number } | undefined;
+  /** Whose service answers for a host name that several namespaces have. */
+  readonly preferredServiceNamespace: string | undefined;
   /** Undefined: no xDS (an empty XDS_ADDRESS). */
   readonly xds: Endpoint | undefined;
   readonly xdsRootCa: string;
@@ -77,6 +82,9 @@ export function parseConfig(env: Environment): ZtunnelConfig {
     network: env.NETWORK ?? '',
     clusterId: env.ISTIO_META_CLUSTER_ID ?? env.CLUSTER_ID ?? 'Kubernetes',
     clusterDomain: env.CLUSTER_DOMAIN ?? 'cluster.local',
+    dnsProxy: dnsProxy(read),
+    // Spelt as in the field.
+    preferredServiceNamespace: env.PREFERED_SERVICE_NAMESPACE,
     xds: read.endpoint('XDS_ADDRESS', defaultControl),
     xdsRootCa: env.XDS_ROOT_CA ?? ROOT_CERT_PATH,
     altXdsHostname: env.ALT_XDS_HOSTNAME,
@@ -209,6 +217,22 @@ function drainMs(read: Reader): number {
   if (grace === undefined) return 5_000;
   const seconds = read.durationMs('TERMINATION_GRACE_PERIOD_SECONDS', 0) / 1000;
   return Math.max(1, seconds > 10 ? seconds - 5 : seconds - 1) * 1000;
+}
+
+/** On unless it is switched off (ztunnel.md §1.5); the address is read in either case, so a wrong one never hides. */
+function dnsProxy(read: Reader): ZtunnelConfig['dnsProxy'] {
+  const name = 'ISTIO_META_DNS_PROXY_ADDR';
+  const address = read.text(name) ?? 'localhost:15053';
+  const localPort = /^localhost:(.*)$/.exec(address)?.[1];
+  const port = localPort === undefined ? undefined : parsePort(localPort);
+  const listen = localPort === undefined ? parseHostPort(address) : undefined;
+  const v6 = read.boolean('IPV6_ENABLED', true) ? [ip('::1')] : [];
+  if (port === undefined && listen?.kind !== 'ip')
+    throw invalid(name, address, '"localhost:PORT" or "ADDRESS:PORT"');
+  if ((read.text('ISTIO_META_DNS_CAPTURE') ?? 'true').toLowerCase() !== 'true') return undefined;
+  return listen?.kind === 'ip'
+    ? { ips: [listen.ip], port: listen.port }
+    : { ips: [ip('127.0.0.1'), ...v6], port: port ?? 0 };
 }
 
 function originalSource(read: Reader): ZtunnelConfig['originalSource'] {

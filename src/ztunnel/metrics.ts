@@ -2,10 +2,11 @@
 // What is counted when is the callers' matter.
 
 import { readdirSync, readFileSync } from 'node:fs';
+import type { DnsCounters, QueryLabels } from '#dns/observe.ts';
 import { formatSpiffeId } from '#model/identity.ts';
 import type { Workload } from '#model/workload.ts';
 import { sourceLabels } from '#telemetry/connection-labels.ts';
-import { createRegistry, metricsContentType } from '#telemetry/metrics.ts';
+import { createRegistry, type Labels, metricsContentType, type Registry } from '#telemetry/metrics.ts';
 import type { XdsClientDeps } from '#xds/client.ts';
 import type { HttpAnswer, HttpRequest } from './http.ts';
 import type { TrafficFamilies } from './record.ts';
@@ -18,6 +19,7 @@ export interface ZtunnelMetrics {
   readonly lookup: (source: Workload, hostname: string) => void;
   readonly proxy: (change: 'started' | 'stopped') => void;
   readonly pending: (count: number) => void;
+  readonly dns: DnsCounters;
   readonly exposition: (request: HttpRequest) => HttpAnswer;
 }
 
@@ -77,6 +79,7 @@ export function createZtunnelMetrics(options: { readonly istioVersion: string })
   const stopped = registry
     .counter('workload_manager_proxies_stopped', 'The total number of proxies that were stopped.')
     .cell();
+  const dns = dnsCounters(registry);
   registry.computed('process_open_fds', 'Number of open file descriptors.', openFds);
   registry.computed('process_max_fds', 'Maximum number of open file descriptors.', maxFds);
   return {
@@ -97,10 +100,48 @@ export function createZtunnelMetrics(options: { readonly istioVersion: string })
     pending: (count) => {
       pending.value = count;
     },
+    dns,
     exposition: ({ accept }) => ({
       contentType: metricsContentType(accept),
       body: registry.expose(),
     }),
+  };
+}
+
+/** The last bucket is the time after which most askers have given up. */
+const DNS_BUCKETS_S = [0.0005, 0.001, 0.01, 0.1, 1, 5];
+
+function dnsCounters(registry: Registry): DnsCounters {
+  const requests = registry.counter('istio_dns_requests', 'Total number of DNS requests (unstable).');
+  const forwarded = registry.counter(
+    'istio_dns_upstream_requests',
+    'Total number of DNS requests forwarded to upstream (unstable).',
+  );
+  const failures = registry.counter(
+    'istio_dns_upstream_failures',
+    'Total number of DNS requests that failed to forward upstream (unstable).',
+  );
+  const durations = registry.histogram(
+    'istio_dns_upstream_request_duration_seconds',
+    'Total time in seconds Istio takes to get DNS response from upstream (unstable).',
+    DNS_BUCKETS_S,
+  );
+  return {
+    requested: (labels) => requests.add(dnsLabels(labels)),
+    forwarded: (labels) => forwarded.add(dnsLabels(labels)),
+    forwardEnded: (labels, durationMs, isFailed) => {
+      durations.observe(dnsLabels(labels), durationMs / 1000);
+      if (isFailed) failures.add(dnsLabels(labels));
+    },
+  };
+}
+
+function dnsLabels({ type, protocol, client }: QueryLabels): Labels {
+  return {
+    request_query_type: type,
+    request_protocol: protocol,
+    source_canonical_service: client?.canonicalName || 'unknown',
+    source_canonical_revision: client?.canonicalRevision || 'unknown',
   };
 }
 

@@ -5,6 +5,8 @@ import { readFileSync } from 'node:fs';
 import type { Clock, Random } from '#base/clock.ts';
 import { errnoOf, MeshError } from '#base/errors.ts';
 import { Scope } from '#base/scope.ts';
+import { createPendingBudget } from '#dns/budget.ts';
+import { parseResolvConf, type ResolverSettings } from '#dns/resolv-conf.ts';
 import { createSessionShared } from '#hbone/session-life.ts';
 import { createStore, type Store } from '#model/store.ts';
 import type { Workload } from '#model/workload.ts';
@@ -40,6 +42,8 @@ export interface DataPlaneDeps {
   readonly clock: Clock;
   readonly random: Random;
   readonly openCapture: OpenCapture;
+  /** Text of the resolv.conf whose servers are asked for what the mesh does not know; absent: nobody is asked. */
+  readonly resolvConf?: string;
   readonly ca: CertificateAuthorityClient;
   /** Absent: no control plane; the state is what `store.apply` is given. */
   readonly openXds?: OpenXdsStream;
@@ -135,6 +139,12 @@ async function build(deps: DataPlaneDeps, config: ZtunnelConfig, scope: Scope): 
     clock,
     resolve: createResolver({ query: deps.queryDns ?? systemDns(), clock }, { ipv6: config.ipv6 }),
     onLookup: metrics.lookup,
+    dns: {
+      resolvers: resolversOf(deps, config),
+      budget: createPendingBudget(),
+      counters: metrics.dns,
+      log: log.scoped('dns'),
+    },
     onSocket: metrics.socket,
   };
   const pods: Pods = new Pods({
@@ -248,6 +258,15 @@ async function build(deps: DataPlaneDeps, config: ZtunnelConfig, scope: Scope): 
       scope.close();
     },
   };
+}
+
+function resolversOf({ resolvConf, log }: DataPlaneDeps, config: ZtunnelConfig): ResolverSettings {
+  const settings = parseResolvConf(resolvConf ?? '');
+  if (config.dnsProxy !== undefined && settings.servers.length === 0)
+    log.warn('resolv.conf names no server: captured pods find the names of the mesh only', {
+      fix: 'give ztunnel a DNS policy with a server, or switch its DNS proxy off (ISTIO_META_DNS_CAPTURE=false)',
+    });
+  return settings;
 }
 
 /** Unreadable counts as yes, as in the field (ztunnel.md §1.9), except where the kernel has no IPv6 at all. */

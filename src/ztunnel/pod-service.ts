@@ -4,6 +4,10 @@
 import type { Socket } from 'node:net';
 import type { Clock, Random } from '#base/clock.ts';
 import { MeshError, reasonOf } from '#base/errors.ts';
+import type { PendingBudget } from '#dns/budget.ts';
+import type { DnsCounters } from '#dns/observe.ts';
+import type { ResolverSettings } from '#dns/resolv-conf.ts';
+import { serveDns } from '#dns/server.ts';
 import type { HbonePool, HboneServer } from '#hbone/hbone.ts';
 import type { SessionShared } from '#hbone/http2/session.ts';
 import { openNestedTunnel } from '#hbone/nested.ts';
@@ -47,12 +51,20 @@ export interface PodServiceDeps {
   readonly clock: Clock;
   readonly resolve: ResolveHostname;
   readonly onLookup: OutboundDeps['onLookup'];
+  /** What the DNS proxies of all pods share. */
+  readonly dns: {
+    readonly resolvers: ResolverSettings;
+    readonly budget: PendingBudget;
+    readonly counters: DnsCounters;
+    readonly log: Logger;
+  };
   /** Open accepted sockets, for the gauge. */
   readonly onSocket: (reporter: 'source' | 'destination', change: 1 | -1) => void;
 }
 
 export function createPodService(deps: PodServiceDeps, config: ZtunnelConfig, pod: Pod): PodService {
   const local = createLocalWorkload({ store: deps.store, scope: pod.scope }, pod.info);
+  startDns(deps, config, pod, local);
   const pool = createPool(deps, config, pod);
   const nested = { secret: deps.secrets.get.bind(deps.secrets), log: deps.log, shared: deps.sessions };
   const openNested: OpenNested = (...request) => openNestedTunnel(nested, ...request);
@@ -91,6 +103,22 @@ export function createPodService(deps: PodServiceDeps, config: ZtunnelConfig, po
 function count({ onSocket }: PodServiceDeps, socket: Socket, reporter: 'source' | 'destination'): void {
   onSocket(reporter, 1);
   socket.once('close', () => onSocket(reporter, -1));
+}
+
+/** Until the pod goes: what is still being drained may need names, too. */
+function startDns(deps: PodServiceDeps, config: ZtunnelConfig, pod: Pod, client: LocalWorkload): void {
+  const sockets = pod.capture.dns;
+  if (sockets === undefined) return;
+  const { store: view, clock, random, dns } = deps;
+  const server = serveDns(
+    { view, client, sockets, clock, random, ...dns },
+    {
+      clusterDomain: config.clusterDomain,
+      preferredNamespace: config.preferredServiceNamespace,
+      ipv6: config.ipv6,
+    },
+  );
+  pod.scope.onClose(() => server.close());
 }
 
 function createPool(deps: PodServiceDeps, config: ZtunnelConfig, pod: Pod): HbonePool {

@@ -90,7 +90,10 @@ export class Pods {
       // Connections arrive in later turns of the loop only, when `service` is there.
       let service: PodService | undefined;
       const capture = this.#deps.openCapture(netns, (connection) => service?.onConnection(connection));
-      scope.onClose(() => capture.closeListeners());
+      scope.onClose(() => {
+        capture.closeListeners();
+        capture.dns?.close();
+      });
       const pod: Pod = { uid, info, scope, capture };
       service = this.#deps.serve(pod);
       isOwner = true;

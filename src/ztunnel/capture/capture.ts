@@ -1,6 +1,7 @@
 // What every way of capturing a pod's connections yields, so that the paths behind it never know how it was done.
 
 import type net from 'node:net';
+import type { DnsSockets } from '#dns/sockets.ts';
 import type { OriginalDst, SocketAddress } from '#net/host-port.ts';
 import type { IpAddress } from '#net/ip.ts';
 import type { SocketInit } from '../tcp.ts';
@@ -30,7 +31,9 @@ export interface PodCapture {
    * connection comes from that address if the kernel lets it (the application then sees the real client).
    */
   connect(destination: SocketAddress, init: Partial<SocketInit>, source?: IpAddress): net.Socket;
-  /** Closes the listening sockets at once; accepted connections are untouched. */
+  /** Absent: the pod's DNS is not served. Closed by whoever takes it. */
+  readonly dns?: DnsSockets;
+  /** Closes the listening sockets of connections at once; accepted ones, and DNS, are untouched. */
   closeListeners(): void;
 }
 

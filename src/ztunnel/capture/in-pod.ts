@@ -21,6 +21,7 @@ import {
   type PodCapture,
   type PodNetns,
 } from './capture.ts';
+import { type DnsListenAddress, openPodDns } from './in-pod-dns.ts';
 
 export interface InPodOptions {
   readonly packetMark: number;
@@ -29,6 +30,8 @@ export interface InPodOptions {
   readonly originalSource: 'required' | 'best-effort' | 'never';
   /** Undefined: no TCP keepalive. */
   readonly keepaliveMs: number | undefined;
+  /** Undefined: no DNS proxy. */
+  readonly dnsProxy: DnsListenAddress | undefined;
 }
 
 const BACKLOG = 128;
@@ -53,6 +56,8 @@ function openInPod(
   onConnection: (connection: CapturedConnection) => void,
 ): PodCapture {
   const servers: net.Server[] = [];
+  const { dnsProxy } = options;
+  const dns = dnsProxy === undefined ? undefined : openPodDns({ ...options, dnsProxy }, netns.fd);
   let isTransparent = options.originalSource !== 'never';
   const closeListeners = (): void => {
     for (const server of servers.splice(0)) server.close();
@@ -73,9 +78,14 @@ function openInPod(
     }
   } catch (error) {
     closeListeners();
+    dns?.close();
     throw MeshError.from(error, 'SYSCALL_FAILED', 'binding the pod listeners');
   }
-  return { connect: connectFrom(deps.log, options, netns, () => isTransparent), closeListeners };
+  return {
+    connect: connectFrom(deps.log, options, netns, () => isTransparent),
+    ...(dns === undefined ? {} : { dns }),
+    closeListeners,
+  };
 }
 
 /** Adopts a listening descriptor. Bound already, so nothing asynchronous decides about success. */

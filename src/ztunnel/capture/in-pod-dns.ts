@@ -1,0 +1,97 @@
+// The DNS side of in-pod capture: listeners inside the pod's namespace, where its rules redirect port 53 to, and sockets
+// that ask other servers from there.
+
+import dgram from 'node:dgram';
+import net from 'node:net';
+import { MeshError } from '#base/errors.ts';
+import { isInOwnNetwork } from '#dns/forward.ts';
+import type { DnsSockets } from '#dns/sockets.ts';
+import { closeFd } from '#linux/netns.ts';
+import { listenTcp, tcpSocket, udpSocket } from '#linux/socket.ts';
+import type { SocketAddress } from '#net/host-port.ts';
+import { familyOf, type IpAddress } from '#net/ip.ts';
+
+export interface PodDnsOptions {
+  readonly packetMark: number;
+  readonly reusePort: boolean;
+  readonly dnsProxy: DnsListenAddress;
+}
+
+export interface DnsListenAddress {
+  readonly ips: readonly IpAddress[];
+  readonly port: number;
+}
+
+/** A namespace (or kernel) whose loopback has no IPv6 is served over IPv4 alone. */
+const NO_SUCH_FAMILY: ReadonlySet<unknown> = new Set(['EADDRNOTAVAIL', 'EAFNOSUPPORT']);
+
+/** @throws MeshError when an address cannot be bound; nothing is left open then. */
+export function openPodDns(options: PodDnsOptions, netnsFd: number): DnsSockets {
+  const { packetMark: mark, reusePort, dnsProxy } = options;
+  const { port } = dnsProxy;
+  const datagrams: dgram.Socket[] = [];
+  const listeners: net.Server[] = [];
+  const close = (): void => {
+    for (const socket of datagrams.splice(0)) socket.close();
+    for (const listener of listeners.splice(0)) listener.close();
+  };
+  try {
+    for (const ip of dnsProxy.ips) {
+      try {
+        const bind = { ip, port, reusePort };
+        datagrams.push(adoptUdp(familyOf(ip), udpSocket({ family: familyOf(ip), netnsFd, mark, bind })));
+        listeners.push(adoptListener(listenTcp({ ip, port, netnsFd, mark, reusePort }).fd));
+      } catch (error) {
+        const hasNone = error instanceof MeshError && NO_SUCH_FAMILY.has(error.details.errno);
+        if (familyOf(ip) === 4 || !hasNone) throw error;
+      }
+    }
+  } catch (error) {
+    close();
+    throw MeshError.from(error, 'SYSCALL_FAILED', 'binding the DNS listeners of a pod');
+  }
+  const networkOf = (server: SocketAddress) => (isInOwnNetwork(server) ? { mark } : { netnsFd, mark });
+  return {
+    datagrams,
+    listeners,
+    udp: (server) => {
+      const family = familyOf(server.ip);
+      return adoptUdp(family, udpSocket({ family, ...networkOf(server) }));
+    },
+    tcp: (server) => {
+      const fd = tcpSocket({ family: familyOf(server.ip), ...networkOf(server) });
+      return adopting(fd, () =>
+        new net.Socket({ fd } as net.SocketConstructorOpts).connect({ host: server.ip, port: server.port }),
+      );
+    },
+    close,
+  };
+}
+
+function adoptUdp(family: 4 | 6, fd: number): dgram.Socket {
+  return adopting(fd, () => {
+    // Addresses only ever stand as numbers here; nothing is looked up, least of all over DNS.
+    const socket = dgram.createSocket({
+      type: `udp${family}`,
+      lookup: (host, _options, callback) => callback(null, host, family),
+    });
+    return socket.bind({ fd });
+  });
+}
+
+function adoptListener(fd: number): net.Server {
+  return adopting(fd, () => {
+    const server = net.createServer({ allowHalfOpen: true, noDelay: true });
+    server.listen({ fd });
+    return server;
+  });
+}
+
+function adopting<T>(fd: number, adopt: () => T): T {
+  try {
+    return adopt();
+  } catch (error) {
+    closeFd(fd);
+    throw error;
+  }
+}
