@@ -16,6 +16,7 @@ export const bare = (text: string): Bare => new Bare(text);
 
 const RANK: Readonly<Record<LogLevel, number>> = { debug: 0, info: 1, warn: 2, error: 3 };
 
+/** `message` may be empty: then the fields say everything. */
 export interface Logger {
   debug(message: string, fields?: LogFields): void;
   info(message: string, fields?: LogFields): void;
@@ -64,7 +65,8 @@ function timestamp(at: Date): string {
 }
 
 function plainLine(at: Date, level: LogLevel, scope: string, message: string, fields: LogFields): string {
-  let line = `${timestamp(at)}\t${level}\t${scope}\t${message}`;
+  // Records that are all fields have no message, and no column for one.
+  let line = `${timestamp(at)}\t${level}\t${scope}${message === '' ? '' : `\t${message}`}`;
   let separator = '\t';
   for (const key in fields) {
     const value = fields[key];
@@ -76,7 +78,8 @@ function plainLine(at: Date, level: LogLevel, scope: string, message: string, fi
 }
 
 function jsonLine(at: Date, level: LogLevel, scope: string, message: string, fields: LogFields): string {
-  const record: Record<string, unknown> = { level, time: timestamp(at), scope, message };
+  const record: Record<string, unknown> = { level, time: timestamp(at), scope };
+  if (message !== '') record.message = message;
   for (const key in fields) {
     const value = fields[key];
     if (value !== undefined) record[key] = value instanceof Bare ? value.text : value;

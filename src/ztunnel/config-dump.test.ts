@@ -136,6 +136,7 @@ test('config: durations as seconds and nanoseconds, addresses as URLs, no tokens
   ) as Record<string, unknown>;
   assert.deepEqual(dump.selfTerminationDeadline, { secs: 1, nanos: 500_000_000 });
   assert.equal(dump.xdsAddress, 'https://localhost:15012');
+  assert.deepEqual([dump.dnsProxy, dump.dnsProxyAddr], [true, { Localhost: [true, 15053] }]);
   assert.ok(!JSON.stringify(dump).includes('hush-hush'));
 });
 

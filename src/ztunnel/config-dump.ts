@@ -194,6 +194,9 @@ export function dumpConfig(config: ZtunnelConfig): Json {
     network: config.network,
     clusterId: config.clusterId,
     clusterDomain: config.clusterDomain,
+    dnsProxy: config.dnsProxy !== undefined,
+    dnsProxyAddr: dnsAddress(config.dnsProxy),
+    preferedServiceNamespace: config.preferredServiceNamespace ?? null,
     proxyMode: 'Shared',
     xdsAddress: at(config.xds),
     caAddress: at(config.ca),
@@ -213,6 +216,14 @@ export function dumpConfig(config: ZtunnelConfig): Json {
     statsPort: config.statsPort,
     readinessPort: config.readinessPort,
   };
+}
+
+/** Both loopback addresses are one setting in the field, with whether IPv6 is among them. */
+function dnsAddress(listen: ZtunnelConfig['dnsProxy']): Json {
+  if (listen === undefined) return null;
+  const [first] = listen.ips;
+  if (first === '127.0.0.1') return { Localhost: [listen.ips.length > 1, listen.port] };
+  return { SocketAddr: formatHostPort(first ?? '', listen.port) };
 }
 
 function duration(ms: number): Json {

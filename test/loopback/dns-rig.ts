@@ -109,7 +109,8 @@ export interface Upstream {
 export type Behaviour = (query: DecodedPacket, protocol: 'udp' | 'tcp') => readonly Buffer[];
 
 export function response(query: DecodedPacket, more: Partial<Packet> = {}): Buffer {
-  return encode({ type: 'response', id: query.id ?? 0, questions: query.questions ?? [], ...more });
+  const flags = ((query.flags ?? 0) & (1 << 8)) | (more.flags ?? 0);
+  return encode({ type: 'response', id: query.id ?? 0, questions: query.questions ?? [], ...more, flags });
 }
 
 export const oneAddress: Behaviour = (query) => [

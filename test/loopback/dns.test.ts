@@ -79,7 +79,7 @@ test('a service is answered by the mesh, over UDP and TCP; nobody else is asked'
   assert.deepEqual(dns.counted, ['requested a udp cart', 'requested a tcp cart', 'requested aaaa udp cart']);
   assert.match(
     dns.lines[0]!,
-    /\tdebug\tdns\t\tsrc\.workload="cart" src\.namespace="shop" query="A" domain="web\.shop\." result="success" endpoints=1\n/,
+    /\tdebug\tdns\tsrc\.workload="cart" src\.namespace="shop" query="A" domain="web\.shop\." result="success" endpoints=1\n/,
   );
 });
 

@@ -6,6 +6,7 @@ import { evidence as m2 } from './m2-only-tls-on-the-wire.ts';
 import { evidence as m4 } from './m4-identity-per-workload.ts';
 import { evidence as m5 } from './m5-only-its-own-node.ts';
 import { evidence as m7 } from './m7-policy.ts';
+import { evidence as m9 } from './m9-dns-proxy.ts';
 import { evidence as m10 } from './m10-telemetry.ts';
 import { evidence as r1 } from './r1-enrol-by-label.ts';
 import { evidence as r2 } from './r2-in-pod-redirection.ts';
@@ -14,4 +15,4 @@ import { evidence as r6 } from './r6-probes-under-strict.ts';
 import { evidence as r7 } from './r7-source-address.ts';
 import { evidence as x1 } from './x1-one-command.ts';
 
-export const ALL_EVIDENCE: readonly Evidence[] = [m1, m2, m4, m5, m7, m10, r1, r2, r3, r6, r7, x1];
+export const ALL_EVIDENCE: readonly Evidence[] = [m1, m2, m4, m5, m7, m9, m10, r1, r2, r3, r6, r7, x1];
