@@ -258,6 +258,22 @@ test('a TCP message that is too long or no query ends its connection, and only t
   assert.deepEqual(dataOf((await askTcp(dns.port, [query('web.shop')]))[0]!), ['10.96.0.7']);
 });
 
+test('a quiet connection is closed, one whose answer is late is not', async () => {
+  let release = (): void => {};
+  const released = new Promise<void>((resolve) => {
+    release = resolve;
+  });
+  const late = { current: () => undefined, get: () => released.then(() => CART) };
+  const dns = await dnsWith({ client: late });
+  const waiting = askTcp(dns.port, [query('web.shop')]);
+  const quiet = net.connect(dns.port, '127.0.0.1');
+  await once(quiet, 'connect');
+  // Both have been silent for as long, the first perhaps longer.
+  await once(quiet, 'close');
+  release();
+  assert.deepEqual(dataOf((await waiting)[0]!), ['10.96.0.7']);
+});
+
 test('an asker that never reads is not read from any more', async () => {
   const dns = await dnsWith({});
   const socket = net.connect(dns.port, '127.0.0.1');

@@ -2,6 +2,8 @@
 // the pod, other names asked from the pod's own address. With PEER_ZTUNNEL the same questions are put to a real ztunnel.
 
 import assert from 'node:assert/strict';
+import dgram from 'node:dgram';
+import { once } from 'node:events';
 import { readdirSync } from 'node:fs';
 import { after, before, test } from 'node:test';
 import type { RecordType } from 'dns-packet';
@@ -10,9 +12,11 @@ import { Scope } from '#base/scope.ts';
 import { closeFd, dupFd, netnsId } from '#linux/netns.ts';
 import { udpSocket } from '#linux/socket.ts';
 import { warmThreadPool } from '#linux/thread-pool.ts';
+import type { Port } from '#net/host-port.ts';
 import { ip } from '#net/ip.ts';
 import { createLogger } from '#telemetry/log.ts';
 import { createInPodCapture } from '#ztunnel/capture/in-pod.ts';
+import { openPodDns } from '#ztunnel/capture/in-pod-dns.ts';
 import { parseConfig } from '#ztunnel/config.ts';
 import { createDataPlane, type DataPlane } from '#ztunnel/owner.ts';
 import { type Answer, query, response } from '../loopback/dns-rig.ts';
@@ -268,6 +272,24 @@ test('a pod without IPv6 on its loopback is served over IPv4; one whose port 150
   add();
   assert.equal(gist(await askUdp(pod, ANY_SERVER, query('web'))), `${OWN}; web A; web A 30 10.96.0.7`);
   plane.pods.remove('uid-2');
+});
+
+test('a server on a loopback address is asked in ztunnel’s own network', async () => {
+  const own = dgram.createSocket('udp4').bind(0, '127.0.0.1');
+  await once(own, 'listening');
+  const port = own.address().port as Port;
+  const options = { packetMark: 1337, reusePort: false, dnsProxy: { ips: [ip('127.0.0.1')], port: 15_099 } };
+  const sockets = openPodDns(options, netnsFd);
+  const server = { ip: ip('127.0.0.1'), port };
+  const asking = sockets.udp(server);
+  try {
+    asking.connect(port, server.ip, () => asking.send('hello'));
+    assert.equal(String((await once(own, 'message'))[0]), 'hello');
+  } finally {
+    asking.close();
+    sockets.close();
+    own.close();
+  }
 });
 
 test('pods that come and go leave no descriptor behind', async () => {

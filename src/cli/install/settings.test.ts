@@ -23,12 +23,14 @@ test('a later setting wins, and values. before a key means the same', () => {
     'values.pilot.env.PILOT_DEBOUNCE_AFTER=50ms',
     'meshConfig.trustDomain=example.org',
     'cni.excludeNamespaces={kube-system,build}',
+    'cni.ambient.dnsCapture=false',
   ]);
   assert.equal(settings.profile, 'ambient');
   assert.equal(settings.env.ztunnel.get('RUST_LOG'), 'debug');
   assert.equal(settings.env.istiod.get('PILOT_DEBOUNCE_AFTER'), '50ms');
   assert.equal(settings.env.istiod.get('TRUST_DOMAIN'), 'example.org');
   assert.equal(settings.env['istio-cni'].get('EXCLUDE_NAMESPACES'), 'kube-system,build');
+  assert.equal(settings.env['istio-cni'].get('AMBIENT_DNS_CAPTURE'), 'false');
 });
 
 test('the image: whole, or of hub and tag, never both', () => {

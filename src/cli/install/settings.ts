@@ -43,7 +43,7 @@ export const SETTABLE_ENV: Readonly<Record<'pilot' | 'cni' | 'ztunnel', readonly
     'LOG_LEVEL',
     'LOG_FORMAT',
   ],
-  cni: ['AMBIENT_IPV6', 'EXCLUDE_NAMESPACES', 'LOG_LEVEL', 'LOG_FORMAT'],
+  cni: ['AMBIENT_IPV6', 'AMBIENT_DNS_CAPTURE', 'EXCLUDE_NAMESPACES', 'LOG_LEVEL', 'LOG_FORMAT'],
   ztunnel: [
     'SECRET_TTL',
     'ENABLE_ORIG_SRC',
@@ -53,6 +53,9 @@ export const SETTABLE_ENV: Readonly<Record<'pilot' | 'cni' | 'ztunnel', readonly
     'POOL_UNUSED_RELEASE_TIMEOUT',
     'CONNECTION_TERMINATION_DEADLINE',
     'IPV6_ENABLED',
+    'CLUSTER_DOMAIN',
+    'ISTIO_META_DNS_CAPTURE',
+    'PREFERED_SERVICE_NAMESPACE',
     'RUST_LOG',
     'LOG_FORMAT',
   ],
@@ -164,6 +167,10 @@ const KEYS: Readonly<Record<string, { readonly help: string; readonly set: Sette
       d.cniConfDir = absolute(v, k);
     },
   },
+  'cni.ambient.dnsCapture': {
+    help: "node proxies answer captured pods' DNS: true (default) or false",
+    set: setEnv([['istio-cni', 'AMBIENT_DNS_CAPTURE']], oneOf('true', 'false')),
+  },
   'cni.excludeNamespaces': {
     help: 'namespaces never enrolled, {a,b} (kube-system)',
     set: (draft, value) =>
@@ -188,7 +195,6 @@ const ABSENT: readonly (readonly [prefix: string, reason: string])[] = [
   ['global.network', 'several networks are not supported yet'],
   ['global.meshID', 'several meshes are not supported yet'],
   ['pilot.replicaCount', 'one replica of the control plane is supported'],
-  ['cni.ambient.dnsCapture', 'the DNS proxy is not there yet'],
   ['meshConfig', 'of meshConfig, only trustDomain has a counterpart here'],
 ];
 
