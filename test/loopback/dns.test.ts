@@ -258,6 +258,37 @@ test('a TCP message that is too long or no query ends its connection, and only t
   assert.deepEqual(dataOf((await askTcp(dns.port, [query('web.shop')]))[0]!), ['10.96.0.7']);
 });
 
+test('a pod may hold sixty-four connections; more are closed at once and cost the others nothing', async () => {
+  const dns = await dnsWith({});
+  const open: net.Socket[] = [];
+  closers.push(() => {
+    for (const socket of open) socket.destroy();
+  });
+  let answers = 0;
+  for (let index = 0; index < 64; index++) {
+    const socket = net.connect(dns.port, '127.0.0.1');
+    socket.on('error', () => {});
+    readMessages(socket, () => answers++);
+    socket.write(framed(query('web.shop')));
+    open.push(socket);
+  }
+  await until('every connection to be served', () => answers === 64);
+  await assert.rejects(askTcp(dns.port, [query('web.shop')]), /closed after 0 answers|ECONNRESET|EPIPE/);
+  open.pop()?.destroy();
+  let again: unknown[] = [];
+  await until('a place to be free', () => {
+    if (again.length === 0)
+      askTcp(dns.port, [query('web.shop')]).then(
+        ([answer]) => {
+          again = dataOf(answer!);
+        },
+        () => {}, // not yet
+      );
+    return again.length > 0;
+  });
+  assert.deepEqual(again, ['10.96.0.7']);
+});
+
 test('a quiet connection is closed, one whose answer is late is not', async () => {
   let release = (): void => {};
   const released = new Promise<void>((resolve) => {
