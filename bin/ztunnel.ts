@@ -8,7 +8,7 @@ import { Scope } from '#base/scope.ts';
 import { VERSION } from '#base/version.ts';
 import { createCaClient } from '#grpc/ca-client.ts';
 import { createGrpcChannel, type GrpcChannelOptions } from '#grpc/client.ts';
-import { closeFd, netnsId } from '#linux/netns.ts';
+import { closeFd, netnsId, openNetns } from '#linux/netns.ts';
 import { connectSeqpacket } from '#linux/seqpacket.ts';
 import { warmThreadPool } from '#linux/thread-pool.ts';
 import { gatherLines } from '#telemetry/gathered-lines.ts';
@@ -17,9 +17,11 @@ import type { CertificateAuthorityClient } from '#tls/secret.ts';
 import { xdsOverGrpc } from '#xds/grpc-transport.ts';
 import type { PodNetns } from '#ztunnel/capture/capture.ts';
 import { createInPodCapture } from '#ztunnel/capture/in-pod.ts';
-import { type Endpoint, type Environment, parseConfig, type ZtunnelConfig } from '#ztunnel/config.ts';
+import { parseConfig, type ZtunnelConfig } from '#ztunnel/config.ts';
 import { rootSource, tokenSource } from '#ztunnel/credentials.ts';
-import { createDataPlane } from '#ztunnel/owner.ts';
+import type { Endpoint, Environment } from '#ztunnel/environment.ts';
+import { createDataPlane, type DataPlaneDeps } from '#ztunnel/owner.ts';
+import { MESH_CONFIG_PATH, readProxyConfig } from '#ztunnel/proxy-config.ts';
 import { buildInfo } from '#ztunnel/version.ts';
 
 process.title = 'ztunnel';
@@ -31,18 +33,19 @@ process.on('exit', flush);
 process.stdout.on('error', () => {});
 
 async function main(env: Environment): Promise<void> {
-  const config = parseConfig(env);
+  const config = parseConfig(env, await readProxyConfig(env, textOf(MESH_CONFIG_PATH)));
   const logControl: { -readonly [Key in keyof LogOptions]: LogOptions[Key] } = {
     format: config.logFormat,
     level: config.logLevel,
     write,
   };
   const log = createLogger('app', logControl);
+  for (const notice of config.notices) log.warn(notice);
   await warmThreadPool();
   const scope = new Scope('process');
   const captureScope = scope.child('capture');
   const grpc = { log: log.scoped('xds'), scope };
-  const { xds } = config;
+  const { xds, localXds } = config;
   let stop: (reason: string) => void = () => {};
   const dataPlane = await createDataPlane(
     {
@@ -52,21 +55,24 @@ async function main(env: Environment): Promise<void> {
       random: Math.random,
       openCapture: createInPodCapture({ log: log.scoped('inpod'), scope: captureScope }, config),
       ...resolvConf(config),
-      ca: authority(config, { log: log.scoped('identity'), scope }),
+      ca: await authority(config, { log: log.scoped('identity'), scope }),
       ...(xds === undefined
         ? {}
         : { openXds: xdsOverGrpc(createGrpcChannel(grpc, channelOptions(config, xds, 'xds'))) }),
-      zds: { connect: connectSeqpacket, netns: podNetns, discard: closeFd },
+      ...(localXds === undefined ? {} : { loadState: staticState(localXds) }),
+      ...(config.mode === 'shared'
+        ? { zds: { connect: connectSeqpacket, netns: podNetns, discard: closeFd } }
+        : { ownNetns: podNetns(openNetns('/proc/self/ns/net')) }),
       shutdown: () => stop('the admin port'),
       onFatal: (error) => {
-        log.error('ending: the pods of this node cannot be known any more', { error: error.message });
+        log.error('ending: what is to be served cannot be served', { error: error.message });
         process.exitCode = 1;
         stop('a fatal error');
       },
     },
     config,
   );
-  log.info('ztunnel is up', { node: config.nodeName, pid: process.pid, version: VERSION });
+  log.info('ztunnel is up', { node: config.nodeName ?? '', pid: process.pid, version: VERSION });
 
   let isStopping = false;
   stop = (reason) => {
@@ -111,22 +117,47 @@ function channelOptions(config: ZtunnelConfig, endpoint: Endpoint, kind: 'xds' |
     port: endpoint.port,
     serverName: endpoint.host,
     rootPem: rootSource(kind === 'xds' ? config.xdsRootCa : config.caRootCa),
-    metadata: { clusterid: config.clusterId },
+    metadata: { ...(kind === 'xds' ? config.xdsHeaders : config.caHeaders), clusterid: config.clusterId },
     ...(token === undefined ? {} : { token }),
     ...(alternative === undefined ? {} : { alternativeServerName: alternative }),
   };
 }
 
-function authority(
+async function authority(
   config: ZtunnelConfig,
   deps: Parameters<typeof createGrpcChannel>[0],
-): CertificateAuthorityClient {
+): Promise<CertificateAuthorityClient> {
+  if (config.fakeCa !== undefined) {
+    deps.log.warn('FAKE_CA: certificates are made here; whoever has the root can be any workload');
+    // Loaded here: a proxy that has an authority must not carry what signing weighs.
+    const { createFakeCa } = await import('#ztunnel/fake-ca.ts');
+    return createFakeCa(config.fakeCa);
+  }
   if (config.ca === undefined)
     throw new MeshError(
       'CONFIG_INVALID',
       'CA_ADDRESS is empty: expected the address of the certificate authority',
     );
-  return createCaClient(createGrpcChannel(deps, channelOptions(config, config.ca, 'ca')));
+  return createCaClient(createGrpcChannel(deps, channelOptions(config, config.ca, 'ca')), {
+    impersonate: config.mode === 'shared',
+  });
+}
+
+/** The YAML library is loaded only for a proxy that is given a file. */
+function staticState(from: NonNullable<ZtunnelConfig['localXds']>): DataPlaneDeps['loadState'] & object {
+  return async (deps) => {
+    const { loadStaticState } = await import('#ztunnel/static/load.ts');
+    await loadStaticState(deps, from);
+  };
+}
+
+function textOf(path: string): string | undefined {
+  try {
+    return readFileSync(path, 'utf8');
+  } catch (error) {
+    if (errnoOf(error) === 'ENOENT' || errnoOf(error) === 'ENOTDIR') return undefined;
+    throw MeshError.from(error, 'CONFIG_INVALID', `${path} cannot be read`);
+  }
 }
 
 function podNetns(fd: number): PodNetns {

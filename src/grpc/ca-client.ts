@@ -21,14 +21,18 @@ const REFUSALS: ReadonlySet<unknown> = new Set([
   GRPC_UNAUTHENTICATED,
 ]);
 
-export function createCaClient(channel: GrpcChannel): CertificateAuthorityClient {
+/** `impersonate`: we ask in the name of others' workloads; otherwise the identity is the one our token proves. */
+export function createCaClient(
+  channel: GrpcChannel,
+  options: { readonly impersonate: boolean } = { impersonate: true },
+): CertificateAuthorityClient {
   return {
     async sign(identity, csrPem, ttlSeconds) {
       const request = create(requestSchema, {
         csr: csrPem,
         validityDuration: BigInt(ttlSeconds),
         // The key's spelling is the contract with istiod.
-        metadata: { ImpersonatedIdentity: identity },
+        ...(options.impersonate ? { metadata: { ImpersonatedIdentity: identity } } : {}),
       });
       const bytes = await channel
         .unary(CREATE_CERTIFICATE, toBinary(requestSchema, request), {

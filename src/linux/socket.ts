@@ -22,6 +22,8 @@ import {
 } from './libc.ts';
 import { closeFd, inNetns } from './netns.ts';
 
+const SOL_TCP = 6;
+const TCP_USER_TIMEOUT = 18;
 const SO_REUSEADDR = 2;
 const SO_REUSEPORT = 15;
 const SO_MARK = 36;
@@ -175,6 +177,11 @@ function owningFd<T>(fd: number, use: (fd: number) => T): T {
     closeFd(fd);
     throw error;
   }
+}
+
+/** TCP_USER_TIMEOUT: how long sent bytes may stay unacknowledged before the kernel gives the connection up. */
+export function setUserTimeout(fd: number, timeoutMs: number): void {
+  setInt(fd, SOL_TCP, TCP_USER_TIMEOUT, timeoutMs, 'TCP socket');
 }
 
 function setTransparent(fd: number, family: IpFamily, context: string): void {

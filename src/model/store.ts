@@ -60,8 +60,8 @@ export interface Store extends StoreView {
 }
 
 export interface StoreOptions {
-  /** Name of the node this proxy serves. */
-  readonly localNode: string;
+  /** Name of the node this proxy serves; undefined when it is not known, and every workload may be the local one. */
+  readonly localNode: string | undefined;
 }
 
 export function createStore(options: StoreOptions): Store {
@@ -69,7 +69,7 @@ export function createStore(options: StoreOptions): Store {
 }
 
 class MeshStore implements Store {
-  readonly #localNode: string;
+  readonly #localNode: string | undefined;
   readonly #workloads = new Map<WorkloadUid, Workload>();
   /** Network → address → workloads in the order of insertion; nearly always one. */
   readonly #byIp = new Map<string, Map<IpAddress, Workload[]>>();
@@ -248,7 +248,7 @@ class MeshStore implements Store {
   }
 
   #isLocal(workload: Workload): boolean {
-    return workload.node !== '' && workload.node === this.#localNode;
+    return this.#localNode === undefined || (workload.node !== '' && workload.node === this.#localNode);
   }
 }
 

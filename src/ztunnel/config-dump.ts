@@ -190,16 +190,18 @@ export function dumpConfig(config: ZtunnelConfig): Json {
   const at = (endpoint: ZtunnelConfig['xds']): Json =>
     endpoint === undefined ? null : `https://${formatHostPort(endpoint.host, endpoint.port)}`;
   return {
-    localNode: config.nodeName,
+    localNode: config.nodeName ?? null,
     network: config.network,
     clusterId: config.clusterId,
     clusterDomain: config.clusterDomain,
     dnsProxy: config.dnsProxy !== undefined,
     dnsProxyAddr: dnsAddress(config.dnsProxy),
     preferedServiceNamespace: config.preferredServiceNamespace ?? null,
-    proxyMode: 'Shared',
+    proxyMode: config.mode === 'shared' ? 'Shared' : 'Dedicated',
     xdsAddress: at(config.xds),
-    caAddress: at(config.ca),
+    xdsOnDemand: config.xdsOnDemand,
+    caAddress: at(config.fakeCa === undefined ? config.ca : undefined),
+    fakeCa: config.fakeCa !== undefined,
     secretTtl: duration(config.secretTtlSeconds * 1000),
     poolMaxStreamsPerConn: config.poolMaxStreams,
     poolUnusedReleaseTimeout: duration(config.poolUnusedMs),
@@ -208,7 +210,7 @@ export function dumpConfig(config: ZtunnelConfig): Json {
     selfTerminationDeadline: duration(config.drainMs),
     requireOriginalSource:
       config.originalSource === 'best-effort' ? null : config.originalSource === 'required',
-    packetMark: config.packetMark,
+    packetMark: config.packetMark ?? null,
     inpodUds: config.zdsPath,
     inpodPortReuse: config.reusePort,
     ipv6Enabled: config.ipv6,

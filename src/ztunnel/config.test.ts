@@ -1,7 +1,10 @@
 import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { test } from 'node:test';
 import { MeshError } from '#base/errors.ts';
-import { containerPath, type Environment, parseConfig as parse, type ZtunnelConfig } from './config.ts';
+import { containerPath, parseConfig as parse, type ZtunnelConfig } from './config.ts';
+import type { Environment } from './environment.ts';
 
 const parseConfig = (env: Environment): ZtunnelConfig => parse({ NODE_NAME: 'n1', ...env });
 
@@ -14,7 +17,12 @@ test('defaults are the field’s', () => {
   assert.equal(config.secretTtlSeconds, 86_400);
   assert.equal(config.zdsPath, '/var/run/ztunnel/ztunnel.sock');
   assert.equal(config.originalSource, 'best-effort');
-  assert.equal(config.keepaliveMs, 180_000);
+  assert.deepEqual(config.keepalive, {
+    idleMs: 180_000,
+    intervalMs: 180_000,
+    probes: 9,
+    userTimeoutMs: undefined,
+  });
   assert.deepEqual([config.adminPort, config.statsPort, config.readinessPort], [15000, 15020, 15021]);
 });
 
@@ -48,15 +56,69 @@ const accepted: readonly [Environment, (config: ZtunnelConfig) => unknown, unkno
   [{ SECRET_TTL: '1h30m' }, (c) => c.secretTtlSeconds, 5_400],
   [{ ENABLE_ORIG_SRC: 'true' }, (c) => c.originalSource, 'required'],
   [{ ENABLE_ORIG_SRC: 'false' }, (c) => c.originalSource, 'never'],
-  [{ KEEPALIVE_ENABLED: 'false' }, (c) => c.keepaliveMs, undefined],
+  [{ KEEPALIVE_ENABLED: 'false' }, (c) => c.keepalive, undefined],
   [{ LOG_FORMAT: 'json', RUST_LOG: 'debug' }, (c) => [c.logFormat, c.logLevel], ['json', 'debug']],
+  [
+    { KEEPALIVE_TIME: '10s', KEEPALIVE_INTERVAL: '5s', KEEPALIVE_RETRIES: '3', USER_TIMEOUT_ENABLED: 'true' },
+    (c) => c.keepalive,
+    { idleMs: 10_000, intervalMs: 5_000, probes: 3, userTimeoutMs: 25_000 },
+  ],
+  [{ XDS_ON_DEMAND: 'true', ISTIO_META_DNS_CAPTURE: 'false' }, (c) => c.xdsOnDemand, true],
+  [
+    { XDS_HEADER_X_Tenant: 'a', CA_HEADER_b: '' },
+    (c) => [c.xdsHeaders, c.caHeaders],
+    [{ x_tenant: 'a' }, { b: '' }],
+  ],
+  [
+    { ISTIO_META_A: '1', ISTIO_METAJSON_LABELS: '{"app":"z","n":[1]}' },
+    (c) => c.nodeMetadata,
+    { A: '1', LABELS: { app: 'z', n: [1] } },
+  ],
+  [{ LOCAL_XDS_PATH: '/state.yaml', LOCAL_XDS: '' }, (c) => c.localXds, { path: '/state.yaml' }],
+  [{ LOCAL_XDS: '{}' }, (c) => c.localXds, { text: '{}' }],
+  [{ FAKE_CA: 'true' }, (c) => c.fakeCa, { certPath: undefined, keyPath: undefined }],
+  [
+    { FAKE_CA: 'true', FAKE_CA_CERT: 'c', FAKE_CA_KEY: 'k' },
+    (c) => c.fakeCa,
+    { certPath: 'c', keyPath: 'k' },
+  ],
+  [
+    { PROXY_MODE: 'dedicated', PROXY_WORKLOAD_INFO: 'ns/pod/sa', NODE_NAME: '' },
+    (c) => [c.mode, c.workload, c.nodeName, c.packetMark],
+    ['dedicated', { namespace: 'ns', name: 'pod', serviceAccount: 'sa' }, undefined, undefined],
+  ],
+  [{ ZTUNNEL_WORKER_THREADS: '1', ZTUNNEL_CPU_LIMIT: '8' }, (c) => c.notices, []],
+  [
+    { ZTUNNEL_WORKER_THREADS: '50%', HTTP2_FRAME_SIZE: '16384' },
+    (c) => c.notices,
+    [
+      'ZTUNNEL_WORKER_THREADS=50% has no effect: one thread serves',
+      'HTTP2_FRAME_SIZE has no effect: windows and frames follow the memory that is free',
+    ],
+  ],
   [{ RUST_LOG: 'warn,access=info' }, (c) => c.logLevel, 'warn'],
 ];
 for (const [env, read, expected] of accepted)
   test(`accepts ${JSON.stringify(env)}`, () => assert.deepEqual(read(parseConfig(env)), expected));
 
 const refused: readonly [string, string, string][] = [
-  ['PROXY_MODE', 'dedicated', '"shared"'],
+  ['PROXY_MODE', 'sidecar', '"shared" or "dedicated"'],
+  ['ENABLE_PROXY', 'false', '"true" (a ztunnel that only answers DNS is not built)'],
+  ['UNSTABLE_ENABLE_SOCKS5', 'true', '"false" (the SOCKS5 listener is not built)'],
+  ['TLS12_ENABLED', 'true', '"false" (the mesh speaks TLS 1.3 and nothing older)'],
+  ['XDS_ON_DEMAND', 'true', '"false" while the DNS proxy is on (ISTIO_META_DNS_CAPTURE)'],
+  ['XDS_ON_DEMAND', '1', 'exactly "true" or "false"'],
+  ['XDS_HEADER_a b', 'c', 'a name that a gRPC request may carry behind the prefix'],
+  ['CA_HEADER_authorization', 'c', 'a name that a gRPC request may carry behind the prefix'],
+  ['XDS_HEADER_a', 'c\nd', 'visible ASCII characters'],
+  ['ISTIO_METAJSON_LABELS', '{', 'JSON'],
+  ['FAKE_CA', 'yes', 'exactly "true" or "false"'],
+  ['FAKE_CA_CERT', '/c.pem', 'FAKE_CA_KEY beside it: a root is a certificate and its key'],
+  ['FAKE_CA_KEY', '/k.pem', 'FAKE_CA_CERT beside it: a root is a certificate and its key'],
+  ['KEEPALIVE_RETRIES', '0', 'a whole number from 1 to 127'],
+  ['HTTP2_FRAME_SIZE', '1024', 'a whole number from 16384 to 16777215'],
+  ['ZTUNNEL_WORKER_THREADS', '0%', 'a whole number, or a percentage of the cores from "1%" to "100%"'],
+  ['ZTUNNEL_RESOURCE_CPU_LIMIT', '2 cores', 'a quantity of CPUs such as "2", "1.5" or "500m"'],
   ['IPV6_ENABLED', 'True', 'exactly "true" or "false"'],
   ['ENABLE_ORIG_SRC', 'yes', 'exactly "true" or "false"'],
   ['SECRET_TTL', 'soon', 'a duration such as "5s", "1m30s" or "500ms"'],
@@ -94,6 +156,81 @@ test('the node’s name is required: without it no pod could be told from anothe
     () => parse({}),
     /^MeshError: NODE_NAME is not set: expected the name of the Kubernetes node/,
   );
+});
+
+test('two sources of static state are one too many', () => {
+  assert.throws(
+    () => parseConfig({ LOCAL_XDS_PATH: '/a', LOCAL_XDS: '{}' }),
+    /LOCAL_XDS_PATH="\/a" is not valid: expected it alone, or LOCAL_XDS alone/,
+  );
+});
+
+test('a root from files means nothing without FAKE_CA', () => {
+  assert.throws(
+    () => parseConfig({ FAKE_CA_CERT: 'c', FAKE_CA_KEY: 'k' }),
+    /FAKE_CA_CERT="c" is not valid: expected FAKE_CA=true beside it/,
+  );
+});
+
+test('dedicated mode needs its workload', () => {
+  assert.throws(
+    () => parseConfig({ PROXY_MODE: 'dedicated' }),
+    /PROXY_WORKLOAD_INFO is not set: expected "NAMESPACE\/NAME\/SERVICE-ACCOUNT"/,
+  );
+  for (const value of ['a/b', 'a//c', 'a/b/c/d'])
+    assert.throws(
+      () => parseConfig({ PROXY_MODE: 'dedicated', PROXY_WORKLOAD_INFO: value }),
+      /PROXY_WORKLOAD_INFO=".*" is not valid/,
+    );
+});
+
+test('the mesh’s own configuration stands behind the environment', () => {
+  const proxy = {
+    discoveryAddress: 'istiod.mesh:15012',
+    proxyAdminPort: 15_100,
+    statsPort: 15_120,
+    concurrency: 4,
+    proxyMetadata: { DNS_CAPTURE: 'false', CLUSTER_ID: 'from-mesh', A: 'mesh' },
+  };
+  const config = parse({ NODE_NAME: 'n1', XDS_ON_DEMAND: 'true', ISTIO_META_A: 'env' }, proxy);
+  assert.deepEqual(config.xds, { host: 'istiod.mesh', port: 15_012 });
+  assert.deepEqual([config.adminPort, config.statsPort, config.readinessPort], [15_100, 15_120, 15_021]);
+  assert.equal(config.clusterId, 'from-mesh');
+  assert.deepEqual(config.nodeMetadata, { DNS_CAPTURE: 'false', CLUSTER_ID: 'from-mesh', A: 'env' });
+  assert.deepEqual(config.notices, ['concurrency=4 has no effect: one thread serves']);
+  assert.deepEqual(parse({ NODE_NAME: 'n1', XDS_ADDRESS: 'https://x:1' }, proxy).xds, { host: 'x', port: 1 });
+  // It does not follow the discovery address (ztunnel.md §1.4).
+  assert.deepEqual(config.ca, { host: 'localhost', port: 15_012 });
+});
+
+/** Every name that is asked for, whatever the answer. */
+function variablesRead(): Set<string> {
+  const names = new Set<string>();
+  const env = (fixed: Environment): Environment =>
+    new Proxy(fixed, {
+      get: (target, name) => {
+        names.add(String(name));
+        return target[String(name)];
+      },
+    });
+  parse(env({ NODE_NAME: 'n1' }));
+  parse(env({ PROXY_MODE: 'dedicated', PROXY_WORKLOAD_INFO: 'a/b/c' }));
+  // Not read by name: the loader of the mesh config, and families of variables.
+  return names
+    .add('PROXY_CONFIG')
+    .add('ISTIO_META_*')
+    .add('ISTIO_METAJSON_*')
+    .add('XDS_HEADER_*')
+    .add('CA_HEADER_*');
+}
+
+test('docs/CONFIG.md lists exactly the variables that are read', () => {
+  const page = readFileSync(join(import.meta.dirname, '../../docs/CONFIG.md'), 'utf8');
+  const table = page.slice(page.indexOf('## ztunnel'), page.indexOf('## Control plane'));
+  const listed = [...table.matchAll(/^\| (`[^|]*?) \|/gm)].flatMap(([, cell]) =>
+    [...cell!.matchAll(/`([^`]+)`/g)].map(([, name]) => name!),
+  );
+  assert.deepEqual(listed.toSorted(), [...variablesRead()].toSorted());
 });
 
 test('relative paths start at the container’s root', () => {

@@ -2,23 +2,23 @@
 // No I/O here: whether a value is a path or the text itself is decided by credentials.ts when it reads it.
 
 import { resolve } from 'node:path';
-import { parseDurationMs } from '#base/duration.ts';
-import { MeshError } from '#base/errors.ts';
 import { VERSION } from '#base/version.ts';
 import { parseHostPort, parsePort } from '#net/host-port.ts';
-import { type IpAddress, ip, parseIp } from '#net/ip.ts';
+import { type IpAddress, ip } from '#net/ip.ts';
+import type { JsonValue } from '#proto/discovery.ts';
 import type { LogLevel } from '#telemetry/log.ts';
-
-export type Environment = Readonly<Record<string, string | undefined>>;
-
-/** Where a control-plane service is found; always over TLS. */
-export interface Endpoint {
-  readonly host: string;
-  readonly port: number;
-}
+import { type Endpoint, type Environment, invalid, Reader } from './environment.ts';
+import type { PodInfo } from './pods.ts';
+import { NO_PROXY_CONFIG, type ProxyConfig } from './proxy-config.ts';
+import { readThreads } from './threads.ts';
 
 export interface ZtunnelConfig {
-  readonly nodeName: string;
+  /** Dedicated: one workload, in this process's own network namespace, without a CNI agent. */
+  readonly mode: 'shared' | 'dedicated';
+  /** The workload of dedicated mode. */
+  readonly workload: PodInfo | undefined;
+  /** Undefined in dedicated mode only: every workload may then be the local one. */
+  readonly nodeName: string | undefined;
   readonly network: string;
   readonly clusterId: string;
   readonly clusterDomain: string;
@@ -28,6 +28,17 @@ export interface ZtunnelConfig {
   readonly preferredServiceNamespace: string | undefined;
   /** Undefined: no xDS (an empty XDS_ADDRESS). */
   readonly xds: Endpoint | undefined;
+  /** Addresses are asked for when a connection needs them, not subscribed to as a whole. */
+  readonly xdsOnDemand: boolean;
+  /** Sent with the xDS stream, and with requests to the authority. Names in lower case. */
+  readonly xdsHeaders: Readonly<Record<string, string>>;
+  readonly caHeaders: Readonly<Record<string, string>>;
+  /** What the control plane is told of this proxy beside its name and node. */
+  readonly nodeMetadata: Readonly<Record<string, JsonValue>>;
+  /** Workloads, services and policies from a file, or from the text itself. */
+  readonly localXds: { readonly path: string } | { readonly text: string } | undefined;
+  /** Certificates are made here; with files, by a root that others may have, too. */
+  readonly fakeCa: FakeCaConfig | undefined;
   readonly xdsRootCa: string;
   readonly altXdsHostname: string | undefined;
   readonly ca: Endpoint | undefined;
@@ -45,8 +56,10 @@ export interface ZtunnelConfig {
   readonly poolUnusedMs: number;
   readonly drainMs: number;
   readonly originalSource: 'required' | 'best-effort' | 'never';
-  readonly packetMark: number;
-  readonly keepaliveMs: number | undefined;
+  /** Undefined in dedicated mode only, where nothing has to tell our sockets from others. */
+  readonly packetMark: number | undefined;
+  /** Undefined: no TCP keepalive. */
+  readonly keepalive: KeepaliveConfig | undefined;
   readonly zdsPath: string;
   readonly reusePort: boolean;
   readonly ipv6: boolean;
@@ -59,6 +72,25 @@ export interface ZtunnelConfig {
   readonly adminPort: number;
   readonly statsPort: number;
   readonly readinessPort: number;
+  /** Policy verdicts are logged at info. */
+  readonly policyInfoLogging: boolean;
+  /** Settings that are understood and change nothing here; said once at the start. */
+  readonly notices: readonly string[];
+}
+
+export interface KeepaliveConfig {
+  /** Quiet time before the first probe. */
+  readonly idleMs: number;
+  readonly intervalMs: number;
+  readonly probes: number;
+  /** TCP_USER_TIMEOUT; undefined leaves it to the kernel. */
+  readonly userTimeoutMs: number | undefined;
+}
+
+export interface FakeCaConfig {
+  /** Both or none. */
+  readonly certPath: string | undefined;
+  readonly keyPath: string | undefined;
 }
 
 export const SERVICE_ACCOUNT_TOKEN_PATH = './var/run/secrets/tokens/istio-token';
@@ -69,25 +101,42 @@ export function containerPath(path: string): string {
   return resolve('/', path);
 }
 
-/** @throws MeshError CONFIG_INVALID naming the variable, its value and the expected form. */
-export function parseConfig(env: Environment): ZtunnelConfig {
+/**
+ * `proxy` stands behind the environment: what the mesh config file and PROXY_CONFIG say (proxy-config.ts).
+ * @throws MeshError CONFIG_INVALID naming the variable, its value and the expected form.
+ */
+export function parseConfig(environment: Environment, proxy: ProxyConfig = NO_PROXY_CONFIG): ZtunnelConfig {
+  const env = withMetadata(environment, proxy);
   const read = new Reader(env);
-  read.oneOf('PROXY_MODE', ['shared'] as const, 'shared');
+  refuseWhatIsNotBuilt(read);
+  const mode = read.oneOf('PROXY_MODE', ['shared', 'dedicated'] as const, 'shared');
   const defaultControl =
     env.KUBERNETES_SERVICE_HOST === undefined
       ? 'https://localhost:15012'
       : 'https://istiod.istio-system.svc:15012';
+  const threads = readThreads(read, proxy.concurrency);
   return {
-    nodeName: read.required('NODE_NAME', 'the name of the Kubernetes node (fieldRef spec.nodeName)'),
+    mode,
+    workload: mode === 'dedicated' ? dedicatedWorkload(read) : undefined,
+    nodeName:
+      mode === 'dedicated'
+        ? read.nonEmpty('NODE_NAME')
+        : read.required('NODE_NAME', 'the name of the Kubernetes node (fieldRef spec.nodeName)'),
     network: env.NETWORK ?? '',
     clusterId: env.ISTIO_META_CLUSTER_ID ?? env.CLUSTER_ID ?? 'Kubernetes',
     clusterDomain: env.CLUSTER_DOMAIN ?? 'cluster.local',
     dnsProxy: dnsProxy(read),
     // Spelt as in the field.
     preferredServiceNamespace: env.PREFERED_SERVICE_NAMESPACE,
-    xds: read.endpoint('XDS_ADDRESS', defaultControl),
+    xds: read.endpoint('XDS_ADDRESS', proxy.discoveryAddress ?? defaultControl),
+    xdsOnDemand: xdsOnDemand(read),
+    xdsHeaders: headers(read, 'XDS_HEADER_'),
+    caHeaders: headers(read, 'CA_HEADER_'),
+    nodeMetadata: nodeMetadata(read),
+    localXds: localXds(read),
     xdsRootCa: env.XDS_ROOT_CA ?? ROOT_CERT_PATH,
     altXdsHostname: env.ALT_XDS_HOSTNAME,
+    fakeCa: fakeCa(read),
     ca: read.endpoint('CA_ADDRESS', defaultControl),
     caRootCa: env.CA_ROOT_CA ?? ROOT_CERT_PATH,
     altCaHostname: env.ALT_CA_HOSTNAME,
@@ -102,10 +151,8 @@ export function parseConfig(env: Environment): ZtunnelConfig {
     poolUnusedMs: read.durationMs('POOL_UNUSED_RELEASE_TIMEOUT', 300_000),
     drainMs: drainMs(read),
     originalSource: originalSource(read),
-    packetMark: read.integer('PACKET_MARK', 1337, 1, 0xffff_ffff),
-    keepaliveMs: read.boolean('KEEPALIVE_ENABLED', true)
-      ? read.durationMs('KEEPALIVE_TIME', 180_000)
-      : undefined,
+    packetMark: packetMark(read, mode),
+    keepalive: keepalive(read),
     zdsPath: env.INPOD_UDS ?? '/var/run/ztunnel/ztunnel.sock',
     reusePort: read.boolean('INPOD_PORT_REUSE', true),
     ipv6: read.boolean('IPV6_ENABLED', true),
@@ -114,98 +161,126 @@ export function parseConfig(env: Environment): ZtunnelConfig {
     logLevel: logLevel(read),
     logFormat: read.oneOf('LOG_FORMAT', ['plain', 'json'] as const, 'plain'),
     selfPort: 15_008,
-    adminPort: 15_000,
-    statsPort: 15_020,
+    policyInfoLogging: read.text('AUTHZ_POLICY_INFO_LOGGING') === 'true',
+    adminPort: proxy.proxyAdminPort ?? 15_000,
+    statsPort: proxy.statsPort ?? 15_020,
     readinessPort: 15_021,
+    notices: [...threads, ...windows(read)],
   };
 }
 
-class Reader {
-  readonly #env: Environment;
-  constructor(env: Environment) {
-    this.#env = env;
-  }
-
-  boolean(name: string, fallback: boolean): boolean {
-    const value = this.#env[name];
-    if (value === undefined) return fallback;
-    if (value === 'true') return true;
-    if (value === 'false') return false;
-    throw invalid(name, value, 'exactly "true" or "false"');
-  }
-
-  optionalBoolean(name: string): boolean | undefined {
-    return this.#env[name] === undefined ? undefined : this.boolean(name, false);
-  }
-
-  integer(name: string, fallback: number, least: number, most: number): number {
-    const value = this.#env[name];
-    if (value === undefined) return fallback;
-    const number = /^\d{1,10}$/.test(value) ? Number(value) : Number.NaN;
-    if (number >= least && number <= most) return number;
-    throw invalid(name, value, `a whole number from ${least} to ${most}`);
-  }
-
-  durationMs(name: string, fallbackMs: number): number {
-    const value = this.#env[name];
-    if (value === undefined) return fallbackMs;
-    const parsed = parseDurationMs(value);
-    if (parsed !== undefined) return parsed;
-    throw invalid(name, value, 'a duration such as "5s", "1m30s" or "500ms"');
-  }
-
-  optionalDurationMs(name: string): number | undefined {
-    return this.#env[name] === undefined ? undefined : this.durationMs(name, 0);
-  }
-
-  oneOf<const T extends string>(name: string, allowed: readonly T[], fallback: T): T {
-    const value = this.#env[name];
-    if (value === undefined) return fallback;
-    const known = allowed.find((one) => one === value);
-    if (known !== undefined) return known;
-    throw invalid(name, value, allowed.map((one) => `"${one}"`).join(' or '));
-  }
-
-  ip(name: string, fallback: string): IpAddress {
-    // A pod's address may be empty in the downward API when its status is not written yet.
-    const value = this.#env[name] || fallback;
-    const parsed = parseIp(value);
-    if (parsed !== undefined) return parsed;
-    throw invalid(name, value, 'an IP address');
-  }
-
-  required(name: string, what: string): string {
-    const value = this.#env[name];
-    if (value !== undefined && value !== '') return value;
-    throw new MeshError('CONFIG_INVALID', `${name} is not set: expected ${what}`, {
-      details: { variable: name },
-    });
-  }
-
-  text(name: string): string | undefined {
-    return this.#env[name];
-  }
-
-  /** An empty value switches the service off; a value without a scheme is https, the only one supported. */
-  endpoint(name: string, fallback: string): Endpoint | undefined {
-    const value = this.#env[name] ?? fallback;
-    if (value === '') return undefined;
-    const expected = 'a URL such as "https://istiod.istio-system.svc:15012"';
-    const url = URL.parse(value.includes('://') ? value : `https://${value}`);
-    if (url === null || url.protocol !== 'https:' || url.hostname === '')
-      throw invalid(name, value, expected);
-    const port = url.port === '' ? 443 : Number(url.port);
-    return { host: url.hostname.replace(/^\[|\]$/g, ''), port };
-  }
+/** Metadata is spoken of by the name it has as a variable, wherever it was written; the environment wins. */
+function withMetadata(env: Environment, { proxyMetadata }: ProxyConfig): Environment {
+  const names = Object.entries(proxyMetadata).map(([key, value]) => [`ISTIO_META_${key}`, value]);
+  return names.length === 0 ? env : { ...Object.fromEntries(names), ...env };
 }
 
-function invalid(name: string, value: string, expected: string): MeshError {
-  return new MeshError(
-    'CONFIG_INVALID',
-    `${name}=${JSON.stringify(value)} is not valid: expected ${expected}`,
-    {
-      details: { variable: name },
-    },
+function refuseWhatIsNotBuilt(read: Reader): void {
+  read.only('ENABLE_PROXY', 'true', 'a ztunnel that only answers DNS is not built');
+  read.only('UNSTABLE_ENABLE_SOCKS5', 'false', 'the SOCKS5 listener is not built');
+  read.only('TLS12_ENABLED', 'false', 'the mesh speaks TLS 1.3 and nothing older');
+}
+
+function dedicatedWorkload(read: Reader): PodInfo {
+  const name = 'PROXY_WORKLOAD_INFO';
+  const form =
+    '"NAMESPACE/NAME/SERVICE-ACCOUNT" of the workload this proxy stands for (PROXY_MODE=dedicated)';
+  const value = read.required(name, form);
+  const parts = value.split('/');
+  const [namespace, workload, serviceAccount] = parts;
+  if (parts.length !== 3 || !namespace || !workload || !serviceAccount) throw invalid(name, value, form);
+  return { namespace, name: workload, serviceAccount };
+}
+
+/** A name that DNS asks for would have to be known before it is asked for (ztunnel.md §1.4). */
+function xdsOnDemand(read: Reader): boolean {
+  const isDnsOn = (read.text('ISTIO_META_DNS_CAPTURE') ?? 'true').toLowerCase() === 'true';
+  if (!read.boolean('XDS_ON_DEMAND', false)) return false;
+  if (isDnsOn)
+    throw invalid('XDS_ON_DEMAND', 'true', '"false" while the DNS proxy is on (ISTIO_META_DNS_CAPTURE)');
+  return true;
+}
+
+/** RFC 9110 §5.1, §5.5; gRPC's own names are not for others to set. */
+function headers(read: Reader, prefix: string): Readonly<Record<string, string>> {
+  const found: Record<string, string> = {};
+  for (const [key, value] of read.withPrefix(prefix)) {
+    const name = key.toLowerCase();
+    if (!/^[!#$%&'*+.^_`|~0-9a-z-]+$/.test(name) || /^(grpc-.*|te|content-type|authorization)$/.test(name))
+      throw invalid(`${prefix}${key}`, value, 'a name that a gRPC request may carry behind the prefix');
+    if (!/^[\x20-\x7e]*$/.test(value)) throw invalid(`${prefix}${key}`, value, 'visible ASCII characters');
+    found[name] = value;
+  }
+  return found;
+}
+
+/** ztunnel.md §3.2. The field skips JSON it cannot read; here it stops the start like any other wrong value. */
+function nodeMetadata(read: Reader): ZtunnelConfig['nodeMetadata'] {
+  const metadata: Record<string, JsonValue> = Object.fromEntries(read.withPrefix('ISTIO_META_'));
+  for (const [key, text] of read.withPrefix('ISTIO_METAJSON_')) {
+    try {
+      metadata[key] = JSON.parse(text) as JsonValue;
+    } catch {
+      throw invalid(`ISTIO_METAJSON_${key}`, text, 'JSON');
+    }
+  }
+  return metadata;
+}
+
+function localXds(read: Reader): ZtunnelConfig['localXds'] {
+  const path = read.nonEmpty('LOCAL_XDS_PATH');
+  const text = read.nonEmpty('LOCAL_XDS');
+  if (path !== undefined && text !== undefined)
+    throw invalid('LOCAL_XDS_PATH', path, 'it alone, or LOCAL_XDS alone');
+  if (path !== undefined) return { path };
+  return text === undefined ? undefined : { text };
+}
+
+function fakeCa(read: Reader): FakeCaConfig | undefined {
+  const certPath = read.nonEmpty('FAKE_CA_CERT');
+  const keyPath = read.nonEmpty('FAKE_CA_KEY');
+  if ((certPath === undefined) !== (keyPath === undefined)) {
+    const [name, missing] =
+      certPath === undefined ? ['FAKE_CA_KEY', 'FAKE_CA_CERT'] : ['FAKE_CA_CERT', 'FAKE_CA_KEY'];
+    throw invalid(
+      name,
+      certPath ?? keyPath ?? '',
+      `${missing} beside it: a root is a certificate and its key`,
+    );
+  }
+  if (read.boolean('FAKE_CA', false)) return { certPath, keyPath };
+  if (certPath !== undefined) throw invalid('FAKE_CA_CERT', certPath, 'FAKE_CA=true beside it');
+  return undefined;
+}
+
+function packetMark(read: Reader, mode: ZtunnelConfig['mode']): number | undefined {
+  if (mode === 'dedicated' && read.text('PACKET_MARK') === undefined) return undefined;
+  return read.integer('PACKET_MARK', 1337, 1, 0xffff_ffff);
+}
+
+function keepalive(read: Reader): KeepaliveConfig | undefined {
+  const isOn = read.boolean('KEEPALIVE_ENABLED', true);
+  const idleMs = read.durationMs('KEEPALIVE_TIME', 180_000);
+  const intervalMs = read.durationMs('KEEPALIVE_INTERVAL', 180_000);
+  const probes = read.integer('KEEPALIVE_RETRIES', 9, 1, 127);
+  const userTimeoutMs = read.boolean('USER_TIMEOUT_ENABLED', false)
+    ? idleMs + probes * intervalMs
+    : undefined;
+  return isOn ? { idleMs, intervalMs, probes, userTimeoutMs } : undefined;
+}
+
+/** Windows follow the memory budget (hbone/http2/receive-budget.ts), so these are read and change nothing. */
+function windows(read: Reader): string[] {
+  const most = 0x7fff_ffff;
+  const sizes = [
+    ['HTTP2_STREAM_WINDOW_SIZE', 4_194_304, 1, most],
+    ['HTTP2_CONNECTION_WINDOW_SIZE', 16_777_216, 1, most],
+    ['HTTP2_FRAME_SIZE', 1_048_576, 16_384, 16_777_215],
+  ] as const;
+  return sizes.flatMap(([name, usual, least, greatest]) =>
+    read.integer(name, usual, least, greatest) === usual
+      ? []
+      : [`${name} has no effect: windows and frames follow the memory that is free`],
   );
 }
 

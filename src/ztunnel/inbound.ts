@@ -30,6 +30,7 @@ export interface InboundDeps {
   readonly connections: Connections;
   readonly telemetry: Telemetry;
   readonly log: Logger;
+  readonly policyInfoLogging: boolean;
 }
 
 export interface InboundOptions {

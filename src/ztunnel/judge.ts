@@ -7,14 +7,18 @@ import type { Workload } from '#model/workload.ts';
 import type { Logger } from '#telemetry/log.ts';
 import type { Denial, InboundSubject, Judge } from './connections.ts';
 
+export interface JudgeDeps {
+  readonly store: Store;
+  readonly log: Logger;
+  /** Verdicts are logged at info instead of debug (`AUTHZ_POLICY_INFO_LOGGING`). */
+  readonly policyInfoLogging?: boolean;
+}
+
 /**
  * `localWorkload` gives the pod's record as it stands. A pod whose record is gone is judged by nothing here: its removal
  * comes over ZDS and ends its connections anyway.
  */
-export function createJudge(
-  deps: { readonly store: Store; readonly log: Logger },
-  localWorkload: (podUid: string) => Workload | undefined,
-): Judge {
+export function createJudge(deps: JudgeDeps, localWorkload: (podUid: string) => Workload | undefined): Judge {
   return (subject) => {
     const local = localWorkload(subject.podUid);
     return local === undefined ? undefined : judge(deps, local, subject);
@@ -22,7 +26,7 @@ export function createJudge(
 }
 
 export function judge(
-  { store, log }: { readonly store: Store; readonly log: Logger },
+  { store, log, policyInfoLogging }: JudgeDeps,
   local: Workload,
   subject: InboundSubject,
 ): Denial | undefined {
@@ -34,14 +38,15 @@ export function judge(
     identity: subject.sourceIdentity,
     destination: subject.destination,
   });
-  if (log.enabled('debug')) {
-    log.debug('policy verdict', {
+  const level = policyInfoLogging === true ? 'info' : 'debug';
+  if (log.enabled(level)) {
+    log[level]('policy verdict', {
       verdict: verdict.verdict,
       reason: verdict.reason,
       explain: verdict.explain,
       source: subject.sourceIdentity,
     });
-    for (const note of verdict.dryRun) log.debug('dry-run policy', { explain: note.explain });
+    for (const note of verdict.dryRun) log[level]('dry-run policy', { explain: note.explain });
   }
   return verdict.verdict === 'allow' ? undefined : { explain: verdict.explain, policy: verdict.policy };
 }

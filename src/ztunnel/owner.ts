@@ -55,6 +55,14 @@ export interface DataPlaneDeps {
   };
   /** Absent: the servers of /etc/resolv.conf. */
   readonly queryDns?: QueryDns;
+  /** Puts the static state into the store, and keeps it there, before anything is served. */
+  readonly loadState?: (deps: {
+    readonly store: Store;
+    readonly log: Logger;
+    readonly scope: Scope;
+  }) => Promise<void>;
+  /** The namespace of dedicated mode: this process's own. Owned by the data plane. */
+  readonly ownNetns?: PodNetns;
   /** Asked for over the admin port. */
   readonly shutdown: () => void;
   /** The node's pods can no longer be known: the process is to end with status 1. */
@@ -110,7 +118,9 @@ async function build(deps: DataPlaneDeps, config: ZtunnelConfig, scope: Scope): 
   );
   scope.onClose(() => secrets.close());
   const store = createStore({ localNode: config.nodeName });
-  scope.onClose(followLocalIdentities(store, secrets, config.nodeName));
+  // One workload asks for its certificate when it needs it; nothing is fetched ahead (ztunnel.md §1.8).
+  if (config.nodeName !== undefined && config.mode === 'shared')
+    scope.onClose(followLocalIdentities(store, secrets, config.nodeName));
 
   // Policy and pods need each other: the judge looks pods up when it is called, never before.
   let self: SelfProxy | undefined;
@@ -121,7 +131,7 @@ async function build(deps: DataPlaneDeps, config: ZtunnelConfig, scope: Scope): 
       : store.localWorkload(info.name, info.namespace, info.serviceAccount);
   };
   const connections = new Connections(
-    createJudge({ store, log: log.scoped('rbac') }, podWorkload),
+    createJudge({ store, log: log.scoped('rbac'), policyInfoLogging: config.policyInfoLogging }, podWorkload),
     () => store.configVersion,
   );
   const telemetry = createTelemetry({ log, clock, traffic: metrics.traffic });
@@ -135,6 +145,7 @@ async function build(deps: DataPlaneDeps, config: ZtunnelConfig, scope: Scope): 
     connections,
     telemetry,
     log: proxyLog,
+    policyInfoLogging: config.policyInfoLogging,
     random,
     clock,
     resolve: createResolver({ query: deps.queryDns ?? systemDns(), clock }, { ipv6: config.ipv6 }),
@@ -157,7 +168,8 @@ async function build(deps: DataPlaneDeps, config: ZtunnelConfig, scope: Scope): 
   });
   const served = (): Pod[] => [...pods.entries().values(), ...(self === undefined ? [] : [self.pod])];
   followChanges(scope, store, served, connections, config.nodeName);
-  readiness.complete(PROXY_TASK);
+  if (config.workload === undefined) readiness.complete(PROXY_TASK);
+  await deps.loadState?.({ store, log: log.scoped('state'), scope });
 
   const startZds = (): ZdsClient | undefined =>
     deps.zds &&
@@ -195,6 +207,8 @@ async function build(deps: DataPlaneDeps, config: ZtunnelConfig, scope: Scope): 
       return;
     }
     readiness.complete(STATE_TASK);
+    serveOwnWorkload(deps, config, pods);
+    readiness.complete(PROXY_TASK);
     zds = startZds();
   };
   if (xds === undefined) onState();
@@ -269,6 +283,20 @@ function resolversOf({ resolvConf, log }: DataPlaneDeps, config: ZtunnelConfig):
   return settings;
 }
 
+/** Dedicated mode: the one workload is served where this process runs, once the state is there to decide by. */
+function serveOwnWorkload(
+  { ownNetns, onFatal }: DataPlaneDeps,
+  { workload }: ZtunnelConfig,
+  pods: Pods,
+): void {
+  if (workload === undefined || ownNetns === undefined) return;
+  try {
+    pods.add(`${workload.namespace}/${workload.name}`, workload, ownNetns);
+  } catch (error) {
+    onFatal(MeshError.from(error, 'SYSCALL_FAILED', 'the listeners cannot be bound'));
+  }
+}
+
 /** Unreadable counts as yes, as in the field (ztunnel.md §1.9), except where the kernel has no IPv6 at all. */
 function hasLoopbackV6(): boolean {
   try {
@@ -293,13 +321,13 @@ function followChanges(
   store: Store,
   served: () => readonly Pod[],
   connections: Connections,
-  nodeName: string,
+  nodeName: string | undefined,
 ): void {
   scope.onClose(store.onPolicyChange(() => void connections.rejudge()));
   scope.onClose(
     store.onWorkloadChange((changes) => {
       for (const { after } of changes) {
-        if (after === undefined || after.node !== nodeName) continue;
+        if (after === undefined || (nodeName !== undefined && after.node !== nodeName)) continue;
         for (const { uid, info } of served())
           if (info.name === after.name && info.namespace === after.namespace) connections.rejudge(uid);
       }
@@ -315,7 +343,11 @@ function startXds(
   metrics: ReturnType<typeof createZtunnelMetrics>,
 ): XdsClient | undefined {
   if (openXds === undefined) return undefined;
-  const node = ztunnelNode(config);
+  const node = ztunnelNode({
+    ...config,
+    nodeName: config.nodeName ?? '',
+    metadata: config.nodeMetadata,
+  });
   return startXdsClient(
     { open: openXds, store, log: log.scoped('xds'), scope, observe: metrics.xds },
     { node },

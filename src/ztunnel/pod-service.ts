@@ -47,6 +47,7 @@ export interface PodServiceDeps {
   readonly connections: Connections;
   readonly telemetry: Telemetry;
   readonly log: Logger;
+  readonly policyInfoLogging: boolean;
   readonly random: Random;
   readonly clock: Clock;
   readonly resolve: ResolveHostname;

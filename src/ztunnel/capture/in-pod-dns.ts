@@ -12,7 +12,7 @@ import type { SocketAddress } from '#net/host-port.ts';
 import { familyOf, type IpAddress } from '#net/ip.ts';
 
 export interface PodDnsOptions {
-  readonly packetMark: number;
+  readonly packetMark: number | undefined;
   readonly reusePort: boolean;
   readonly dnsProxy: DnsListenAddress;
 }
@@ -27,7 +27,8 @@ const NO_SUCH_FAMILY: ReadonlySet<unknown> = new Set(['EADDRNOTAVAIL', 'EAFNOSUP
 
 /** @throws MeshError when an address cannot be bound; nothing is left open then. */
 export function openPodDns(options: PodDnsOptions, netnsFd: number): DnsSockets {
-  const { packetMark: mark, reusePort, dnsProxy } = options;
+  const { packetMark, reusePort, dnsProxy } = options;
+  const marked = packetMark === undefined ? {} : { mark: packetMark };
   const { port } = dnsProxy;
   const datagrams: dgram.Socket[] = [];
   const listeners: net.Server[] = [];
@@ -39,8 +40,8 @@ export function openPodDns(options: PodDnsOptions, netnsFd: number): DnsSockets 
     for (const ip of dnsProxy.ips) {
       try {
         const bind = { ip, port, reusePort };
-        datagrams.push(adoptUdp(familyOf(ip), udpSocket({ family: familyOf(ip), netnsFd, mark, bind })));
-        listeners.push(adoptListener(listenTcp({ ip, port, netnsFd, mark, reusePort }).fd));
+        datagrams.push(adoptUdp(familyOf(ip), udpSocket({ family: familyOf(ip), netnsFd, ...marked, bind })));
+        listeners.push(adoptListener(listenTcp({ ip, port, netnsFd, ...marked, reusePort }).fd));
       } catch (error) {
         const hasNone = error instanceof MeshError && NO_SUCH_FAMILY.has(error.details.errno);
         if (familyOf(ip) === 4 || !hasNone) throw error;
@@ -50,7 +51,7 @@ export function openPodDns(options: PodDnsOptions, netnsFd: number): DnsSockets 
     close();
     throw MeshError.from(error, 'SYSCALL_FAILED', 'binding the DNS listeners of a pod');
   }
-  const networkOf = (server: SocketAddress) => (isInOwnNetwork(server) ? { mark } : { netnsFd, mark });
+  const networkOf = (server: SocketAddress) => (isInOwnNetwork(server) ? marked : { netnsFd, ...marked });
   return {
     datagrams,
     listeners,

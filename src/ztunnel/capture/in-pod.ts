@@ -6,10 +6,11 @@ import { MeshError, reasonOf } from '#base/errors.ts';
 import type { Scope } from '#base/scope.ts';
 import { closeFd } from '#linux/netns.ts';
 import { fdOf, originalDst } from '#linux/original-dst.ts';
-import { listenTcp, tcpSocket } from '#linux/socket.ts';
+import { listenTcp, setUserTimeout, tcpSocket } from '#linux/socket.ts';
 import { parsePort, type SocketAddress } from '#net/host-port.ts';
 import { familyOf, type IpAddress, parseIp } from '#net/ip.ts';
 import type { Logger } from '#telemetry/log.ts';
+import type { KeepaliveConfig } from '../config.ts';
 import type { SocketInit } from '../tcp.ts';
 import {
   type CapturedConnection,
@@ -24,14 +25,14 @@ import {
 import { type DnsListenAddress, openPodDns } from './in-pod-dns.ts';
 
 export interface InPodOptions {
-  readonly packetMark: number;
+  readonly packetMark: number | undefined;
   readonly ipv6: boolean;
   readonly reusePort: boolean;
   readonly originalSource: 'required' | 'best-effort' | 'never';
   /** Undefined: no TCP keepalive. */
-  readonly keepaliveMs: number | undefined;
   /** Undefined: no DNS proxy. */
   readonly dnsProxy: DnsListenAddress | undefined;
+  readonly keepalive: KeepaliveConfig | undefined;
 }
 
 const BACKLOG = 128;
@@ -68,7 +69,7 @@ function openInPod(
         ip: options.ipv6 ? '::' : '0.0.0.0',
         port,
         netnsFd: netns.fd,
-        mark: options.packetMark,
+        ...marked(options),
         ...(options.originalSource === 'never' ? {} : { transparent: options.originalSource }),
         reusePort: options.reusePort,
         backlog: BACKLOG,
@@ -97,7 +98,7 @@ function serve(
   onConnection: (connection: CapturedConnection) => void,
 ): net.Server {
   // h2 pings watch over tunnels; TCP keepalive is for the other two (ztunnel.md §9.5).
-  const keepalive = direction === 'inbound-hbone' ? undefined : options.keepaliveMs;
+  const keepalive = direction === 'inbound-hbone' ? undefined : options.keepalive;
   const server = net.createServer({ allowHalfOpen: true, noDelay: true, pauseOnConnect: true }, (socket) => {
     applyKeepalive(socket, keepalive);
     const captured = describe(socket, direction);
@@ -129,10 +130,15 @@ function addressOf(text: string | undefined, port: number | undefined): SocketAd
   return ip === undefined || valid === undefined ? undefined : { ip, port: valid };
 }
 
-/** The field's three figures: first probe after `time`, then every `time`, nine of them. */
-function applyKeepalive(socket: net.Socket, keepaliveMs: number | undefined): void {
-  if (keepaliveMs !== undefined)
-    socket.setKeepAlive({ enable: true, initialDelay: keepaliveMs, interval: keepaliveMs, count: 9 });
+function marked({ packetMark }: InPodOptions): { readonly mark?: number } {
+  return packetMark === undefined ? {} : { mark: packetMark };
+}
+
+function applyKeepalive(socket: net.Socket, keepalive: KeepaliveConfig | undefined): void {
+  if (keepalive === undefined) return;
+  const { idleMs, intervalMs, probes, userTimeoutMs } = keepalive;
+  socket.setKeepAlive({ enable: true, initialDelay: idleMs, interval: intervalMs, count: probes });
+  if (userTimeoutMs !== undefined) setUserTimeout(fdOf(socket), userTimeoutMs);
 }
 
 function connectFrom(
@@ -145,7 +151,7 @@ function connectFrom(
     tcpSocket({
       family: familyOf(destination.ip),
       netnsFd: netns.fd,
-      mark: options.packetMark,
+      ...marked(options),
       ...(source === undefined ? {} : { bindSource: { ip: source } }),
     });
   return (destination, init: Partial<SocketInit>, source) => {
@@ -167,7 +173,7 @@ function connectFrom(
       throw error;
     }
     socket.setNoDelay(true);
-    applyKeepalive(socket, options.keepaliveMs);
+    applyKeepalive(socket, options.keepalive);
     socket.connect({ host: destination.ip, port: destination.port });
     return socket;
   };
