@@ -12,7 +12,7 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { join } from 'node:path';
-import { build, type Plugin } from 'esbuild';
+import { type BuildOptions, build, type Plugin } from 'esbuild';
 
 const root = join(import.meta.dirname, '..');
 const dist = join(root, 'dist');
@@ -64,8 +64,12 @@ mkdirSync(dist, { recursive: true });
 if (await acquireLock()) {
   try {
     const startedAt = new Date();
-    await build({
-      entryPoints: entryPoints(),
+    // Chunks are named by their content: those of earlier builds would pile up.
+    rmSync(join(dist, 'chunks'), { recursive: true, force: true });
+    // The proxy loads a few things only when it is told to (a static state file, an authority of its own). In a bundle
+    // of one file they would cost every node's proxy their weight, so it alone is split.
+    const [proxy, others] = [join(root, 'bin/ztunnel.ts'), entryPoints()];
+    const shared: BuildOptions = {
       outdir: dist,
       entryNames: '[name]',
       outExtension: { '.js': '.mjs' },
@@ -83,7 +87,9 @@ if (await acquireLock()) {
       plugins: [requireBuiltins],
       logLevel: 'warning',
       banner: { js: "import{createRequire as __cr}from'node:module';const require=__cr(import.meta.url);" },
-    });
+    };
+    await build({ ...shared, entryPoints: others.filter((name) => name !== proxy) });
+    await build({ ...shared, entryPoints: [proxy], splitting: true, chunkNames: 'chunks/[name]-[hash]' });
     // The stamp carries the time the build began: a source saved during the build counts as newer.
     writeFileSync(stamp, `${startedAt.toISOString()}\n`);
     utimesSync(stamp, startedAt, startedAt);

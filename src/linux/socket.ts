@@ -44,7 +44,7 @@ export interface ListenTcpOptions {
   readonly netnsFd?: number;
   readonly mark?: number;
   readonly transparent?: 'required' | 'best-effort';
-  /** Several listeners may share the port; without it the address is taken as Node does (SO_REUSEADDR). */
+  /** Several listeners may share the port; without it this is the only one. */
   readonly reusePort?: boolean;
   readonly backlog?: number;
 }
@@ -70,8 +70,9 @@ function listenOn(ip: IpAddress, options: ListenTcpOptions): { fd: number; trans
   const context = `listening on ${ip} port ${options.port}`;
   const family = familyOf(ip);
   return owningFd(newSocket(family, SOCK_STREAM, options.netnsFd, context), (fd) => {
+    // Both: connections of an earlier process that wait out their time on the port would keep it from us otherwise.
+    setInt(fd, SOL_SOCKET, SO_REUSEADDR, 1, context);
     if (options.reusePort === true) setInt(fd, SOL_SOCKET, SO_REUSEPORT, 1, context);
-    else setInt(fd, SOL_SOCKET, SO_REUSEADDR, 1, context);
     if (options.mark !== undefined) setInt(fd, SOL_SOCKET, SO_MARK, options.mark, context);
     if (ip === '::') setInt(fd, SOL_IPV6, IPV6_V6ONLY, 0, context);
     const transparent = options.transparent !== undefined && makeTransparent(fd, family, options, context);

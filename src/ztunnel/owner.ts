@@ -212,7 +212,11 @@ async function build(deps: DataPlaneDeps, config: ZtunnelConfig, scope: Scope): 
     zds = startZds();
   };
   if (xds === undefined) onState();
-  else xds.whenReady().then(onState, deps.onFatal);
+  else
+    xds
+      .whenReady()
+      .then(onState)
+      .catch((error) => deps.onFatal(MeshError.from(error, 'SYSCALL_FAILED', 'serving cannot begin')));
 
   const admin = adminRoutes({
     store,
@@ -284,17 +288,9 @@ function resolversOf({ resolvConf, log }: DataPlaneDeps, config: ZtunnelConfig):
 }
 
 /** Dedicated mode: the one workload is served where this process runs, once the state is there to decide by. */
-function serveOwnWorkload(
-  { ownNetns, onFatal }: DataPlaneDeps,
-  { workload }: ZtunnelConfig,
-  pods: Pods,
-): void {
-  if (workload === undefined || ownNetns === undefined) return;
-  try {
+function serveOwnWorkload({ ownNetns }: DataPlaneDeps, { workload }: ZtunnelConfig, pods: Pods): void {
+  if (workload !== undefined && ownNetns !== undefined)
     pods.add(`${workload.namespace}/${workload.name}`, workload, ownNetns);
-  } catch (error) {
-    onFatal(MeshError.from(error, 'SYSCALL_FAILED', 'the listeners cannot be bound'));
-  }
 }
 
 /** Unreadable counts as yes, as in the field (ztunnel.md §1.9), except where the kernel has no IPv6 at all. */
