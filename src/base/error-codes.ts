@@ -36,6 +36,7 @@ export const ERROR_CODES = [
   'GRPC_STATUS',
   'XDS_PROTOCOL',
   'XDS_RESOURCE_REJECTED',
+  'XDS_SILENT',
   'ZDS_PROTOCOL',
   'CA_REFUSED',
   // Kubernetes API

@@ -40,6 +40,8 @@ export interface DeltaResource {
   readonly version: string;
   readonly typeUrl: string;
   readonly value: Uint8Array;
+  /** Other names under which it may have been asked for; on on-demand subscriptions only. */
+  readonly aliases?: readonly string[];
 }
 
 export interface DeltaResponse {
@@ -89,11 +91,12 @@ export function decodeDeltaResponse(bytes: Uint8Array): DeltaResponse {
     systemVersionInfo: message.systemVersionInfo,
     typeUrl: message.typeUrl,
     nonce: message.nonce,
-    resources: message.resources.map(({ name, version, resource }) => ({
+    resources: message.resources.map(({ name, version, resource, aliases }) => ({
       name,
       version,
       typeUrl: resource?.typeUrl ?? '',
       value: resource?.value ?? new Uint8Array(),
+      ...(aliases.length === 0 ? {} : { aliases }),
     })),
     removed: message.removedResources,
   };
@@ -136,8 +139,13 @@ export function deltaResponseTo(response: DeltaResponse): DeltaResponseMessage {
     systemVersionInfo: response.systemVersionInfo,
     typeUrl: response.typeUrl,
     nonce: response.nonce,
-    resources: response.resources.map(({ name, version, typeUrl, value }) =>
-      create(wire.ResourceSchema, { name, version, resource: { typeUrl, value } }),
+    resources: response.resources.map(({ name, version, typeUrl, value, aliases }) =>
+      create(wire.ResourceSchema, {
+        name,
+        version,
+        resource: { typeUrl, value },
+        aliases: [...(aliases ?? [])],
+      }),
     ),
     removedResources: [...response.removed],
   });

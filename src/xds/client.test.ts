@@ -14,7 +14,7 @@ import { startXdsClient, ztunnelNode } from './client.ts';
 import { nextDelay } from './reconnect.ts';
 import type { StreamEnd, StreamHandlers } from './transport.ts';
 
-function harness() {
+function harness(options: { onDemand?: boolean; demandLimitMs?: number } = {}) {
   const scope = new Scope('test');
   const store = createStore({ localNode: 'n1' });
   const streams: { handlers: StreamHandlers; sent: DeltaRequest[]; closed: boolean }[] = [];
@@ -43,6 +43,7 @@ function harness() {
         podNamespace: 'istio-system',
         nodeName: 'n1',
       }),
+      ...options,
     },
   );
   const respond = (
@@ -51,6 +52,7 @@ function harness() {
     nonce: string,
     resources: Record<string, Uint8Array> = {},
     removed: string[] = [],
+    aliases: string[] = [],
   ): void =>
     streams[stream]!.handlers.message(
       encodeDeltaResponse({
@@ -63,6 +65,7 @@ function harness() {
           version: `${name}@1`,
           typeUrl,
           value,
+          aliases,
         })),
       }),
     );
@@ -155,6 +158,76 @@ test('a message that is no response ends the stream, and a new one follows', asy
   assert.equal(streams[0]!.closed, true);
   await reconnected(streams, 2);
   assert.deepEqual(terminations, ['Error']);
+  scope.close();
+});
+
+const workloadBytes = (uid: string): Uint8Array =>
+  encodeAddress({ kind: 'workload', workload: workloadOf({ uid: uid as WorkloadUid }) });
+
+test('on demand: nothing is subscribed to but policies, and readiness waits for those alone', async () => {
+  const { scope, streams, client, respond } = harness({ onDemand: true });
+  const [addresses, policies] = streams[0]!.sent;
+  assert.deepEqual([addresses!.subscribe, addresses!.unsubscribe], [['*'], ['*']]);
+  assert.deepEqual([policies!.subscribe, policies!.unsubscribe], [[], []]);
+  respond(0, AUTHORIZATION_TYPE_URL, 'p1');
+  await client.whenReady();
+  scope.close();
+});
+
+test('a demand is one request, answered by name, by alias or by removal, after the store has changed', async () => {
+  const { scope, store, streams, client, respond } = harness({ onDemand: true });
+  const waits = [client.demand('net/10.0.0.1'), client.demand('net/10.0.0.1'), client.demand('net/10.0.0.2')];
+  const known = client.demand('uid').then((outcome) => [outcome, store.workload('uid' as WorkloadUid)?.uid]);
+  const asked = streams[0]!.sent.slice(2);
+  assert.deepEqual(
+    asked.map(({ typeUrl, subscribe, node }) => [typeUrl, subscribe, node]),
+    ['net/10.0.0.1', 'net/10.0.0.2', 'uid'].map((name) => [ADDRESS_TYPE_URL, [name], undefined]),
+  );
+  respond(0, ADDRESS_TYPE_URL, '1', { uid: workloadBytes('uid') }, ['net/10.0.0.2'], ['net/10.0.0.1']);
+  assert.deepEqual(await Promise.all(waits), ['answered', 'answered', 'answered']);
+  assert.deepEqual(await known, ['answered', 'uid']);
+  scope.close();
+});
+
+test('a demanded resource that cannot be read is not taken for nothing', async () => {
+  const { scope, client, respond } = harness({ onDemand: true });
+  const wait = client.demand('net/10.0.0.1');
+  respond(0, ADDRESS_TYPE_URL, '1', { bad: Uint8Array.of(0xff) }, [], ['net/10.0.0.1']);
+  assert.equal(await wait, 'refused');
+  scope.close();
+});
+
+test('a demand without an answer ends at its limit', async () => {
+  const { scope, client } = harness({ onDemand: true, demandLimitMs: 1 });
+  assert.equal(await client.demand('net/10.0.0.1'), 'silent');
+  scope.close();
+});
+
+test('a demand survives a reconnect; what was demanded earlier is resumed with its version', async () => {
+  const { scope, streams, client, respond } = harness({ onDemand: true, demandLimitMs: 60_000 });
+  const first = client.demand('a');
+  respond(0, ADDRESS_TYPE_URL, '1', { a: workloadBytes('a') });
+  await first;
+  const lost = client.demand('b');
+  streams[0]!.handlers.end({ kind: 'clean' });
+  const between = client.demand('c');
+  await reconnected(streams, 2);
+  const again = streams[1]!.sent[0]!;
+  assert.deepEqual([again.subscribe, again.unsubscribe], [['*'], ['*']]);
+  assert.deepEqual([...again.initialResourceVersions].sort(), [
+    ['a', 'a@1'],
+    ['b', ''],
+    ['c', ''],
+  ]);
+  respond(1, ADDRESS_TYPE_URL, '2', { b: workloadBytes('b') }, ['c']);
+  assert.deepEqual(await Promise.all([lost, between]), ['answered', 'answered']);
+  scope.close();
+});
+
+test('with everything subscribed to, a demand is answered at once', async () => {
+  const { scope, streams, client } = harness();
+  assert.equal(await client.demand('a'), 'answered');
+  assert.equal(streams[0]!.sent.length, 2);
   scope.close();
 });
 

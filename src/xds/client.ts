@@ -8,6 +8,7 @@ import type { Policy } from '#model/policy.ts';
 import type { Store } from '#model/store.ts';
 import { AUTHORIZATION_TYPE_URL, decodeAuthorization } from '#proto/authorization.ts';
 import {
+  type DeltaRequest,
   type DeltaResource,
   type DeltaResponse,
   decodeDeltaResponse,
@@ -18,6 +19,7 @@ import {
 } from '#proto/discovery.ts';
 import { ADDRESS_TYPE_URL, decodeAddress } from '#proto/workload.ts';
 import type { Logger } from '#telemetry/log.ts';
+import { type DemandOutcome, Demands } from './demands.ts';
 import { nextDelay, RECONNECT_INITIAL_MS, terminationReason } from './reconnect.ts';
 import type { OpenXdsStream, StreamEnd, XdsStream } from './transport.ts';
 
@@ -35,13 +37,25 @@ export interface XdsClientDeps {
 
 export interface XdsClientOptions {
   readonly node: XdsNode;
+  /** Addresses are sent when `demand` asks for them; policies always (ztunnel.md §3.3). */
+  readonly onDemand?: boolean;
+  /** How long a demand waits for its answer. */
+  readonly demandLimitMs?: number;
 }
+
+/** As long as a connection waits for anything else (model of `LOCAL_WORKLOAD_WAIT_MS`). */
+const DEMAND_LIMIT_MS = 5_000;
 
 export interface XdsClient {
   /** Every type has had one response that was accepted whole. Never goes back. */
   readonly ready: boolean;
   /** Resolves when `ready` becomes true; never when the scope closes first. */
   whenReady(): Promise<void>;
+  /**
+   * On demand: resolves once the store has what stands under the name of an address (`network/IP`, `namespace/hostname`,
+   * a workload's uid), be it nothing. At once when everything is subscribed to.
+   */
+  demand(name: string): Promise<DemandOutcome>;
   status(): XdsClientStatus;
 }
 
@@ -64,7 +78,10 @@ interface TypeState {
   readonly held: Map<string, string>;
   accepted: boolean;
   rejected: string | undefined;
+  readonly onDemand: boolean;
 }
+
+const NO_PROBLEMS: ReadonlyMap<string, string> = new Map();
 
 /** Node id and metadata as ztunnel forms them (ztunnel.md §3.2). */
 export function ztunnelNode(facts: {
@@ -97,6 +114,7 @@ class DeltaClient implements XdsClient {
   readonly #node: XdsNode;
   /** In the order in which they are subscribed. */
   readonly #types: readonly TypeState[];
+  readonly #demands: Demands;
   #stream: XdsStream | undefined;
   #heard = false;
   #backoffMs = RECONNECT_INITIAL_MS;
@@ -112,7 +130,9 @@ class DeltaClient implements XdsClient {
       held: new Map<string, string>(),
       accepted: false,
       rejected: undefined,
+      onDemand: options.onDemand === true && typeUrl === ADDRESS_TYPE_URL,
     }));
+    this.#demands = new Demands(deps.scope, options.demandLimitMs ?? DEMAND_LIMIT_MS);
     deps.scope.onClose(() => {
       this.#stream?.close();
       this.#stream = undefined;
@@ -127,6 +147,14 @@ class DeltaClient implements XdsClient {
   whenReady(): Promise<void> {
     if (this.#ready) return Promise.resolve();
     return new Promise((resolve) => this.#waiting.push(resolve));
+  }
+
+  demand(name: string): Promise<DemandOutcome> {
+    if (!this.#types.some(({ onDemand }) => onDemand)) return Promise.resolve('answered');
+    // Without a stream the next one begins with the names that are waited for.
+    return this.#demands.wait(name, () =>
+      this.#stream?.send(encodeDeltaRequest(deltaRequest(ADDRESS_TYPE_URL, { subscribe: [name] }))),
+    );
   }
 
   status(): XdsClientStatus {
@@ -162,13 +190,22 @@ class DeltaClient implements XdsClient {
       this.#onEnd(ended);
       return;
     }
-    for (const { typeUrl, held } of this.#types) {
-      const request = deltaRequest(typeUrl, {
-        node: this.#node,
-        initialResourceVersions: held.size === 0 ? NO_VERSIONS : held,
-      });
-      stream.send(encodeDeltaRequest(request));
-    }
+    for (const state of this.#types) stream.send(encodeDeltaRequest(this.#firstRequest(state)));
+  }
+
+  #firstRequest({ typeUrl, held, onDemand }: TypeState): DeltaRequest {
+    const node = this.#node;
+    if (!onDemand)
+      return deltaRequest(typeUrl, { node, initialResourceVersions: held.size === 0 ? NO_VERSIONS : held });
+    const versions = new Map(held);
+    for (const name of this.#demands.names()) if (!versions.has(name)) versions.set(name, '');
+    // Both at once is how "nothing yet" is said; empty lists would mean everything.
+    return deltaRequest(typeUrl, {
+      node,
+      subscribe: ['*'],
+      unsubscribe: ['*'],
+      initialResourceVersions: versions,
+    });
   }
 
   #onEnd(end: StreamEnd): void {
@@ -202,20 +239,22 @@ class DeltaClient implements XdsClient {
     }
     const state = this.#types.find(({ typeUrl }) => typeUrl === response.typeUrl);
     if (state === undefined) log.warn(`xDS response of an unknown type: ${response.typeUrl}`);
-    const problems = state === undefined ? [] : this.#apply(state, response);
-    const error = problems.length === 0 ? undefined : { code: 0, message: problems.join('; ') };
+    const problems = state === undefined ? NO_PROBLEMS : this.#apply(state, response);
+    const message = [...problems].map(([name, reason]) => `${name}: ${reason}`).join('; ');
+    const error = problems.size === 0 ? undefined : { code: 0, message };
     const { typeUrl, nonce } = response;
     stream.send(encodeDeltaRequest(deltaRequest(typeUrl, { responseNonce: nonce, error })));
     if (state === undefined) return;
+    if (state.onDemand) this.#answerDemands(response, problems);
     state.rejected = error?.message;
     if (error === undefined) this.#accepted(state);
     else log.error(`xDS: rejected resources of ${typeUrl}: ${error.message}`);
   }
 
   /** Applies all that can be read; the reasons for the rest are the NACK. */
-  #apply(state: TypeState, response: DeltaResponse): string[] {
+  #apply(state: TypeState, response: DeltaResponse): ReadonlyMap<string, string> {
     const { log, store } = this.#deps;
-    const problems: string[] = [];
+    const problems = new Map<string, string>();
     const accepted: DeltaResource[] = [];
     const read = <T>(decode: (resource: DeltaResource) => T): T[] => {
       const values: T[] = [];
@@ -224,7 +263,7 @@ class DeltaClient implements XdsClient {
           values.push(decode(resource));
           accepted.push(resource);
         } catch (error) {
-          problems.push(`${resource.name}: ${reasonOf(error)}`);
+          problems.set(resource.name, reasonOf(error));
         }
       }
       return values;
@@ -245,11 +284,22 @@ class DeltaClient implements XdsClient {
     return problems;
   }
 
+  /** After the store has changed: whoever waits looks there. */
+  #answerDemands({ resources, removed }: DeltaResponse, problems: ReadonlyMap<string, string>): void {
+    if (this.#demands.size === 0) return;
+    for (const { name, aliases } of resources) {
+      const outcome = problems.has(name) ? 'refused' : 'answered';
+      this.#demands.settle(name, outcome);
+      for (const alias of aliases ?? []) this.#demands.settle(alias, outcome);
+    }
+    for (const name of removed) this.#demands.settle(name, 'answered');
+  }
+
   #accepted(state: TypeState): void {
     state.accepted = true;
     // The stream works: the next failure starts from the beginning.
     this.#backoffMs = RECONNECT_INITIAL_MS;
-    if (this.#ready || !this.#types.every(({ accepted }) => accepted)) return;
+    if (this.#ready || !this.#types.every(({ accepted, onDemand }) => accepted || onDemand)) return;
     this.#ready = true;
     const waiting = this.#waiting;
     this.#waiting = [];

@@ -8,6 +8,8 @@ export interface XdsResource {
   readonly version: string;
   /** The value inside the Any, encoded once for all clients. */
   readonly bytes: Uint8Array;
+  /** Other names under which an on-demand subscriber may have asked for it (control-plane.md §2.2). */
+  readonly aliases?: readonly string[];
 }
 
 export interface ResourceSource {

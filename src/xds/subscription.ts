@@ -170,8 +170,9 @@ export class Subscription {
   }
 
   #add(into: Map<string, DeltaResource>, resource: XdsResource, heldVersion: string | undefined): void {
-    const { name, version, bytes } = resource;
+    const { name, version, bytes, aliases } = resource;
     if (version !== '' && version === heldVersion) return;
-    into.set(name, { name, version, typeUrl: this.source.typeUrl, value: bytes });
+    const sent = { name, version, typeUrl: this.source.typeUrl, value: bytes };
+    into.set(name, this.#wildcard || aliases === undefined ? sent : { ...sent, aliases });
   }
 }

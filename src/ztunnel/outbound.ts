@@ -10,7 +10,7 @@ import type { Store } from '#model/store.ts';
 import { pickResolved } from '#model/upstream.ts';
 import type { Workload, WorkloadUid } from '#model/workload.ts';
 import { formatSocketAddress, type OriginalDst, type SocketAddress } from '#net/host-port.ts';
-import { isLoopback } from '#net/ip.ts';
+import { type IpAddress, isLoopback } from '#net/ip.ts';
 import type { Logger } from '#telemetry/log.ts';
 import type { CapturedAddresses } from './capture/capture.ts';
 import type { Connections, ConnectionView } from './connections.ts';
@@ -31,6 +31,8 @@ export interface OutboundDeps extends OpenRouteDeps {
   readonly resolve: ResolveHostname;
   /** Counts the look-ups that connections needed. */
   readonly onLookup: (source: Workload, hostname: string) => void;
+  /** On-demand xDS: makes the store know what the decision will look up. */
+  readonly prepare: ((source: Workload, destination: IpAddress) => Promise<void>) | undefined;
 }
 
 export interface OutboundOptions {
@@ -56,6 +58,7 @@ export async function serveOutbound(
   let decision: OpenableRoute;
   try {
     const source = await deps.local.get();
+    await deps.prepare?.(source, originalDst.ip);
     const { network } = options;
     const { store: view, random } = deps;
     request = { view, network, source, downstreamIp: peer.ip, originalDst, random };

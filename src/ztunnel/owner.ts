@@ -10,10 +10,12 @@ import { parseResolvConf, type ResolverSettings } from '#dns/resolv-conf.ts';
 import { createSessionShared } from '#hbone/session-life.ts';
 import { createStore, type Store } from '#model/store.ts';
 import type { Workload } from '#model/workload.ts';
+import type { IpAddress } from '#net/ip.ts';
 import type { Logger } from '#telemetry/log.ts';
 import type { CertificateAuthorityClient, SecretManager } from '#tls/secret.ts';
 import { createSecretManager } from '#tls/secrets.ts';
 import { startXdsClient, type XdsClient, ztunnelNode } from '#xds/client.ts';
+import type { DemandOutcome } from '#xds/demands.ts';
 import type { OpenXdsStream } from '#xds/transport.ts';
 import { adminRoutes, type LogControl } from './admin.ts';
 import type { OpenCapture, PodNetns } from './capture/capture.ts';
@@ -23,6 +25,7 @@ import { type DrainResult, drain } from './drain.ts';
 import { serveHttp } from './http.ts';
 import { createJudge } from './judge.ts';
 import { createZtunnelMetrics } from './metrics.ts';
+import { prepareOutbound } from './on-demand.ts';
 import { createPodService } from './pod-service.ts';
 import { type Pod, Pods } from './pods.ts';
 import { followLocalIdentities } from './prefetch.ts';
@@ -137,6 +140,8 @@ async function build(deps: DataPlaneDeps, config: ZtunnelConfig, scope: Scope): 
   const telemetry = createTelemetry({ log, clock, traffic: metrics.traffic });
   const io = new TcpIo();
   const proxyLog = log.scoped('proxy');
+  // Asked for when connections come, long after the client has been made.
+  const demand = (name: string): Promise<DemandOutcome> => xds?.demand(name) ?? Promise.resolve('answered');
   const serviceDeps = {
     store,
     secrets,
@@ -156,6 +161,10 @@ async function build(deps: DataPlaneDeps, config: ZtunnelConfig, scope: Scope): 
       counters: metrics.dns,
       log: log.scoped('dns'),
     },
+    prepare: config.xdsOnDemand
+      ? (source: Workload, destination: IpAddress) =>
+          prepareOutbound({ view: store, demand, network: config.network }, source, destination)
+      : undefined,
     onSocket: metrics.socket,
   };
   const pods: Pods = new Pods({
@@ -346,6 +355,6 @@ function startXds(
   });
   return startXdsClient(
     { open: openXds, store, log: log.scoped('xds'), scope, observe: metrics.xds },
-    { node },
+    { node, onDemand: config.xdsOnDemand },
   );
 }

@@ -49,6 +49,7 @@ export interface PodServiceDeps {
   readonly log: Logger;
   readonly policyInfoLogging: boolean;
   readonly random: Random;
+  readonly prepare: OutboundDeps['prepare'];
   readonly clock: Clock;
   readonly resolve: ResolveHostname;
   readonly onLookup: OutboundDeps['onLookup'];

@@ -60,6 +60,16 @@ class TestSource implements ResourceSource {
     this.#changed(name);
   }
 
+  /** Aliases of what `put` was given, for subscribers on demand. */
+  readonly aliases = new Map<string, readonly string[]>();
+
+  *resolve(key: string): Iterable<XdsResource> {
+    for (const resource of this.#resources.values()) {
+      const aliases = this.aliases.get(resource.name) ?? [];
+      if (resource.name === key || aliases.includes(key)) yield { ...resource, aliases };
+    }
+  }
+
   delete(name: string): void {
     this.#resources.delete(name);
     this.#changed(name);
@@ -136,13 +146,16 @@ interface Node {
   port: number;
 }
 
-function startNode(port: number, overrides: Partial<GrpcChannelOptions> & { namespace?: string } = {}): Node {
+function startNode(
+  port: number,
+  overrides: Partial<GrpcChannelOptions> & { namespace?: string; onDemand?: boolean } = {},
+): Node {
   const scope = new Scope('test node');
   cleanups.push(() => scope.close());
   const store = createStore({ localNode: 'n1' });
   const responses: DeltaResponse[] = [];
   const requests: DeltaRequest[] = [];
-  const { namespace = 'istio-system', ...channelOptions } = overrides;
+  const { namespace = 'istio-system', onDemand = false, ...channelOptions } = overrides;
   const node: { port: number } = { port };
   const open: OpenXdsStream = (handlers) => {
     const channel = createGrpcChannel(
@@ -173,7 +186,10 @@ function startNode(port: number, overrides: Partial<GrpcChannelOptions> & { name
   };
   const client = startXdsClient(
     { open, store, log: silentLogger, scope },
-    { node: ztunnelNode({ instanceIp: '10.0.0.1', podName: 'zt', podNamespace: namespace, nodeName: 'n1' }) },
+    {
+      node: ztunnelNode({ instanceIp: '10.0.0.1', podName: 'zt', podNamespace: namespace, nodeName: 'n1' }),
+      onDemand,
+    },
   );
   return Object.assign(node, { store, client, scope, responses, requests });
 }
@@ -294,6 +310,48 @@ test('after a reconnect nothing unchanged is sent again, and what vanished meanw
     [...node.store.policies()].map((policy) => policy.name),
     ['kept'],
   );
+});
+
+test('on demand: what is asked for comes and stays up to date, and is resumed without being sent again', async () => {
+  const { addresses, policies, server } = await startPlane();
+  putWorkload(addresses, 'a', '10.0.0.1');
+  putWorkload(addresses, 'b', '10.0.0.2');
+  addresses.aliases.set(uid('a'), ['/10.0.0.1']);
+  policies.put('shop/p', encodeAuthorization(policyOf({ namespace: 'shop', name: 'p' })));
+  const node = startNode(server.port, { onDemand: true });
+  const { store, client, scope, responses } = node;
+  await client.whenReady();
+  assert.equal([...store.policies()].length, 1);
+  assert.equal([...store.workloads()].length, 0);
+
+  assert.equal(await client.demand('/10.0.0.1'), 'answered');
+  assert.equal(store.workloadByIp('', ip('10.0.0.1'))?.uid, uid('a'));
+  assert.equal(await client.demand('/10.9.9.9'), 'answered');
+  assert.equal(store.workloadByIp('', ip('10.9.9.9')), undefined);
+  assert.equal([...store.workloads()].length, 1);
+
+  putWorkload(addresses, 'a', '10.0.0.3');
+  await until('the change', () => store.workloadByIp('', ip('10.0.0.3')) !== undefined);
+  // Of what was not asked for nothing is heard.
+  putWorkload(addresses, 'b', '10.0.0.4');
+  assert.equal(await client.demand('/10.9.9.9'), 'answered');
+  assert.equal(store.workload(uid('b')), undefined);
+
+  const heard = responses.length;
+  await server.close();
+  node.port = (await startPlane(addresses, policies)).server.port;
+  await until('the resumption', () =>
+    responses.slice(heard).some(({ typeUrl }) => typeUrl === ADDRESS_TYPE_URL),
+  );
+  assert.deepEqual(
+    responses
+      .slice(heard)
+      .flatMap(({ resources, typeUrl }) => (typeUrl === ADDRESS_TYPE_URL ? resources : [])),
+    [],
+  );
+  addresses.delete(uid('a'));
+  await until('the removal', () => store.workload(uid('a')) === undefined);
+  scope.close();
 });
 
 test('nobody without a known token is served, and the client says why', async () => {
