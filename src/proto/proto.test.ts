@@ -18,6 +18,7 @@ import {
   encodeDeltaRequest,
   encodeDeltaResponse,
 } from './discovery.ts';
+import { Sharing } from './sharing.ts';
 import { decodeAddress, encodeAddress } from './workload.ts';
 
 const text = fc.string({ unit: 'grapheme', maxLength: 12 });
@@ -138,10 +139,11 @@ function mapsAsEntries(_key: string, value: unknown): unknown {
   return value instanceof Map ? [...value].sort() : value;
 }
 
-test('a workload survives the wire', () => {
+test('a workload survives the wire, whatever others it shares with', () => {
+  const sharing = new Sharing();
   fc.assert(
     fc.property(workload, (value) => {
-      const decoded = decodeAddress(encodeAddress({ kind: 'workload', workload: value }));
+      const decoded = decodeAddress(encodeAddress({ kind: 'workload', workload: value }), sharing);
       assert.deepEqual(plain(decoded), plain({ kind: 'workload', workload: value }));
     }),
   );

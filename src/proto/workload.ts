@@ -11,6 +11,7 @@ import { ipToBytes } from '#net/ip.ts';
 import { gatewayFrom, gatewayTo, ipFrom, optional, port16, portsFrom, portsTo, reject } from './fields.ts';
 import * as wire from './gen/workload_pb.js';
 import { serviceFrom, serviceTo } from './service.ts';
+import { Sharing } from './sharing.ts';
 
 export const ADDRESS_TYPE_URL = 'type.googleapis.com/istio.workload.Address';
 
@@ -21,8 +22,11 @@ const DEFAULT_CLUSTER_ID = 'Kubernetes';
 const NO_LOCALITY: Locality = Object.freeze({ region: '', zone: '', subzone: '' });
 const NO_SERVICES: ReadonlyMap<ServiceKey, PortMap> = new Map();
 
-/** @throws MeshError `XDS_RESOURCE_REJECTED` whose message is the reason for the NACK. */
-export function decodeAddress(bytes: Uint8Array): Address {
+/**
+ * What many have in common is taken from `sharing`, for a holder of many.
+ * @throws MeshError `XDS_RESOURCE_REJECTED` whose message is the reason for the NACK.
+ */
+export function decodeAddress(bytes: Uint8Array, sharing: Sharing = new Sharing()): Address {
   let message: wire.Address;
   try {
     message = fromBinary(wire.AddressSchema, bytes, { readUnknownFields: false });
@@ -31,7 +35,7 @@ export function decodeAddress(bytes: Uint8Array): Address {
   }
   switch (message.type.case) {
     case 'workload':
-      return { kind: 'workload', workload: workloadFrom(message.type.value) };
+      return { kind: 'workload', workload: workloadFrom(message.type.value, sharing) };
     case 'service':
       return { kind: 'service', service: serviceFrom(message.type.value) };
     default:
@@ -48,33 +52,33 @@ export function encodeAddress(address: Address): Uint8Array {
   return toBinary(wire.AddressSchema, message);
 }
 
-function workloadFrom(message: wire.Workload): Workload {
+function workloadFrom(message: wire.Workload, sharing: Sharing): Workload {
   return {
     uid: message.uid as WorkloadUid,
     name: message.name,
-    namespace: message.namespace,
+    namespace: sharing.text(message.namespace),
     ips: message.addresses.map(ipFrom),
-    network: message.network,
+    network: sharing.text(message.network),
     protocol: protocolFrom(message.tunnelProtocol),
     networkMode: networkModeFrom(message.networkMode),
-    trustDomain: message.trustDomain || DEFAULT_TRUST_DOMAIN,
-    serviceAccount: message.serviceAccount || DEFAULT_SERVICE_ACCOUNT,
+    trustDomain: sharing.text(message.trustDomain) || DEFAULT_TRUST_DOMAIN,
+    serviceAccount: sharing.text(message.serviceAccount) || DEFAULT_SERVICE_ACCOUNT,
     waypoint: gatewayFrom(message.waypoint, 'waypoint'),
     networkGateway: gatewayFrom(message.networkGateway, 'network gateway'),
-    node: message.node,
+    node: sharing.text(message.node),
     hostname: message.hostname,
-    workloadName: message.workloadName,
-    workloadType: (wire.WorkloadType[message.workloadType] ?? 'DEPLOYMENT').toLowerCase(),
-    canonicalName: message.canonicalName,
-    canonicalRevision: message.canonicalRevision,
-    clusterId: message.clusterId || DEFAULT_CLUSTER_ID,
+    workloadName: sharing.text(message.workloadName),
+    workloadType: TYPE_NAMES[message.workloadType] ?? 'deployment',
+    canonicalName: sharing.text(message.canonicalName),
+    canonicalRevision: sharing.text(message.canonicalRevision),
+    clusterId: sharing.text(message.clusterId) || DEFAULT_CLUSTER_ID,
     nativeTunnel: message.nativeTunnel,
     applicationTunnel: tunnelFrom(message.applicationTunnel),
-    authorizationPolicies: message.authorizationPolicies,
+    authorizationPolicies: sharing.texts(message.authorizationPolicies),
     status: statusFrom(message.status),
-    locality: localityFrom(message.locality),
+    locality: localityFrom(message.locality, sharing),
     capacity: message.capacity ?? 1,
-    services: servicesFrom(message.services),
+    services: servicesFrom(message.services, sharing),
   };
 }
 
@@ -120,15 +124,18 @@ function workloadTo(workload: Workload): wire.Workload {
   });
 }
 
-function servicesFrom(services: Readonly<Record<string, wire.PortList>>): Workload['services'] {
+function servicesFrom(
+  services: Readonly<Record<string, wire.PortList>>,
+  sharing: Sharing,
+): Workload['services'] {
   const entries = Object.entries(services);
   if (entries.length === 0) return NO_SERVICES;
-  const known = new Map<ServiceKey, PortMap>();
-  for (const [key, list] of entries) {
-    if (!key.includes('/')) reject(`service key ${JSON.stringify(key)} is not namespace/hostname`);
-    known.set(key as ServiceKey, portsFrom(list.ports));
-  }
-  return known;
+  return sharing.services(
+    entries.map(([key, list]) => {
+      if (!key.includes('/')) reject(`service key ${JSON.stringify(key)} is not namespace/hostname`);
+      return [key as ServiceKey, portsFrom(list.ports)];
+    }),
+  );
 }
 
 function protocolFrom(value: wire.TunnelProtocol): Workload['protocol'] {
@@ -157,12 +164,14 @@ function tunnelFrom(message: wire.ApplicationTunnel | undefined): Workload['appl
   return reject(`application tunnel protocol ${message.protocol} is unknown`);
 }
 
-function localityFrom(message: wire.Locality | undefined): Locality {
+function localityFrom(message: wire.Locality | undefined, sharing: Sharing): Locality {
   if (message === undefined) return NO_LOCALITY;
   const { region, zone, subzone } = message;
-  return { region, zone, subzone };
+  return sharing.locality(region, zone, subzone);
 }
 
+/** Lower case as the field shows them; by number on the wire. */
+const TYPE_NAMES: readonly string[] = ['deployment', 'cronjob', 'pod', 'job'];
 const WORKLOAD_TYPES: Readonly<Record<string, wire.WorkloadType>> = {
   deployment: wire.WorkloadType.DEPLOYMENT,
   cronjob: wire.WorkloadType.CRONJOB,

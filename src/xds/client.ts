@@ -17,6 +17,7 @@ import {
   NO_VERSIONS,
   type XdsNode,
 } from '#proto/discovery.ts';
+import { Sharing } from '#proto/sharing.ts';
 import { ADDRESS_TYPE_URL, decodeAddress } from '#proto/workload.ts';
 import type { Logger } from '#telemetry/log.ts';
 import { type DemandOutcome, Demands } from './demands.ts';
@@ -115,6 +116,7 @@ class DeltaClient implements XdsClient {
   /** In the order in which they are subscribed. */
   readonly #types: readonly TypeState[];
   readonly #demands: Demands;
+  readonly #sharing = new Sharing();
   #stream: XdsStream | undefined;
   #heard = false;
   #backoffMs = RECONNECT_INITIAL_MS;
@@ -269,7 +271,7 @@ class DeltaClient implements XdsClient {
       return values;
     };
     if (state.typeUrl === ADDRESS_TYPE_URL) {
-      const addresses = read<Address>((resource) => decodeAddress(resource.value));
+      const addresses = read<Address>((resource) => decodeAddress(resource.value, this.#sharing));
       store.apply({ addresses, removedAddresses: response.removed });
     } else {
       const policies = read<Policy>((resource) =>
