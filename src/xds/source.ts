@@ -10,13 +10,18 @@ export interface XdsResource {
   readonly bytes: Uint8Array;
   /** Other names under which an on-demand subscriber may have asked for it (control-plane.md §2.2). */
   readonly aliases?: readonly string[];
+  /** Keys whose on-demand subscribers get this unasked: services that a workload belongs to, its node (`nodeKey`). */
+  readonly follows?: readonly string[];
 }
+
+/** What the proxy of a node is subscribed to from the beginning. NUL keeps it apart from every name. */
+export const nodeKey = (node: string): string => `\0node/${node}`;
 
 export interface ResourceSource {
   readonly typeUrl: string;
   list(): Iterable<XdsResource>;
   get(name: string): XdsResource | undefined;
-  /** The resources an on-demand subscriber means by a key (aliases); `get` alone when absent. */
+  /** What an on-demand subscriber means by a key: by name, by alias, and what follows it; `get` alone when absent. */
   resolve?(key: string): Iterable<XdsResource>;
   /** Names that were added, changed or removed. Returns how to stop. */
   onChange(handler: (names: ReadonlySet<string>) => void): () => void;

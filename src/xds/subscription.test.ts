@@ -4,7 +4,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
 import { type DeltaRequest, deltaRequest } from '#proto/discovery.ts';
-import type { ResourceSource, XdsResource } from './source.ts';
+import { nodeKey, type ResourceSource, type XdsResource } from './source.ts';
 import { Subscription } from './subscription.ts';
 
 const TYPE = 'type.googleapis.com/test';
@@ -187,4 +187,55 @@ test('a client that applies whatever it is sent, whenever it can take it, ends w
       assert.equal(subscription.pending, 0);
     }),
   );
+});
+
+test('on demand: a workload follows its service and its node, and its address is another name for it', () => {
+  const keys: Readonly<Record<string, Pick<XdsResource, 'aliases' | 'follows'>>> = {
+    'shop/web': { aliases: ['/10.96.0.1'] },
+    web1: { aliases: ['/10.0.0.1'], follows: ['shop/web', nodeKey('n1')] },
+    web2: { aliases: ['/10.0.0.2'], follows: ['shop/web', nodeKey('n2')] },
+    other: { aliases: ['/10.0.0.3'], follows: [nodeKey('n2')] },
+  };
+  const plain = sourceOf({ 'shop/web': '1', web1: '1', web2: '1', other: '1' });
+  const get = (name: string): XdsResource | undefined => {
+    const resource = plain.get(name);
+    return resource && { ...resource, ...keys[name] };
+  };
+  const source: ResourceSource = {
+    ...plain,
+    get,
+    *resolve(key) {
+      for (const name of Object.keys(plain.versions)) {
+        const { aliases = [], follows = [] } = keys[name]!;
+        if (name === key || aliases.includes(key) || follows.includes(key)) yield get(name)!;
+      }
+    },
+  };
+  const subscription = new Subscription(source);
+  const node = { id: 'zt', metadata: { NODE_NAME: 'n1' } };
+  subscription.onRequest(request({ node, subscribe: ['*'], unsubscribe: ['*'] }));
+  assert.deepEqual(next(subscription), [['web1'], []]);
+  subscription.onChange(new Set(['web2', 'other']));
+  assert.equal(next(subscription), undefined);
+  subscription.onRequest(request({ subscribe: ['shop/web', '/10.0.0.9'] }));
+  const delta = subscription.take();
+  assert.deepEqual(delta?.resources.map(({ name, aliases }) => [name, aliases]).sort(), [
+    ['shop/web', ['/10.96.0.1']],
+    ['web1', ['/10.0.0.1']],
+    ['web2', ['/10.0.0.2']],
+  ]);
+  assert.deepEqual(delta?.removed, ['/10.0.0.9']);
+  subscription.onChange(new Set(['web2', 'other']));
+  assert.deepEqual(next(subscription), [['web2'], []]);
+  delete plain.versions.web2;
+  subscription.onChange(new Set(['web2']));
+  assert.deepEqual(next(subscription), [[], ['web2']]);
+});
+
+test('on demand: a client that came back is not sent again what it holds', () => {
+  const subscription = new Subscription(sourceOf({ a: '1', b: '2' }));
+  subscription.onRequest(
+    request({ subscribe: ['*'], unsubscribe: ['*'], ...held({ a: '1', b: '1', ghost: '1', wanted: '' }) }),
+  );
+  assert.deepEqual(next(subscription), [['b'], ['ghost', 'wanted']]);
 });

@@ -1,8 +1,8 @@
 // One client's subscription to one type: which requests deserve an answer, and what the next response carries
 // (control-plane.md §4.2–4.5). No sockets, no time: the server calls `take` when the client can take more.
 
-import type { DeltaRequest, DeltaResource } from '#proto/discovery.ts';
-import type { ResourceSource, XdsResource } from './source.ts';
+import { type DeltaRequest, type DeltaResource, NO_VERSIONS } from '#proto/discovery.ts';
+import { nodeKey, type ResourceSource, type XdsResource } from './source.ts';
 
 export interface SubscriptionInfo {
   readonly typeUrl: string;
@@ -36,8 +36,10 @@ export class Subscription {
   // What the next response must carry; bounded by the number of distinct names.
   /** Everything: versions the client has, and names it asked for that may not exist. */
   #everything: { versions: ReadonlyMap<string, string>; asked: Set<string> } | undefined;
-  /** On demand: keys to look up, with the version the client has. */
-  #asked = new Map<string, string>();
+  /** On demand: keys to look up. */
+  #asked = new Set<string>();
+  /** On demand: what a client that came back has of them, for its first response. */
+  #versions = NO_VERSIONS;
   #changed = new Set<string>();
   #mustAnswer = false;
 
@@ -83,7 +85,7 @@ export class Subscription {
       // Names mean nothing to a wildcard subscriber; asking for any is asking for all (control-plane.md §4.3).
       this.#everything = { versions: new Map(), asked: new Set(subscribe.filter((name) => name !== '*')) };
     } else {
-      for (const name of subscribe) this.#ask(name, '');
+      for (const name of subscribe) this.#ask(name);
       for (const name of unsubscribe) this.#forget(name);
     }
     this.#mustAnswer = true;
@@ -93,7 +95,14 @@ export class Subscription {
   /** Names that changed at the source. */
   onChange(names: ReadonlySet<string>): void {
     if (!this.#started) return;
-    for (const name of names) if (this.#wildcard || this.#names.has(name)) this.#changed.add(name);
+    for (const name of names) if (this.#wildcard || this.#concerns(name)) this.#changed.add(name);
+  }
+
+  /** It was asked for or sent, or belongs to what was: a new endpoint of a service, a new workload of the node. */
+  #concerns(name: string): boolean {
+    if (this.#names.has(name)) return true;
+    const resource = this.source.get(name);
+    return [...(resource?.follows ?? []), ...(resource?.aliases ?? [])].some((key) => this.#names.has(key));
   }
 
   /** The next response, with nothing left pending; undefined when there is nothing to say. */
@@ -111,12 +120,16 @@ export class Subscription {
       for (const name of this.#changed) {
         const resource = this.source.get(name);
         if (resource === undefined) removed.add(name);
-        else this.#add(resources, resource, undefined);
+        else {
+          if (!this.#wildcard) this.#names.add(name);
+          this.#add(resources, resource, undefined);
+        }
       }
     }
     const answer = this.#mustAnswer || resources.size > 0 || removed.size > 0;
     this.#everything = undefined;
-    this.#asked = new Map();
+    this.#asked = new Set();
+    this.#versions = NO_VERSIONS;
     this.#changed = new Set();
     this.#mustAnswer = false;
     return answer ? { resources: [...resources.values()], removed: [...removed] } : undefined;
@@ -127,22 +140,27 @@ export class Subscription {
   }
 
   #start(request: DeltaRequest): RequestOutcome {
-    const { subscribe, unsubscribe, initialResourceVersions: versions } = request;
+    const { node, subscribe, unsubscribe, initialResourceVersions: versions } = request;
     this.#started = true;
     const wanted = new Set([...subscribe, ...versions.keys()]);
     for (const name of unsubscribe) wanted.delete(name);
     this.#wildcard = wanted.has('*') || subscribe.length === 0;
     wanted.delete('*');
     if (this.#wildcard) this.#everything = { versions, asked: wanted };
-    else for (const name of wanted) this.#ask(name, versions.get(name) ?? '');
+    else {
+      this.#versions = versions;
+      for (const name of wanted) this.#ask(name);
+      const nodeName = node?.metadata.NODE_NAME;
+      if (typeof nodeName === 'string' && nodeName !== '') this.#ask(nodeKey(nodeName));
+    }
     this.#mustAnswer = true;
     return 'respond';
   }
 
-  #ask(name: string, version: string): void {
+  #ask(name: string): void {
     if (name === '*') return;
     this.#names.add(name);
-    this.#asked.set(name, version);
+    this.#asked.add(name);
   }
 
   #forget(name: string): void {
@@ -152,14 +170,14 @@ export class Subscription {
   }
 
   #takeAsked(resources: Map<string, DeltaResource>, removed: Set<string>): void {
-    for (const [key, version] of this.#asked) {
+    for (const key of this.#asked) {
       let found = false;
       for (const resource of this.#resolve(key)) {
         found = true;
         this.#names.add(resource.name);
-        this.#add(resources, resource, version);
+        this.#add(resources, resource, this.#versions.get(resource.name));
       }
-      if (!found) removed.add(key);
+      if (!found && !key.startsWith('\0')) removed.add(key);
     }
   }
 

@@ -21,6 +21,8 @@ import {
 } from '#k8s/objects.ts';
 import { startInformer } from '#k8s/reflector.ts';
 import type { SpiffeId } from '#model/identity.ts';
+import { createStore } from '#model/store.ts';
+import { ip } from '#net/ip.ts';
 import { AUTHORIZATION_TYPE_URL, decodeAuthorization } from '#proto/authorization.ts';
 import {
   DELTA_DISCOVERY_PATH,
@@ -32,6 +34,8 @@ import {
 import { ADDRESS_TYPE_URL, decodeAddress } from '#proto/workload.ts';
 import { createLogger, silentLogger } from '#telemetry/log.ts';
 import { requestFor } from '#tls/csr.ts';
+import { startXdsClient, ztunnelNode } from '#xds/client.ts';
+import { xdsOverGrpc } from '#xds/grpc-transport.ts';
 import { FakeApi } from './control-fake-api.ts';
 
 const NODE_ID = 'ztunnel~172.31.0.11~ztunnel-n1.istio-system~istio-system.svc.cluster.local';
@@ -226,6 +230,45 @@ describe('xDS', () => {
       clients.map(({ node }) => node),
       [NODE_ID, NODE_ID],
     );
+  });
+
+  test('a proxy on demand gets its node’s workloads, and what it asks for with what belongs to it', async () => {
+    await control.ready;
+    const store = createStore({ localNode: 'n2' });
+    const client = startXdsClient(
+      { open: xdsOverGrpc(channel('good')), store, log: silentLogger, scope },
+      {
+        node: ztunnelNode({
+          instanceIp: '172.31.0.12',
+          podName: 'ztunnel-n1',
+          podNamespace: 'istio-system',
+          nodeName: 'n2',
+        }),
+        onDemand: true,
+      },
+    );
+    const known = (): string[] => [...store.workloads()].map(({ name }) => name).sort();
+    await until('the workload of its node', () => known().length > 0);
+    assert.deepEqual(known(), ['db']);
+    // By the service's address: the service, and the pods behind it.
+    assert.equal(await client.demand('/10.96.0.20'), 'answered');
+    assert.deepEqual(known(), ['db', 'web']);
+    const service = store.serviceByVip('', ip('10.96.0.20'), 'shop');
+    assert.deepEqual([...(service?.endpoints.keys() ?? [])], [WEB_UID]);
+    // New pods behind it, and on the node, come unasked; others do not.
+    const second = pod('web-2', 'shop', 'web', 'n1', '10.244.1.3');
+    second.metadata.labels = { app: 'web' };
+    api.put(PODS, pod('elsewhere', 'shop', 'db', 'n1', '10.244.1.4'));
+    api.put(PODS, pod('beside', 'shop', 'db', 'n2', '10.244.2.3'));
+    api.put(PODS, second);
+    await until('both', () => known().includes('web-2') && known().includes('beside'));
+    assert.deepEqual(known(), ['beside', 'db', 'web', 'web-2']);
+    assert.equal(await client.demand('/10.244.1.4'), 'answered');
+    assert.ok(known().includes('elsewhere'));
+    // What is not there is answered, too, and comes when it is there.
+    assert.equal(await client.demand('/10.244.1.9'), 'answered');
+    api.put(PODS, pod('late', 'shop', 'db', 'n1', '10.244.1.9'));
+    await until('the late one', () => known().includes('late'));
   });
 
   test('a stranger is refused, and one who claims another namespace', async () => {

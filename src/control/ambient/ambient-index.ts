@@ -9,8 +9,9 @@
 
 import { objectKey } from '#k8s/informer.ts';
 import type { EndpointSlice, Service as KubeService, Namespace, Node, Pod } from '#k8s/objects.ts';
-import { serviceKey } from '#model/workload.ts';
+import { type Address, addressName } from '#model/address.ts';
 import { encodeAddress } from '#proto/workload.ts';
+import { addressKeys } from './address-keys.ts';
 import { GroupIndex } from './group-index.ts';
 import { ANNOTATION, annotationsOf, LABEL, type Labels, labelsOf, selectsLabels } from './labels.ts';
 import type { MeshFacts } from './mesh-facts.ts';
@@ -164,22 +165,14 @@ export class AmbientIndex {
   #rebuildPod(key: string): void {
     const pod = this.#pods.get(key);
     const workload = pod === undefined ? undefined : workloadOfPod(pod, this.#mesh, this.#around(key, pod));
-    this.#publish(
-      `pod/${key}`,
-      workload === undefined ? [] : [[workload.uid, encodeAddress({ kind: 'workload', workload })]],
-    );
+    this.#publish(`pod/${key}`, workload === undefined ? [] : [{ kind: 'workload', workload }]);
   }
 
   #rebuildService(key: string): void {
     const kube = this.#services.get(key);
     const namespace = this.#namespaces.get(kube?.metadata.namespace ?? '');
     const service = kube === undefined ? undefined : serviceOf(kube, namespace, this.#mesh);
-    this.#publish(
-      `service/${key}`,
-      service === undefined
-        ? []
-        : [[serviceKey(service.namespace, service.hostname), encodeAddress({ kind: 'service', service })]],
-    );
+    this.#publish(`service/${key}`, service === undefined ? [] : [{ kind: 'service', service }]);
   }
 
   #rebuildSlice(key: string): void {
@@ -191,15 +184,16 @@ export class AmbientIndex {
         : workloadsOfSlice(slice, this.#services.get(service), this.#mesh);
     this.#publish(
       `slice/${key}`,
-      workloads.map((workload) => [workload.uid, encodeAddress({ kind: 'workload', workload })]),
+      workloads.map((workload) => ({ kind: 'workload', workload })),
     );
   }
 
-  #publish(source: string, resources: readonly (readonly [string, Uint8Array])[]): void {
+  #publish(source: string, resources: readonly Address[]): void {
     const { addresses } = this.#deps;
-    const names = resources.map(([name]) => name);
+    const names: string[] = resources.map(addressName);
     for (const name of this.#publishedBy.get(source) ?? []) if (!names.includes(name)) addresses.delete(name);
-    for (const [name, bytes] of resources) addresses.set(name, bytes);
+    for (const address of resources)
+      addresses.set(addressName(address), encodeAddress(address), addressKeys(address));
     if (names.length === 0) this.#publishedBy.delete(source);
     else this.#publishedBy.set(source, names);
   }
