@@ -143,3 +143,37 @@ test('no file is longer than 600 lines', () => {
   }
   assert.deepEqual(long, []);
 });
+
+/** What is loaded when a file is: not types, and not what is imported on demand. */
+function loadedWith(file: string, seen = new Set<string>()): Set<string> {
+  if (seen.has(file)) return seen;
+  seen.add(file);
+  const text = readFileSync(join(root, file), 'utf8');
+  for (const [, isType, specifier] of text.matchAll(
+    /^(?:import|export) (type )?(?:[^;]*? from )?'([^']+)';/gm,
+  )) {
+    if (isType !== undefined) continue;
+    const name = specifier as string;
+    if (name.startsWith('#')) loadedWith(`src/${name.slice(1)}`, seen);
+    else if (name.startsWith('.')) loadedWith(join(file, '..', name), seen);
+    else seen.add(name);
+  }
+  return seen;
+}
+
+test('the node proxy is not burdened with what few of its kind need', () => {
+  const loaded = loadedWith('bin/ztunnel.ts');
+  const burdens = [
+    'yaml',
+    '@peculiar/x509',
+    'reflect-metadata',
+    '@connectrpc/connect',
+    '@connectrpc/connect-node',
+  ];
+  assert.deepEqual(
+    burdens.filter((name) => loaded.has(name)),
+    [],
+  );
+  // The walk does see packages and files.
+  assert.ok(loaded.has('koffi') && loaded.has('src/ztunnel/owner.ts'));
+});

@@ -137,7 +137,7 @@ export async function startPlane(
   nodeName: string,
   ca: CertificateAuthorityClient,
   settings: Partial<ZtunnelConfig> = {},
-  deps: Pick<DataPlaneDeps, 'queryDns'> = {},
+  deps: Pick<DataPlaneDeps, 'openXds' | 'queryDns'> = {},
 ): Promise<TestPlane> {
   const lines: string[] = [];
   const fatal: MeshError[] = [];
