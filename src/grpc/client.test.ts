@@ -439,6 +439,20 @@ describe('the certificate authority client', () => {
   );
 
   it(
+    'asks in its own name where it stands for one workload',
+    scoped(async (scope) => {
+      const asked: unknown[] = [];
+      const server = await start(scope, (...request) => {
+        asked.push(request);
+        return ['leaf', 'root'];
+      });
+      const ca = createCaClient(channelTo(scope, server), { impersonate: false });
+      await ca.sign(WEB, 'CSR', 60);
+      assert.deepEqual(asked, [['CSR', 60n, undefined]]);
+    }),
+  );
+
+  it(
     'tells a refusal from a failure',
     scoped(async (scope) => {
       let code = Code.Unauthenticated;
