@@ -178,7 +178,6 @@ function withMetadata(env: Environment, { proxyMetadata }: ProxyConfig): Environ
 function refuseWhatIsNotBuilt(read: Reader): void {
   read.only('ENABLE_PROXY', 'true', 'a ztunnel that only answers DNS is not built');
   read.only('UNSTABLE_ENABLE_SOCKS5', 'false', 'the SOCKS5 listener is not built');
-  read.only('TLS12_ENABLED', 'false', 'the mesh speaks TLS 1.3 and nothing older');
 }
 
 function dedicatedWorkload(read: Reader): PodInfo {
