@@ -27,14 +27,18 @@ export async function readProxyConfig(
 ): Promise<ProxyConfig> {
   const own = env.PROXY_CONFIG?.trim() ?? '';
   if (own === '' && (meshConfig ?? '').trim() === '') return NO_PROXY_CONFIG;
-  const { parse } = await import('yaml');
+  const { parseYaml } = await import('./static/yaml.ts');
   const read = (what: string, text: string): unknown => {
     try {
-      return parse(text) as unknown;
+      return parseYaml(text);
     } catch (error) {
-      throw new MeshError('CONFIG_INVALID', `${what} is neither YAML nor JSON: ${reasonOf(error)}`, {
-        cause: error,
-      });
+      throw new MeshError(
+        'CONFIG_INVALID',
+        `${what} is neither YAML nor JSON: ${reasonOf(error).split('\n')[0]}`,
+        {
+          cause: error,
+        },
+      );
     }
   };
   const mesh = record(MESH_CONFIG_PATH, read(MESH_CONFIG_PATH, meshConfig ?? ''));

@@ -154,7 +154,7 @@ async function start(t: TestContext, kind: 'ours' | 'peer', pod: (typeof PODS)[n
     PACKET_MARK: '1337',
     XDS_ADDRESS: '',
     LOCAL_XDS_PATH: statePath,
-    ISTIO_META_DNS_CAPTURE: 'false',
+    PROXY_CONFIG: 'proxyMetadata: { DNS_CAPTURE: "false" }',
     // Ours signs with the root; a release build of the peer cannot and asks an authority that has the same one.
     ...(kind === 'ours'
       ? { FAKE_CA: 'true', FAKE_CA_CERT: rootPath, FAKE_CA_KEY: keyPath }
