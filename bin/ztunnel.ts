@@ -59,7 +59,7 @@ async function main(env: Environment): Promise<void> {
       ...(xds === undefined
         ? {}
         : { openXds: xdsOverGrpc(createGrpcChannel(grpc, channelOptions(config, xds, 'xds'))) }),
-      ...(localXds === undefined ? {} : { loadState: staticState(localXds) }),
+      ...(localXds === undefined ? {} : { loadState: staticState(localXds, xds === undefined) }),
       ...(config.mode === 'shared'
         ? { zds: { connect: connectSeqpacket, netns: podNetns, discard: closeFd } }
         : { ownNetns: podNetns(openNetns('/proc/self/ns/net')) }),
@@ -144,10 +144,13 @@ async function authority(
 }
 
 /** The YAML library is loaded only for a proxy that is given a file. */
-function staticState(from: NonNullable<ZtunnelConfig['localXds']>): DataPlaneDeps['loadState'] & object {
+function staticState(
+  from: NonNullable<ZtunnelConfig['localXds']>,
+  follow: boolean,
+): DataPlaneDeps['loadState'] & object {
   return async (deps) => {
     const { loadStaticState } = await import('#ztunnel/static/load.ts');
-    await loadStaticState(deps, from);
+    await loadStaticState(deps, from, { follow });
   };
 }
 

@@ -25,6 +25,8 @@ function rig(t: TestContext) {
   return { dir, lines, store, deps: { scope, log, store } };
 }
 
+const FOLLOW = { follow: true };
+
 const names = (store: ReturnType<typeof createStore>): string[] =>
   [...store.workloads()].map(({ name }) => name).sort();
 
@@ -40,7 +42,7 @@ test('a changed file is loaded again; only what differs is applied', async (t) =
   const { dir, store, deps } = rig(t);
   const path = join(dir, 'state.yaml');
   writeFileSync(path, `workloads:\n${workload('a')}${workload('b')}`);
-  await loadStaticState(deps, { path });
+  await loadStaticState(deps, { path }, FOLLOW);
   assert.deepEqual(names(store), ['a', 'b']);
   const changed: string[] = [];
   store.onWorkloadChange((changes) => changed.push(...changes.map(({ uid }) => uid)));
@@ -58,7 +60,7 @@ test('a file that is replaced by a link, as a ConfigMap is, is seen', async (t) 
   }
   symlinkSync('v0', join(dir, 'data'));
   symlinkSync('data/state.yaml', join(dir, 'state.yaml'));
-  await loadStaticState(deps, { path: join(dir, 'state.yaml') });
+  await loadStaticState(deps, { path: join(dir, 'state.yaml') }, FOLLOW);
   assert.deepEqual(names(store), ['one']);
   symlinkSync('v1', join(dir, 'next'));
   renameSync(join(dir, 'next'), join(dir, 'data'));
@@ -69,7 +71,7 @@ test('a file that has become wrong changes nothing and says where', async (t) =>
   const { dir, store, lines, deps } = rig(t);
   const path = join(dir, 'state.yaml');
   writeFileSync(path, `workloads:\n${workload('a')}`);
-  await loadStaticState(deps, { path });
+  await loadStaticState(deps, { path }, FOLLOW);
   writeFileSync(path, 'workloads:\n- uid: b\n  nmae: b\n');
   await until(() => lines.some((line) => line.includes('line 3: unknown key')));
   assert.deepEqual(names(store), ['a']);
@@ -81,8 +83,8 @@ test('what another source has put into the store stays', async (t) => {
   const { dir, store, deps } = rig(t);
   const path = join(dir, 'state.yaml');
   writeFileSync(path, `workloads:\n${workload('a')}`);
-  await loadStaticState({ ...deps, log: silentLogger }, { text: `workloads:\n${workload('xds')}` });
-  await loadStaticState(deps, { path });
+  await loadStaticState({ ...deps, log: silentLogger }, { text: `workloads:\n${workload('xds')}` }, FOLLOW);
+  await loadStaticState(deps, { path }, FOLLOW);
   writeFileSync(path, '');
   await until(() => names(store).length === 1);
   assert.deepEqual(names(store), ['xds']);
@@ -91,11 +93,29 @@ test('what another source has put into the store stays', async (t) => {
 test('a missing or wrong file is a failure at the start', async (t) => {
   const { dir, deps } = rig(t);
   await assert.rejects(
-    loadStaticState(deps, { path: join(dir, 'none.yaml') }),
+    loadStaticState(deps, { path: join(dir, 'none.yaml') }, FOLLOW),
     /LOCAL_XDS_PATH: .*none\.yaml cannot be read/,
   );
   await assert.rejects(
-    loadStaticState(deps, { text: 'x: 1' }),
+    loadStaticState(deps, { text: 'x: 1' }, FOLLOW),
     /^MeshError: LOCAL_XDS, line 1: unknown key "x"/,
   );
+});
+
+test('beside a control plane a changed file takes nothing back', async (t) => {
+  const { dir, store, deps } = rig(t);
+  const path = join(dir, 'state.yaml');
+  const other = join(dir, 'other.yaml');
+  for (const [file, name] of [
+    [path, 'a'],
+    [other, 'b'],
+  ] as const)
+    writeFileSync(file, `workloads:\n${workload(name)}`);
+  await loadStaticState(deps, { path }, { follow: false });
+  await loadStaticState(deps, { path: other }, FOLLOW);
+  writeFileSync(path, '');
+  writeFileSync(other, `workloads:\n${workload('c')}`);
+  // The second file is in the same directory: when its change has been seen, the first one's would have been.
+  await until(() => names(store).includes('c'));
+  assert.deepEqual(names(store), ['a', 'c']);
 });

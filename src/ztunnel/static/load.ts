@@ -1,5 +1,6 @@
 // Keeps the store equal to the static state file: loaded before anything is served, and again whenever the file changes.
-// What the control plane says stands on top of it. A file that has become wrong changes nothing and is reported.
+// A file that has become wrong changes nothing and is reported. Beside a control plane the file is read once, as in the
+// field: what that says stands on top of it, and taking an entry back could take away the control plane's own.
 
 import { watch } from 'node:fs';
 import { readFile } from 'node:fs/promises';
@@ -25,6 +26,7 @@ export interface LoadDeps {
 export async function loadStaticState(
   deps: LoadDeps,
   from: { readonly path: string } | { readonly text: string },
+  options: { readonly follow: boolean },
 ): Promise<void> {
   if ('text' in from) {
     apply(deps, NOTHING, parseStaticState(from.text, 'LOCAL_XDS'));
@@ -40,6 +42,7 @@ export async function loadStaticState(
     current = next;
   };
   await load();
+  if (!options.follow) return;
   let running = Promise.resolve();
   const reload = (): void => {
     running = running
