@@ -116,6 +116,7 @@ function channelOptions(config: ZtunnelConfig, endpoint: Endpoint, kind: 'xds' |
     host: endpoint.host,
     port: endpoint.port,
     serverName: endpoint.host,
+    tls: config.tls,
     rootPem: rootSource(kind === 'xds' ? config.xdsRootCa : config.caRootCa),
     metadata: { ...(kind === 'xds' ? config.xdsHeaders : config.caHeaders), clusterid: config.clusterId },
     ...(token === undefined ? {} : { token }),

@@ -7,6 +7,7 @@ import tls from 'node:tls';
 import { MeshError, reasonOf } from '#base/errors.ts';
 import type { Scope } from '#base/scope.ts';
 import type { Logger } from '#telemetry/log.ts';
+import { DEFAULT_TLS_POLICY, type TlsPolicy, tlsParameters } from '#tls/options.ts';
 
 export interface SessionDeps {
   readonly log: Logger;
@@ -24,6 +25,7 @@ export interface SessionOptions {
   readonly alternativeServerName?: string;
   /** Trust anchors, read at each connect so that a rotated root is seen. */
   readonly rootPem: () => string | Promise<string>;
+  readonly tls?: TlsPolicy;
   readonly connectTimeoutMs?: number;
   readonly keepaliveIntervalMs?: number;
   readonly keepaliveTimeoutMs?: number;
@@ -100,7 +102,7 @@ async function connectTls(deps: SessionDeps, options: SessionOptions, scope: Sco
     const secure = tls.connect({
       socket,
       ca,
-      minVersion: 'TLSv1.3',
+      ...tlsParameters(options.tls ?? DEFAULT_TLS_POLICY),
       ALPNProtocols: ['h2'],
       servername: net.isIP(options.serverName) === 0 ? options.serverName : '',
       checkServerIdentity: (_host, certificate) => {

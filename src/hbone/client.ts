@@ -8,6 +8,7 @@ import { formatSocketAddress, type SocketAddress } from '#net/host-port.ts';
 import type { Logger } from '#telemetry/log.ts';
 import { ALPN_H2, clientTlsOptions } from '#tls/options.ts';
 import { checkExpected, peerIdentity } from '#tls/peer.ts';
+import type { PeerChain, Revocations } from '#tls/revocation.ts';
 import type { WorkloadSecret } from '#tls/secret.ts';
 import type { HboneHeaders, HbonePeer, HboneTunnel, PoolKey } from './hbone.ts';
 import { CANCEL } from './http2/errors.ts';
@@ -21,6 +22,8 @@ export interface ClientSessionDeps {
   readonly secret: (id: PoolKey['source']) => Promise<WorkloadSecret>;
   readonly log: Logger;
   readonly shared: SessionShared;
+  /** Absent: no revocation lists are configured. */
+  readonly revocations?: Revocations | undefined;
 }
 
 export interface ClientSession {
@@ -41,7 +44,7 @@ export interface ClientSession {
   cut(because: string): void;
 }
 
-/** `where` names the peer in errors. Rejects with MeshError `IDENTITY_UNAVAILABLE`, `CONNECT_FAILED`, `CONNECT_TIMEOUT`, `TLS_HANDSHAKE_FAILED`, `PEER_IDENTITY_MISMATCH`. */
+/** `where` names the peer in errors. Rejects with MeshError `IDENTITY_UNAVAILABLE`, `CONNECT_FAILED`, `CONNECT_TIMEOUT`, `TLS_HANDSHAKE_FAILED`, `PEER_IDENTITY_MISMATCH`, `CERTIFICATE_REVOKED`. */
 export async function openClientSession(
   deps: ClientSessionDeps,
   key: PoolKey,
@@ -55,11 +58,17 @@ export async function openClientSession(
   );
   const socket = await orFail(deps.dial(key.destination), 'CONNECT_FAILED', `cannot connect to ${where}`);
   const secure = await handshake(socket, secret, key, limits.handshakeTimeoutMs, where);
+  const certificate = secure.getPeerX509Certificate();
+  const chain = deps.revocations?.admit(certificate, secret);
+  if (chain instanceof MeshError) {
+    secure.destroy();
+    throw chain;
+  }
   const peer: HbonePeer = {
-    identity: peerIdentity(secure.getPeerX509Certificate()?.subjectAltName),
+    identity: peerIdentity(certificate?.subjectAltName),
     address: key.destination,
   };
-  return new HboneClientSession(secure, peer, where, deps, limits);
+  return new HboneClientSession(secure, peer, chain, where, deps, limits);
 }
 
 class HboneClientSession implements ClientSession {
@@ -73,6 +82,7 @@ class HboneClientSession implements ClientSession {
   constructor(
     socket: TLSSocket,
     peer: HbonePeer,
+    chain: PeerChain | undefined,
     where: string,
     deps: ClientSessionDeps,
     limits: SessionLimits,
@@ -89,6 +99,7 @@ class HboneClientSession implements ClientSession {
       streamClosed: () => this.#onStreamClosed(),
       closed: (reason) => {
         stopPinging();
+        stopTracking?.();
         deps.log.debug('HBONE session over', { peer: where, reason });
         settle();
         for (const run of this.#onClosed) run();
@@ -97,6 +108,12 @@ class HboneClientSession implements ClientSession {
     const stopPinging = keepAlive(this.#session, limits, () =>
       deps.log.warn('HBONE peer is silent', { peer: where }),
     );
+    const stopTracking =
+      chain &&
+      deps.revocations?.track(chain, (error) => {
+        deps.log.warn('HBONE session cut', { peer: where, error: error.message });
+        this.#session.cut(error);
+      });
   }
 
   get openStreams(): number {
@@ -147,10 +164,11 @@ class HboneClientSession implements ClientSession {
       };
       stream.onClosed = (outcome) =>
         reject(
-          this.#failed(
-            outcome.reason ?? 'the peer reset the stream before it answered',
-            stream.isUnprocessed,
-          ),
+          outcome.error ??
+            this.#failed(
+              outcome.reason ?? 'the peer reset the stream before it answered',
+              stream.isUnprocessed,
+            ),
         );
     });
   }

@@ -1,6 +1,7 @@
 // HBONE as the rest of Culvert sees it: CONNECT streams over mutually authenticated sessions. One interface; the codec
 // behind it may change. Callback-style on purpose: per chunk there is no promise, no event object and no closure.
 
+import type { MeshError } from '#base/errors.ts';
 import type { SpiffeId } from '#model/identity.ts';
 import type { SocketAddress } from '#net/host-port.ts';
 
@@ -9,6 +10,8 @@ export interface StreamOutcome {
   readonly clean: boolean;
   /** An operator's sentence when not clean. */
   readonly reason?: string;
+  /** Where the reason has a code of its own. */
+  readonly error?: MeshError;
 }
 
 /** Receives what a stream reads. Set once with `attach`; nothing is delivered before that. */
@@ -81,8 +84,8 @@ export interface PoolKey {
 export interface HbonePool {
   /**
    * Opens a CONNECT stream on a pooled or new session. Rejects with MeshError: `CONNECT_FAILED`, `CONNECT_TIMEOUT`,
-   * `IDENTITY_UNAVAILABLE`, `TLS_HANDSHAKE_FAILED`, `PEER_IDENTITY_MISMATCH`, `HBONE_REFUSED` (details.status),
-   * `HBONE_PROTOCOL`.
+   * `IDENTITY_UNAVAILABLE`, `TLS_HANDSHAKE_FAILED`, `PEER_IDENTITY_MISMATCH`, `CERTIFICATE_REVOKED`, `HBONE_REFUSED`
+   * (details.status), `HBONE_PROTOCOL`.
    */
   connect(key: PoolKey, authority: string, headers: HboneHeaders): Promise<HboneTunnel>;
   readonly sessionCount: number;

@@ -11,6 +11,7 @@ import type { Scope } from '#base/scope.ts';
 import type { SpiffeId } from '#model/identity.ts';
 import { formatSocketAddress, type SocketAddress } from '#net/host-port.ts';
 import type { Logger } from '#telemetry/log.ts';
+import type { Revocations } from '#tls/revocation.ts';
 import type { WorkloadSecret } from '#tls/secret.ts';
 import { type ClientSession, openClientSession } from './client.ts';
 import type { HbonePool, PoolKey } from './hbone.ts';
@@ -25,6 +26,7 @@ export interface HbonePoolDeps {
   readonly log: Logger;
   readonly scope: Scope;
   readonly clock: Clock;
+  readonly revocations?: Revocations | undefined;
   /** Another implementation of a session, for tests. */
   readonly openSession?: typeof openClientSession;
   /** Of the data plane; a pool alone makes its own. */

@@ -3,14 +3,14 @@
 
 import { Socket } from 'node:net';
 import type { TLSSocket, Server as TlsServer } from 'node:tls';
-import { reasonOf } from '#base/errors.ts';
+import { MeshError, reasonOf } from '#base/errors.ts';
 import type { Scope } from '#base/scope.ts';
-import type { SpiffeId } from '#model/identity.ts';
 import type { Port, SocketAddress } from '#net/host-port.ts';
 import { type IpAddress, parseIp } from '#net/ip.ts';
 import type { Logger } from '#telemetry/log.ts';
 import { ALPN_H2, createWorkloadTlsServer } from '#tls/options.ts';
 import { checkTrustDomain, peerIdentity } from '#tls/peer.ts';
+import type { PeerChain, Revocations } from '#tls/revocation.ts';
 import type { WorkloadSecret } from '#tls/secret.ts';
 import type { HbonePeer, HboneRequest, HboneServer, StreamSink } from './hbone.ts';
 import { ordinaryHeaders } from './http2/header-rules.ts';
@@ -23,12 +23,14 @@ export interface HboneServerDeps {
   /** Asked for each connection, so that a rotated certificate takes effect with the next one. */
   readonly secret: () => Promise<WorkloadSecret>;
   readonly onRequest: (request: HboneRequest) => void;
-  /** A connection that never became a session, with an operator's words for why. */
-  readonly onRefusedPeer?: (reason: string, address: SocketAddress) => void;
+  /** A connection that never became a session: `TLS_HANDSHAKE_FAILED` or `CERTIFICATE_REVOKED`. */
+  readonly onRefusedPeer?: (error: MeshError, address: SocketAddress) => void;
   readonly log: Logger;
   readonly scope: Scope;
   /** Of the data plane; a server alone makes its own. */
   readonly shared?: SessionShared;
+  /** Absent: no revocation lists are configured. */
+  readonly revocations?: Revocations | undefined;
 }
 
 export interface HboneServerLimits extends Partial<SessionLimits> {
@@ -66,34 +68,41 @@ export function createHboneServer(deps: HboneServerDeps, limits: HboneServerLimi
   });
 
   /** One report for each connection, whatever else fails on it. */
-  const refuse = (socket: Socket, reason: string): void => {
+  const refuse = (socket: Socket, why: string | MeshError): void => {
     socket.destroy();
     const accepted = acceptedSocketOf(socket);
     const address = addresses.get(accepted);
     if (address === undefined) return;
     addresses.delete(accepted);
-    log.debug('HBONE peer refused', { reason });
-    deps.onRefusedPeer?.(reason, address);
+    const error = typeof why === 'string' ? new MeshError('TLS_HANDSHAKE_FAILED', why) : why;
+    log.debug('HBONE peer refused', { reason: error.message });
+    deps.onRefusedPeer?.(error, address);
   };
 
   const terminatorFor = (secret: WorkloadSecret): Terminator => {
     if (terminator?.secret === secret) return terminator;
     const tls = createWorkloadTlsServer(secret, sessionLimits.handshakeTimeoutMs);
     tls.on('tlsClientError', (error, socket) => refuse(socket, handshakeFailure(error, socket)));
-    tls.on('secureConnection', (socket) => startSession(socket, secret.identity));
+    tls.on('secureConnection', (socket) => startSession(socket, secret));
     terminator = { secret, tls };
     return terminator;
   };
 
-  const startSession = (socket: TLSSocket, own: SpiffeId): void => {
+  const startSession = (socket: TLSSocket, own: WorkloadSecret): void => {
     if (socket.alpnProtocol !== ALPN_H2) {
       refuse(socket, 'the peer does not offer ALPN h2');
       return;
     }
-    const subjectAltName = socket.getPeerX509Certificate()?.subjectAltName;
-    const verdict = checkTrustDomain(subjectAltName, own);
+    const certificate = socket.getPeerX509Certificate();
+    const subjectAltName = certificate?.subjectAltName;
+    const verdict = checkTrustDomain(subjectAltName, own.identity);
     if (!verdict.ok) {
       refuse(socket, verdict.reason);
+      return;
+    }
+    const chain = deps.revocations?.admit(certificate, own);
+    if (chain instanceof MeshError) {
+      refuse(socket, chain);
       return;
     }
     const accepted = acceptedSocketOf(socket);
@@ -105,10 +114,10 @@ export function createHboneServer(deps: HboneServerDeps, limits: HboneServerLimi
       return;
     }
     const peer: HbonePeer = { identity: peerIdentity(subjectAltName), address };
-    serveSession(socket, peer);
+    serveSession(socket, peer, chain);
   };
 
-  const serveSession = (socket: TLSSocket, peer: HbonePeer): void => {
+  const serveSession = (socket: TLSSocket, peer: HbonePeer, chain: PeerChain | undefined): void => {
     const session = new Session(socket, shared, sessionOptions, {
       request: (stream, authority, headers) => {
         if (authority === undefined) refuseStream(session, stream, 400);
@@ -116,6 +125,7 @@ export function createHboneServer(deps: HboneServerDeps, limits: HboneServerLimi
       },
       closed: (reason) => {
         stopPinging();
+        stopTracking?.();
         sessions.delete(session);
         log.debug('HBONE session over', { peer: peer.identity, reason });
       },
@@ -124,6 +134,12 @@ export function createHboneServer(deps: HboneServerDeps, limits: HboneServerLimi
     const stopPinging = keepAlive(session, sessionLimits, () =>
       log.debug('HBONE peer is silent', { peer: peer.identity }),
     );
+    const stopTracking =
+      chain &&
+      deps.revocations?.track(chain, (error) => {
+        log.warn('HBONE session cut', { peer: peer.identity, error: error.message });
+        session.cut(error);
+      });
   };
 
   const secure = async (socket: Socket): Promise<void> => {

@@ -1,4 +1,4 @@
-// TLS parameters of the mesh (ztunnel.md §5.3): 1.3 only, two suites, the field's groups in its order, ALPN h2, no server
+// TLS parameters of the mesh (ztunnel.md §5.3): 1.3 (and 1.2 on request), AES-GCM suites, the field's groups in its order, ALPN h2, no server
 // name, no resumption. One SecureContext per certificate serves both roles.
 
 import { constants } from 'node:crypto';
@@ -12,14 +12,37 @@ import {
 import { MeshError } from '#base/errors.ts';
 import type { WorkloadSecret } from './secret.ts';
 
-const TLS_PARAMETERS = {
-  minVersion: 'TLSv1.3',
-  maxVersion: 'TLSv1.3',
-  ciphers: 'TLS_AES_256_GCM_SHA384:TLS_AES_128_GCM_SHA256',
-  // X25519MLKEM768 last: first, it would make every ClientHello 1.2 KB longer.
-  ecdhCurve: 'X25519:P-256:P-384:X25519MLKEM768',
-  secureOptions: constants.SSL_OP_NO_TICKET,
-} as const;
+/** What an operator may choose; of every connection, those to the control plane included. */
+export interface TlsPolicy {
+  /** `TLS12_ENABLED`: 1.2 in addition to 1.3. */
+  readonly allowsTls12: boolean;
+  /** `COMPLIANCE_POLICY=pqc`: the hybrid post-quantum group and no other. */
+  readonly requiresPostQuantum: boolean;
+}
+
+export const DEFAULT_TLS_POLICY: TlsPolicy = { allowsTls12: false, requiresPostQuantum: false };
+
+const TLS13_CIPHERS = ['TLS_AES_256_GCM_SHA384', 'TLS_AES_128_GCM_SHA256'];
+const TLS12_CIPHERS = [
+  'ECDHE-ECDSA-AES256-GCM-SHA384',
+  'ECDHE-ECDSA-AES128-GCM-SHA256',
+  'ECDHE-RSA-AES256-GCM-SHA384',
+  'ECDHE-RSA-AES128-GCM-SHA256',
+];
+const POST_QUANTUM_GROUP = 'X25519MLKEM768';
+
+/** Versions, suites and groups, in the field's order. */
+export function tlsParameters({ allowsTls12, requiresPostQuantum }: TlsPolicy) {
+  return {
+    minVersion: allowsTls12 ? 'TLSv1.2' : 'TLSv1.3',
+    maxVersion: 'TLSv1.3',
+    ciphers: (allowsTls12 ? [...TLS13_CIPHERS, ...TLS12_CIPHERS] : TLS13_CIPHERS).join(':'),
+    // The hybrid last: first, it would make every ClientHello 1.2 KB longer.
+    ecdhCurve: requiresPostQuantum ? POST_QUANTUM_GROUP : `X25519:P-256:P-384:${POST_QUANTUM_GROUP}`,
+    // Renegotiation is 1.2's: a session would change hands after its peer was checked.
+    secureOptions: constants.SSL_OP_NO_TICKET | constants.SSL_OP_NO_RENEGOTIATION,
+  } as const;
+}
 
 export const ALPN_H2 = 'h2';
 
@@ -30,9 +53,12 @@ export interface ContextMaterial {
   readonly rootsPem: readonly string[];
 }
 
-export function createWorkloadContext(material: ContextMaterial): SecureContext {
+export function createWorkloadContext(
+  material: ContextMaterial,
+  policy: TlsPolicy = DEFAULT_TLS_POLICY,
+): SecureContext {
   return createSecureContext({
-    ...TLS_PARAMETERS,
+    ...tlsParameters(policy),
     key: material.keyPem,
     cert: material.chainPem.join('\n'),
     ca: [...material.rootsPem],

@@ -224,6 +224,33 @@ describe('the secret manager', () => {
     await assert.rejects(manager.get(WEB), unavailable(/expired at 2030-01-01T01:00:00/));
   });
 
+  it('gets a new certificate for whoever comes first after the machine slept over the refresh', async () => {
+    answer = sign(HOUR_MS);
+    start();
+    const old = await manager.get(WEB);
+    // The clock goes on, timers do not.
+    mock.timers.setTime(START_MS + 2 * HOUR_MS);
+    const [one, two] = await Promise.all([manager.get(WEB), manager.get(WEB)]);
+    assert.notEqual(one, old);
+    assert.equal(one, two);
+    assert.equal(calls.length, 2);
+  });
+
+  for (const [random, refreshMs] of [
+    [0, DAY_MS * 0.475],
+    [0.999_999, DAY_MS * 0.525],
+  ] as const) {
+    it(`spreads refreshes by a twentieth of half the life (random ${random})`, async () => {
+      start({}, () => random);
+      await manager.get(WEB);
+      mock.timers.tick(refreshMs - 2000);
+      await quiet();
+      assert.equal(calls.length, 1);
+      mock.timers.tick(4000);
+      await callsAre(2);
+    });
+  }
+
   it('has at most eight requests under way, connections before guesses', async () => {
     const gates: PromiseWithResolvers<void>[] = [];
     answer = async (identity, csrPem) => {

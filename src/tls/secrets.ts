@@ -9,6 +9,7 @@ import type { Scope } from '#base/scope.ts';
 import type { SpiffeId } from '#model/identity.ts';
 import { bare, type Logger } from '#telemetry/log.ts';
 import { requestFor } from './csr.ts';
+import { DEFAULT_TLS_POLICY, type TlsPolicy } from './options.ts';
 import type { CertificateAuthorityClient, SecretManager, SecretState, WorkloadSecret } from './secret.ts';
 import { readWorkloadSecret } from './workload-certificate.ts';
 
@@ -23,6 +24,7 @@ export interface SecretManagerDeps {
 export interface SecretManagerOptions {
   readonly ttlSeconds?: number;
   readonly maxConcurrent?: number;
+  readonly tls?: TlsPolicy;
 }
 
 const FIRST_RETRY_MS = 1000;
@@ -31,6 +33,8 @@ const MAX_RETRY_MS = 150_000;
 const LONG_FAILURE_MS = 15 * 60_000;
 /** A certificate that is past its half-life on arrival must not make a loop of requests. */
 const MIN_REFRESH_MS = 1000;
+/** Half-life ± a twentieth: certificates fetched together at the start would all be refreshed in one second. */
+const REFRESH_JITTER = 0.1;
 /** setTimeout overflows at 2^31 ms; long waits are slept in parts. */
 const MAX_TIMER_MS = 86_400_000;
 
@@ -41,7 +45,8 @@ const BACKGROUND = 0;
 
 interface Entry {
   readonly identity: SpiffeId;
-  readonly first: PromiseWithResolvers<WorkloadSecret>;
+  /** What callers wait for while there is nothing to give. */
+  first: PromiseWithResolvers<WorkloadSecret>;
   readonly backoff: Backoff;
   state: SecretState;
   priority: number;
@@ -55,7 +60,7 @@ export function createSecretManager(
   options: SecretManagerOptions = {},
 ): SecretManager {
   const { ca, clock, log, random } = deps;
-  const { ttlSeconds = 86_400, maxConcurrent = 8 } = options;
+  const { ttlSeconds = 86_400, maxConcurrent = 8, tls = DEFAULT_TLS_POLICY } = options;
   const scope = deps.scope.child('secrets');
   const entries = new Map<SpiffeId, Entry>();
   let inFlight = 0;
@@ -96,7 +101,7 @@ export function createSecretManager(
     try {
       const { csrPem, privateKey } = await requestFor(entry.identity);
       const answer = await ca.sign(entry.identity, csrPem, ttlSeconds);
-      const secret = readWorkloadSecret(entry.identity, privateKey, answer, log);
+      const secret = readWorkloadSecret(entry.identity, privateKey, answer, log, tls);
       // Forgotten meanwhile: the answer is discarded.
       if (entries.get(entry.identity) === entry) succeed(entry, secret);
     } catch (error) {
@@ -108,9 +113,24 @@ export function createSecretManager(
     }
   };
 
+  const isValid = (secret: WorkloadSecret): boolean => secret.notAfter.getTime() > clock.now();
+
+  /**
+   * The machine slept over the refresh: whoever comes first waits for a new certificate. If the authority failed before,
+   * or does not answer, they hear of that instead.
+   */
+  const expire = (entry: Entry, { notAfter }: WorkloadSecret): void => {
+    if (entry.failingSinceMs !== undefined || entry.inFlight)
+      throw unavailable(entry.identity, `it expired at ${notAfter.toISOString()}`);
+    entry.state = { state: 'Initializing' };
+    entry.first = newFirst();
+    entry.dueAtMs = clock.now();
+  };
+
   const succeed = (entry: Entry, secret: WorkloadSecret): void => {
     const { notBefore, notAfter } = secret;
-    const halfLifeMs = (notAfter.getTime() - notBefore.getTime()) / 2;
+    const halfLifeMs =
+      ((notAfter.getTime() - notBefore.getTime()) / 2) * (1 + REFRESH_JITTER * (random() - 0.5));
     entry.state = { state: 'Available', secret };
     entry.priority = BACKGROUND;
     entry.dueAtMs = Math.max(notBefore.getTime() + halfLifeMs, clock.now() + MIN_REFRESH_MS);
@@ -131,7 +151,7 @@ export function createSecretManager(
     entry.dueAtMs = nowMs + delayMs;
     entry.priority = BACKGROUND;
     const reason = reasonOf(error);
-    const valid = entry.state.state === 'Available' && entry.state.secret.notAfter.getTime() > nowMs;
+    const valid = entry.state.state === 'Available' && isValid(entry.state.secret);
     if (entry.state.state === 'Available' && valid) {
       entry.dueAtMs = Math.min(entry.dueAtMs, entry.state.secret.notAfter.getTime());
     } else {
@@ -153,17 +173,13 @@ export function createSecretManager(
   return {
     async get(identity) {
       if (scope.closed) throw unavailable(identity, 'shutting down');
-      const entry = demand(identity, REAL_TIME);
-      const { state } = entry;
-      switch (state.state) {
-        case 'Initializing':
-          return entry.first.promise;
-        case 'Unavailable':
-          throw unavailable(identity, state.error);
-        case 'Available':
-          if (state.secret.notAfter.getTime() > clock.now()) return state.secret;
-          throw unavailable(identity, `it expired at ${state.secret.notAfter.toISOString()}`);
-      }
+      const known = entries.get(identity);
+      // Asked for every new session: with many identities the queue must not be looked through each time.
+      if (known?.state.state === 'Available' && isValid(known.state.secret)) return known.state.secret;
+      if (known?.state.state === 'Available') expire(known, known.state.secret);
+      const { state, first } = demand(identity, REAL_TIME);
+      if (state.state === 'Unavailable') throw unavailable(identity, state.error);
+      return state.state === 'Available' ? state.secret : first.promise;
     },
     prefetch(identity) {
       if (!scope.closed) demand(identity, WARMUP);
@@ -180,12 +196,9 @@ export function createSecretManager(
 }
 
 function newEntry(identity: SpiffeId, priority: number, nowMs: number, random: Random): Entry {
-  const first = Promise.withResolvers<WorkloadSecret>();
-  // A prefetch has nobody waiting; the failure stands in the entry's state and in the log.
-  first.promise.catch(() => {});
   return {
     identity,
-    first,
+    first: newFirst(),
     backoff: new Backoff({ initialMs: FIRST_RETRY_MS, maxMs: MAX_RETRY_MS, jitter: 0.2, random }),
     state: { state: 'Initializing' },
     priority,
@@ -193,6 +206,13 @@ function newEntry(identity: SpiffeId, priority: number, nowMs: number, random: R
     inFlight: false,
     failingSinceMs: undefined,
   };
+}
+
+function newFirst(): PromiseWithResolvers<WorkloadSecret> {
+  const first = Promise.withResolvers<WorkloadSecret>();
+  // A prefetch has nobody waiting; the failure stands in the entry's state and in the log.
+  first.promise.catch(() => {});
+  return first;
 }
 
 function mostUrgent(entries: Iterable<Entry>, nowMs: number): Entry | undefined {

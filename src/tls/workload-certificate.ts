@@ -4,7 +4,7 @@ import { type KeyObject, X509Certificate } from 'node:crypto';
 import { MeshError, reasonOf } from '#base/errors.ts';
 import type { SpiffeId } from '#model/identity.ts';
 import type { Logger } from '#telemetry/log.ts';
-import { createWorkloadContext } from './options.ts';
+import { createWorkloadContext, DEFAULT_TLS_POLICY, type TlsPolicy } from './options.ts';
 import { uriNames } from './peer.ts';
 import type { WorkloadSecret } from './secret.ts';
 
@@ -14,6 +14,7 @@ export function readWorkloadSecret(
   privateKey: KeyObject,
   answer: readonly string[],
   log: Logger,
+  tls: TlsPolicy = DEFAULT_TLS_POLICY,
 ): WorkloadSecret {
   const [leafPem, ...others] = answer;
   const rootBundle = others.pop();
@@ -37,7 +38,7 @@ export function readWorkloadSecret(
     serialNumber: leaf.serialNumber,
     notBefore: leaf.validFromDate,
     notAfter: leaf.validToDate,
-    context: createWorkloadContext({ keyPem, chainPem, rootsPem }),
+    context: createWorkloadContext({ keyPem, chainPem, rootsPem }, tls),
   };
 }
 

@@ -7,6 +7,7 @@ import { parseHostPort, parsePort } from '#net/host-port.ts';
 import { type IpAddress, ip } from '#net/ip.ts';
 import type { JsonValue } from '#proto/discovery.ts';
 import type { LogLevel } from '#telemetry/log.ts';
+import type { TlsPolicy } from '#tls/options.ts';
 import { type Endpoint, type Environment, invalid, Reader } from './environment.ts';
 import type { PodInfo } from './pods.ts';
 import { NO_PROXY_CONFIG, type ProxyConfig } from './proxy-config.ts';
@@ -46,6 +47,9 @@ export interface ZtunnelConfig {
   readonly altCaHostname: string | undefined;
   readonly authToken: string | undefined;
   readonly secretTtlSeconds: number;
+  readonly tls: TlsPolicy;
+  /** File of revocation lists; undefined: none are asked. */
+  readonly crlPath: string | undefined;
   readonly podName: string;
   readonly podNamespace: string;
   /** With the two above: ztunnel's own workload. */
@@ -142,6 +146,11 @@ export function parseConfig(environment: Environment, proxy: ProxyConfig = NO_PR
     altCaHostname: env.ALT_CA_HOSTNAME,
     authToken: env.AUTH_TOKEN,
     secretTtlSeconds: Math.round(read.durationMs('SECRET_TTL', 86_400_000) / 1000),
+    tls: {
+      allowsTls12: read.boolean('TLS12_ENABLED', false),
+      requiresPostQuantum: read.oneOf('COMPLIANCE_POLICY', ['', 'pqc'] as const, '') === 'pqc',
+    },
+    crlPath: env.CRL_PATH ? containerPath(env.CRL_PATH) : undefined,
     podName: env.POD_NAME ?? '',
     podNamespace: env.POD_NAMESPACE ?? '',
     serviceAccount: env.SERVICE_ACCOUNT ?? '',

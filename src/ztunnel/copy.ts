@@ -46,7 +46,7 @@ export function copy(
     done({ forwardBytes: forward.bytes, backwardBytes: backward.bytes, error });
   };
   const onClosed = (outcome: StreamOutcome): void => {
-    if (!outcome.clean) error ??= outcome.reason ?? 'the stream was reset';
+    if (!outcome.clean) error ??= outcome.error ?? outcome.reason ?? 'the stream was reset';
     if (forward.closed && backward.closed) finish();
   };
   const forward = new Pump(opener, server, counters.forward, onClosed);

@@ -12,6 +12,8 @@ import { createStore, type Store } from '#model/store.ts';
 import type { Workload } from '#model/workload.ts';
 import type { IpAddress } from '#net/ip.ts';
 import type { Logger } from '#telemetry/log.ts';
+import { followCrlFile } from '#tls/crl-file.ts';
+import { Revocations } from '#tls/revocation.ts';
 import type { CertificateAuthorityClient, SecretManager } from '#tls/secret.ts';
 import { createSecretManager } from '#tls/secrets.ts';
 import { startXdsClient, type XdsClient, ztunnelNode } from '#xds/client.ts';
@@ -117,9 +119,10 @@ async function build(deps: DataPlaneDeps, config: ZtunnelConfig, scope: Scope): 
   const metrics = createZtunnelMetrics({ istioVersion: config.istioVersion });
   const secrets = createSecretManager(
     { ca: deps.ca, clock, log: log.scoped('identity'), random, scope },
-    { ttlSeconds: config.secretTtlSeconds },
+    { ttlSeconds: config.secretTtlSeconds, tls: config.tls },
   );
   scope.onClose(() => secrets.close());
+  const revocations = await revocationsOf(deps, config, scope);
   const store = createStore({ localNode: config.nodeName });
   // One workload asks for its certificate when it needs it; nothing is fetched ahead (ztunnel.md §1.8).
   if (config.nodeName !== undefined && config.mode === 'shared')
@@ -147,6 +150,7 @@ async function build(deps: DataPlaneDeps, config: ZtunnelConfig, scope: Scope): 
     secrets,
     io,
     sessions: createSessionShared(clock),
+    revocations,
     connections,
     telemetry,
     log: proxyLog,
@@ -300,6 +304,18 @@ function resolversOf({ resolvConf, log }: DataPlaneDeps, config: ZtunnelConfig):
 function serveOwnWorkload({ ownNetns }: DataPlaneDeps, { workload }: ZtunnelConfig, pods: Pods): void {
   if (workload !== undefined && ownNetns !== undefined)
     pods.add(`${workload.namespace}/${workload.name}`, workload, ownNetns);
+}
+
+/** Undefined: none are configured, and nothing is asked or kept for them. */
+async function revocationsOf(
+  { log, random }: DataPlaneDeps,
+  { crlPath }: ZtunnelConfig,
+  scope: Scope,
+): Promise<Revocations | undefined> {
+  if (crlPath === undefined) return undefined;
+  const revocations = new Revocations();
+  await followCrlFile({ revocations, log: log.scoped('identity'), scope, random }, { path: crlPath });
+  return revocations;
 }
 
 /** Unreadable counts as yes, as in the field (ztunnel.md §1.9), except where the kernel has no IPv6 at all. */

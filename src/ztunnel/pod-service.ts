@@ -3,7 +3,7 @@
 
 import type { Socket } from 'node:net';
 import type { Clock, Random } from '#base/clock.ts';
-import { MeshError, reasonOf } from '#base/errors.ts';
+import { reasonOf } from '#base/errors.ts';
 import type { PendingBudget } from '#dns/budget.ts';
 import type { DnsCounters } from '#dns/observe.ts';
 import type { ResolverSettings } from '#dns/resolv-conf.ts';
@@ -17,6 +17,7 @@ import type { Store } from '#model/store.ts';
 import type { Port } from '#net/host-port.ts';
 import type { IpAddress } from '#net/ip.ts';
 import type { Logger } from '#telemetry/log.ts';
+import type { Revocations } from '#tls/revocation.ts';
 import type { SecretManager, WorkloadSecret } from '#tls/secret.ts';
 import { INBOUND_HBONE_PORT, INBOUND_PLAINTEXT_PORT, OUTBOUND_PORT } from './capture/capture.ts';
 import type { ZtunnelConfig } from './config.ts';
@@ -44,6 +45,8 @@ export interface PodServiceDeps {
   readonly secrets: SecretManager;
   readonly io: TcpIo;
   readonly sessions: SessionShared;
+  /** Absent: no revocation lists are configured. */
+  readonly revocations: Revocations | undefined;
   readonly connections: Connections;
   readonly telemetry: Telemetry;
   readonly log: Logger;
@@ -132,6 +135,7 @@ function createPool(deps: PodServiceDeps, config: ZtunnelConfig, pod: Pod): Hbon
       scope: pod.scope,
       clock: deps.clock,
       shared: deps.sessions,
+      revocations: deps.revocations,
     },
     {
       maxStreams: config.poolMaxStreams,
@@ -182,16 +186,17 @@ function createServer(
           deps.log.error('a request ended by an unexpected failure', { error: reasonOf(error) }),
         );
       },
-      onRefusedPeer: (reason, address) =>
+      onRefusedPeer: (error, address) =>
         deps.telemetry.refused({
           direction: 'inbound',
           src: address,
           dst: { ip: connectionIp, port: INBOUND_HBONE_PORT as Port },
-          error: new MeshError('TLS_HANDSHAKE_FAILED', reason),
+          error,
         }),
       log: deps.log,
       scope: pod.scope,
       shared: deps.sessions,
+      revocations: deps.revocations,
     },
     {},
   );

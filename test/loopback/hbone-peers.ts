@@ -22,6 +22,8 @@ import type { Port, SocketAddress } from '#net/host-port.ts';
 import { ip } from '#net/ip.ts';
 import { silentLogger } from '#telemetry/log.ts';
 import { type Authority, createAuthority } from '#tls/issue.ts';
+import type { TlsPolicy } from '#tls/options.ts';
+import type { Revocations } from '#tls/revocation.ts';
 import type { WorkloadSecret } from '#tls/secret.ts';
 import { readWorkloadSecret } from '#tls/workload-certificate.ts';
 import { openNodeSession } from './node-http2/client.ts';
@@ -49,9 +51,12 @@ export async function newSecret(
   authority: Authority,
   identity: SpiffeId,
   roots = authority.certPem,
+  intermediates: readonly string[] = [],
+  tls?: TlsPolicy,
 ): Promise<WorkloadSecret> {
   const { certPem, keyPem } = await authority.issue({ uris: [identity], validForMs: 3_600_000 });
-  return readWorkloadSecret(identity, createPrivateKey(keyPem ?? ''), [certPem, roots], silentLogger);
+  const answer = [certPem, ...intermediates, roots];
+  return readWorkloadSecret(identity, createPrivateKey(keyPem ?? ''), answer, silentLogger, tls);
 }
 
 /** Polls; the generous limit is for broken code only. */
@@ -113,6 +118,7 @@ export function echo(stream: HboneStream): void {
 }
 
 export interface Refusal {
+  readonly code: string;
   readonly reason: string;
   readonly address: SocketAddress;
 }
@@ -131,6 +137,7 @@ export interface TestServerOptions {
   readonly onRequest?: (request: HboneRequest) => void;
   readonly limits?: HboneServerLimits;
   readonly createServer?: typeof createHboneServer;
+  readonly revocations?: Revocations;
 }
 
 export async function startServer(scope: Scope, options: TestServerOptions): Promise<TestServer> {
@@ -144,9 +151,10 @@ export async function startServer(scope: Scope, options: TestServerOptions): Pro
         requests.push(request);
         options.onRequest?.(request);
       },
-      onRefusedPeer: (reason, address) => refusals.push({ reason, address }),
+      onRefusedPeer: ({ code, message }, address) => refusals.push({ code, reason: message, address }),
       log: silentLogger,
       scope,
+      revocations: options.revocations,
     },
     options.limits,
   );
@@ -190,8 +198,10 @@ export function newPool(
   limits?: HbonePoolLimits,
   clock: Clock = systemClock,
   openSession = openClientSession,
+  revocations?: Revocations,
 ): HbonePool {
-  return createHbonePool({ dial, secret, log: silentLogger, scope, clock, openSession }, limits);
+  const deps = { dial, secret, log: silentLogger, scope, clock, openSession, revocations };
+  return createHbonePool(deps, limits);
 }
 
 export function keyFor(destination: SocketAddress, over: Partial<PoolKey> = {}): PoolKey {

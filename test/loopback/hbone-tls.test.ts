@@ -6,6 +6,7 @@ import tls from 'node:tls';
 import type { Scope } from '#base/scope.ts';
 import type { HboneRequest } from '#hbone/hbone.ts';
 import type { SpiffeId } from '#model/identity.ts';
+import type { TlsPolicy } from '#tls/options.ts';
 import type { WorkloadSecret } from '#tls/secret.ts';
 import {
   CLIENT_ID,
@@ -158,6 +159,110 @@ describe('HBONE over TLS', () => {
       }),
     );
   }
+
+  const policies: Readonly<
+    Record<
+      string,
+      {
+        policy: TlsPolicy;
+        over: tls.ConnectionOptions;
+        admits: boolean;
+      }
+    >
+  > = {
+    'by default a client with classical groups only is admitted': {
+      policy: { allowsTls12: false, requiresPostQuantum: false },
+      over: { ecdhCurve: 'P-384' },
+      admits: true,
+    },
+    'by default a client with the hybrid group only is admitted': {
+      policy: { allowsTls12: false, requiresPostQuantum: false },
+      over: { ecdhCurve: 'X25519MLKEM768' },
+      admits: true,
+    },
+    'where post-quantum is required, classical groups are refused': {
+      policy: { allowsTls12: false, requiresPostQuantum: true },
+      over: { ecdhCurve: 'X25519:P-256:P-384' },
+      admits: false,
+    },
+    'where post-quantum is required, the hybrid group is admitted': {
+      policy: { allowsTls12: false, requiresPostQuantum: true },
+      over: { ecdhCurve: 'X25519MLKEM768' },
+      admits: true,
+    },
+    'where TLS 1.2 is allowed, a client that knows no other is admitted': {
+      policy: { allowsTls12: true, requiresPostQuantum: false },
+      over: { maxVersion: 'TLSv1.2' },
+      admits: true,
+    },
+    'where TLS 1.2 is allowed, its old suites are not': {
+      policy: { allowsTls12: true, requiresPostQuantum: false },
+      over: { maxVersion: 'TLSv1.2', ciphers: 'ECDHE-ECDSA-AES128-SHA256:ECDHE-ECDSA-CHACHA20-POLY1305' },
+      admits: false,
+    },
+    'ChaCha20 is refused': {
+      policy: { allowsTls12: false, requiresPostQuantum: false },
+      over: { ciphers: 'TLS_CHACHA20_POLY1305_SHA256' },
+      admits: false,
+    },
+  };
+  for (const [name, { policy, over, admits }] of Object.entries(policies)) {
+    it(
+      name,
+      scoped(async (scope) => {
+        const authority = await newAuthority();
+        const server = await newSecret(authority, SERVER_ID, authority.certPem, [], policy);
+        const running = await startServer(scope, { secret: async () => server });
+        const { certPem, keyPem } = await authority.issue({ uris: [CLIENT_ID], validForMs: 60_000 });
+        const socket = tls.connect({
+          ...{ cert: certPem, key: keyPem!, ca: authority.certPem, ALPNProtocols: ['h2'] },
+          ...over,
+          socket: await dialTcp(running.address, false),
+          checkServerIdentity: () => undefined,
+        });
+        scope.onClose(() => socket.destroy());
+        // The first bytes of a session are the server's SETTINGS.
+        const outcome = await new Promise<string>((resolve) => {
+          socket.once('data', () => resolve('admitted'));
+          socket.on('error', ({ message }) => resolve(message));
+          socket.once('close', () => resolve('closed'));
+        });
+        if (admits) assert.equal(outcome, 'admitted');
+        else await until('the refusal is reported', () => running.refusals.length === 1);
+        assert.equal(running.refusals.length, admits ? 0 : 1);
+        assert.equal(socket.isSessionReused(), false);
+      }),
+    );
+  }
+
+  it(
+    'no session can be taken up again: every one proves its certificates',
+    scoped(async (scope) => {
+      const authority = await newAuthority();
+      const policy = { allowsTls12: true, requiresPostQuantum: false };
+      const server = await newSecret(authority, SERVER_ID, authority.certPem, [], policy);
+      const running = await startServer(scope, { secret: async () => server });
+      const { certPem, keyPem } = await authority.issue({ uris: [CLIENT_ID], validForMs: 60_000 });
+      for (const maxVersion of ['TLSv1.2', 'TLSv1.3'] as const) {
+        let session: Buffer | undefined;
+        for (let turn = 0; turn < 2; turn++) {
+          const socket = tls.connect({
+            ...{ cert: certPem, key: keyPem!, ca: authority.certPem, ALPNProtocols: ['h2'], maxVersion },
+            ...(session === undefined ? {} : { session }),
+            socket: await dialTcp(running.address, false),
+            checkServerIdentity: () => undefined,
+          });
+          scope.onClose(() => socket.destroy());
+          socket.on('session', (offered: Buffer) => {
+            session = offered;
+          });
+          await new Promise((resolve, reject) => socket.once('data', resolve).once('error', reject));
+          assert.equal(socket.isSessionReused(), false, maxVersion);
+          session ??= socket.getSession();
+        }
+      }
+    }),
+  );
 
   it(
     'a client without ALPN is refused after the handshake',

@@ -3,7 +3,7 @@
 // what the peer may send in receive-window.ts.
 
 import type { Duplex } from 'node:stream';
-import { reasonOf } from '#base/errors.ts';
+import { type MeshError, reasonOf } from '#base/errors.ts';
 import type { SlabPool } from '../gathered-writer.ts';
 import { readInto } from '../read-into.ts';
 import {
@@ -115,6 +115,7 @@ export class Session implements StreamSession, FrameHandler {
   /** `asked`: no final id yet. `final`: streams above `#lastPeerId` are ignored. */
   #goawaySent: 'no' | 'asked' | 'final' = 'no';
   #because: string | undefined;
+  #failure: MeshError | undefined;
   #isOver = false;
   #onPong: (() => void) | undefined;
 
@@ -216,9 +217,10 @@ export class Session implements StreamSession, FrameHandler {
   }
 
   /** Ends the session and its streams at once: GOAWAY with NO_ERROR, then close (ztunnel.md §5.4). */
-  cut(because: string): void {
+  cut(because: string | MeshError): void {
     if (this.#isOver) return;
-    this.#because ??= because;
+    this.#because ??= reasonOf(because);
+    if (typeof because !== 'string') this.#failure = because;
     writeGoaway(this.#outbox, this.#lastPeerId, NO_ERROR);
     this.#finish();
   }
@@ -563,7 +565,7 @@ export class Session implements StreamSession, FrameHandler {
       this.#socket.once('close', () => clearTimeout(timer));
     }
     const { reason } = this;
-    for (const stream of [...this.#streams.values()]) stream.abandon(reason);
+    for (const stream of [...this.#streams.values()]) stream.abandon(reason, this.#failure);
     this.#streams.clear();
     this.#send.close();
     this.#events.closed(reason);

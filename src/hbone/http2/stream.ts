@@ -1,6 +1,7 @@
 // One stream as both sides of it see it: bytes that wait to be sent or to be read, half-closes, and the truth about the
 // end. Frames and windows of the session are session.ts's; whether the stream was a good idea is its owner's.
 
+import type { MeshError } from '#base/errors.ts';
 import type { HboneStream, StreamOutcome, StreamSink } from '../hbone.ts';
 import { ByteQueue } from './byte-queue.ts';
 import { CANCEL, errorName, INTERNAL_ERROR, NO_ERROR, REFUSED_STREAM } from './errors.ts';
@@ -191,9 +192,9 @@ export class Stream implements HboneStream {
   }
 
   /** The session ended under the stream. */
-  abandon(reason: string): void {
+  abandon(reason: string, error?: MeshError): void {
     this.#forget();
-    this.#close({ clean: false, reason });
+    this.#close({ clean: false, reason, ...(error === undefined ? {} : { error }) });
   }
 
   #deliver(): void {

@@ -9,7 +9,7 @@ import http2, {
 } from 'node:http2';
 import { Socket } from 'node:net';
 import type { TLSSocket, Server as TlsServer } from 'node:tls';
-import { reasonOf } from '#base/errors.ts';
+import { MeshError, reasonOf } from '#base/errors.ts';
 import type { HbonePeer, HboneRequest, HboneServer } from '#hbone/hbone.ts';
 import { ordinaryHeaders } from '#hbone/http2/header-rules.ts';
 import type { HboneServerDeps, HboneServerLimits } from '#hbone/server.ts';
@@ -62,7 +62,7 @@ export function createNodeServer(deps: HboneServerDeps, limits: HboneServerLimit
     if (address === undefined) return;
     addresses.delete(accepted);
     log.debug('HBONE peer refused', { reason });
-    deps.onRefusedPeer?.(reason, address);
+    deps.onRefusedPeer?.(new MeshError('TLS_HANDSHAKE_FAILED', reason), address);
   };
 
   const terminatorFor = (secret: WorkloadSecret): Terminator => {
