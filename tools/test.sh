@@ -27,7 +27,7 @@ echo '--- unit and loopback tests'
 one_by_one() { "$node" --test --test-timeout=400000 --test-concurrency=1 "$@"; }
 echo '--- netns and e2e tests'
 if [ "$(id -u)" = 0 ]; then
-  one_by_one 'test/netns/*.test.ts' 'test/e2e/*.test.ts'
+  one_by_one 'test/netns/*.test.ts' 'test/interop/*.test.ts' 'test/e2e/*.test.ts'
   exit
 fi
 # An ordinary user is root in namespaces of its own; the programs themselves are started as people start them. The shell
@@ -40,5 +40,5 @@ as_root_inside true || {
   echo 'test: not run: test/netns and test/e2e, because this user may not make namespaces; bin/culvert up says what forbids it' >&2
   exit 1
 }
-as_root_inside "$node" --test --test-timeout=400000 --test-concurrency=1 'test/netns/*.test.ts'
+as_root_inside "$node" --test --test-timeout=400000 --test-concurrency=1 'test/netns/*.test.ts' 'test/interop/*.test.ts'
 one_by_one 'test/e2e/*.test.ts'

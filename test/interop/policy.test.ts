@@ -1,0 +1,62 @@
+// Would a real ztunnel let the same connections through? Random sets of policies, each with connections from several
+// addresses and identities, in plaintext and by HBONE. PEER_ZTUNNEL names the program; without it nothing is compared.
+// The peer runs alone, for one workload, with its certificate from an authority of ours, in a namespace of this test.
+
+import assert from 'node:assert/strict';
+import { execFileSync, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import type { Attempt } from './random-policies.ts';
+
+const peer = process.env.PEER_ZTUNNEL;
+const FIRST_SEED = Number(process.env.SEED ?? 1);
+const SETS = 80;
+const ATTEMPTS_PER_SET = 8;
+
+interface Answer {
+  readonly seed: string;
+  readonly attempt: Attempt;
+  readonly peerAllows: boolean;
+  readonly ours: { readonly allowed: boolean; readonly why: string };
+}
+
+test('a real ztunnel comes to the same verdicts', {
+  skip: peer === undefined ? 'not run: PEER_ZTUNNEL names no ztunnel' : false,
+  timeout: 240_000,
+}, async (t) => {
+  const netns = `cvip${process.pid}`;
+  const dir = mkdtempSync(join(tmpdir(), 'culvert-policy-'));
+  execFileSync('ip', ['netns', 'add', netns]);
+  t.after(() => {
+    execFileSync('ip', ['netns', 'del', netns]);
+    rmSync(dir, { recursive: true, force: true });
+  });
+  const seeds = Array.from({ length: SETS }, (_unused, index) => String(FIRST_SEED + index));
+  const program = join(import.meta.dirname, 'policy-child.ts');
+  const child = spawn('ip', ['netns', 'exec', netns, process.execPath, program, peer!, dir, ...seeds]);
+  t.after(() => child.kill('SIGKILL'));
+  let answers = '';
+  let complaints = '';
+  child.stdout.on('data', (text: Buffer) => {
+    answers += text.toString();
+  });
+  child.stderr.on('data', (text: Buffer) => {
+    complaints += text.toString();
+  });
+  const [status] = (await once(child, 'close')) as [number | null];
+  assert.equal(status, 0, complaints.slice(-4000));
+  const compared = answers
+    .trim()
+    .split('\n')
+    .map((line) => JSON.parse(line) as Answer);
+  assert.equal(compared.length, SETS * ATTEMPTS_PER_SET);
+  for (const { seed, attempt, peerAllows, ours } of compared)
+    assert.equal(ours.allowed, peerAllows, `set ${seed}, ${JSON.stringify(attempt)}: ours: ${ours.why}`);
+  const allowed = compared.filter(({ peerAllows }) => peerAllows).length;
+  // Otherwise the sets ask nothing.
+  assert.ok(allowed > compared.length / 5 && allowed < (compared.length * 4) / 5, `${allowed} allowed`);
+  t.diagnostic(`${compared.length} connections, ${allowed} allowed by both, no difference`);
+});
