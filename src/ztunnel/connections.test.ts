@@ -33,7 +33,9 @@ test('a policy change closes exactly those now denied, with the field’s words 
   let denied: SpiffeId | undefined;
   let version = 1;
   const judge: Judge = (subject) =>
-    subject.sourceIdentity === denied ? { explain: 'rule 0', policy: 'shop/no-eve' } : undefined;
+    subject.sourceIdentity === denied
+      ? { explain: 'no-eve says no', where: { policy: 'shop/no-eve', rule: 0 } }
+      : undefined;
   const connections = new Connections(judge, () => version);
   const closedBob: MeshError[] = [];
   const closedEve: MeshError[] = [];
@@ -48,14 +50,14 @@ test('a policy change closes exactly those now denied, with the field’s words 
   assert.equal(connections.rejudge(), 1);
   assert.deepEqual([closedBob.length, closedEve.length, closedOut.length], [0, 1, 0]);
   assert.equal(closedEve[0]?.code, 'POLICY_CHANGED');
-  assert.equal(closedEve[0]?.message, 'connection closed due to policy change');
-  assert.equal(closedEve[0]?.details.policy, 'shop/no-eve');
+  assert.equal(closedEve[0]?.message, 'connection closed due to policy change: no-eve says no');
+  assert.deepEqual(closedEve[0]?.details, { policy: 'shop/no-eve', rule: 0 });
   assert.equal(fromBob.judgedUnder, 2);
 });
 
 test('a change of one pod judges that pod’s connections only', () => {
   const connections = new Connections(
-    () => ({ explain: 'no', policy: undefined }),
+    () => ({ explain: 'no', where: {} }),
     () => 1,
   );
   const closedA: MeshError[] = [];

@@ -41,7 +41,7 @@ export type Judge = (subject: InboundSubject) => Denial | undefined;
 
 export interface Denial {
   readonly explain: string;
-  readonly policy: string | undefined;
+  readonly where: { readonly policy?: string; readonly rule?: number; readonly clause?: number };
 }
 
 /** The field's words, so that log searches keep working (ztunnel.md §8.4, §11.2). */
@@ -117,6 +117,6 @@ export class Connections {
   }
 }
 
-function policyChanged({ policy }: Denial): MeshError {
-  return new MeshError('POLICY_CHANGED', POLICY_CHANGE, { details: policy === undefined ? {} : { policy } });
+function policyChanged({ explain, where }: Denial): MeshError {
+  return new MeshError('POLICY_CHANGED', `${POLICY_CHANGE}: ${explain}`, { details: where });
 }

@@ -48,12 +48,21 @@ export function judge(
     });
     for (const note of verdict.dryRun) log[level]('dry-run policy', { explain: note.explain });
   }
-  return verdict.verdict === 'allow' ? undefined : { explain: verdict.explain, policy: verdict.policy };
+  if (verdict.verdict === 'allow') return undefined;
+  const { explain, policy, rule, clause } = verdict;
+  return {
+    explain,
+    where: {
+      ...(policy === undefined ? {} : { policy }),
+      ...(rule === undefined ? {} : { rule }),
+      ...(clause === undefined ? {} : { clause }),
+    },
+  };
 }
 
 /** As the field words a refusal by policy; the details stand in the access log beside it. */
 export function policyRejection(denial: Denial): MeshError {
   return new MeshError('POLICY_DENIED', `connection closed due to policy rejection: ${denial.explain}`, {
-    details: denial.policy === undefined ? {} : { policy: denial.policy },
+    details: denial.where,
   });
 }
