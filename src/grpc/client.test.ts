@@ -250,6 +250,31 @@ describe('a unary call', () => {
 
 describe('a channel', () => {
   it(
+    'connects anew when the roots were replaced, and keeps its session while the new ones cannot be used',
+    scoped(async (scope) => {
+      const server = await serve(scope, { onStream: answer([HELLO], OK) });
+      const { certPem } = server.authority;
+      let roots = certPem;
+      const rootPem = (): Promise<string> =>
+        roots === '' ? Promise.reject(new Error('being written')) : Promise.resolve(roots);
+      const channel = channelTo(scope, server, { rootPem });
+      const call = () => channel.unary('/a.B/C', HELLO);
+      await call();
+      for (const unusable of ['', 'no certificate', (await createAuthority({ validDays: 1 })).certPem]) {
+        roots = unusable;
+        await call();
+        assert.equal(server.sessions.filter((session) => !session.destroyed).length, 1);
+      }
+      roots = `${(await createAuthority({ validDays: 1 })).certPem}${certPem}`;
+      const [first] = server.sessions;
+      const closed = new Promise((resolve) => first!.once('close', resolve));
+      await Promise.all([call(), call()]);
+      await closed;
+      assert.equal(server.sessions.filter((session) => !session.destroyed).length, 1);
+    }),
+  );
+
+  it(
     'connects anew for the next call when the session is gone',
     scoped(async (scope) => {
       const server = await serve(scope, { onStream: answer([HELLO], OK) });

@@ -23,7 +23,7 @@ export interface SessionOptions {
   readonly serverName: string;
   /** A second acceptable name (`ALT_XDS_HOSTNAME`, ztunnel.md §3.1). */
   readonly alternativeServerName?: string;
-  /** Trust anchors, read at each connect so that a rotated root is seen. */
+  /** Trust anchors, read for each call: with other roots than the session's, the next call gets a new session. */
   readonly rootPem: () => string | Promise<string>;
   readonly tls?: TlsPolicy;
   readonly connectTimeoutMs?: number;
@@ -48,10 +48,12 @@ export function createSharedSession(deps: SessionDeps, options: SessionOptions):
   const scope = deps.scope.child(`grpc ${options.host}:${options.port}`);
   const openCalls = new WeakMap<http2.ClientHttp2Session, number>();
   let current: http2.ClientHttp2Session | undefined;
+  let currentRoots = '';
   let opening: Promise<http2.ClientHttp2Session> | undefined;
 
   const open = async (): Promise<http2.ClientHttp2Session> => {
-    const socket = await connectTls(deps, options, scope);
+    const roots = await options.rootPem();
+    const socket = await connectTls(deps, options, roots, scope);
     const session = http2.connect(`https://${options.serverName}`, {
       createConnection: () => socket,
       settings: { enablePush: false, initialWindowSize: STREAM_WINDOW_BYTES },
@@ -68,18 +70,40 @@ export function createSharedSession(deps: SessionDeps, options: SessionOptions):
     });
     keepAlive(session, sessionScope, options, () => (openCalls.get(session) ?? 0) > 0, log);
     current = session;
+    currentRoots = roots;
     return session;
+  };
+
+  const openOnce = (): Promise<http2.ClientHttp2Session> => {
+    // A failed attempt is not kept: its error goes to those who wait for it, and the next call tries again.
+    opening ??= open().finally(() => {
+      opening = undefined;
+    });
+    return opening;
+  };
+
+  const isUsable = (session: http2.ClientHttp2Session | undefined): session is http2.ClientHttp2Session =>
+    session !== undefined && !session.closed && !session.destroyed;
+
+  /** A file that is being replaced is no reason to give up a session that works. */
+  const replaced = async (old: http2.ClientHttp2Session): Promise<http2.ClientHttp2Session> => {
+    try {
+      if ((await options.rootPem()) === currentRoots) return isUsable(old) ? old : openOnce();
+      const fresh = await openOnce();
+      // Its calls may end.
+      if (fresh !== old) old.close();
+      return fresh;
+    } catch (error) {
+      if (!isUsable(old)) throw error;
+      log.warn('no session with the new roots, the present one is kept', { error: reasonOf(error) });
+      return old;
+    }
   };
 
   return {
     async get() {
       if (scope.closed) throw new MeshError('CONNECT_FAILED', 'the gRPC channel is closed');
-      if (current !== undefined && !current.closed && !current.destroyed) return current;
-      // A failed attempt is not kept: its error goes to those who wait for it, and the next call tries again.
-      opening ??= open().finally(() => {
-        opening = undefined;
-      });
-      return opening;
+      return isUsable(current) ? replaced(current) : openOnce();
     },
     callStarted(session) {
       openCalls.set(session, (openCalls.get(session) ?? 0) + 1);
@@ -91,9 +115,13 @@ export function createSharedSession(deps: SessionDeps, options: SessionOptions):
   };
 }
 
-async function connectTls(deps: SessionDeps, options: SessionOptions, scope: Scope): Promise<tls.TLSSocket> {
+async function connectTls(
+  deps: SessionDeps,
+  options: SessionOptions,
+  ca: string,
+  scope: Scope,
+): Promise<tls.TLSSocket> {
   const where = `${options.host}:${options.port}`;
-  const ca = await options.rootPem();
   const socket = await connectTcp(deps, options);
   socket.setNoDelay(true);
   socket.setKeepAlive(true, TCP_KEEPALIVE_MS);

@@ -5,6 +5,7 @@ import { test } from 'node:test';
 import fc from 'fast-check';
 import { MeshError } from '#base/errors.ts';
 import type { Address } from '#model/address.ts';
+import { authorize } from '#model/authorize.ts';
 import type { Policy, PolicyMatch, StringMatch } from '#model/policy.ts';
 import type { Service } from '#model/service.ts';
 import type { GatewayRef, ServiceKey, Workload, WorkloadUid } from '#model/workload.ts';
@@ -314,17 +315,61 @@ test('a service address with a prefix length is a range unless the prefix is the
   assert.equal(service.visibility, 'Public');
 });
 
-test('unreadable conditions of a policy are dropped and reported, unknown scope and action refuse it', () => {
-  // One rule, one clause, one match: a namespace match without a kind and a source range of three bytes.
-  const match = [...field(1), ...field(5, ...field(1, 1, 2, 3)), ...field(9, ...varint(65_616))];
-  const bytes = Uint8Array.from(field(5, ...field(1, ...field(2, ...match))));
-  const dropped: string[] = [];
-  const policy = decodeAuthorization(bytes, (what) => dropped.push(what));
-  const [only] = policy.rules[0]!.clauses[0]!;
-  assert.deepEqual(only!.namespaces, []);
-  assert.deepEqual(only!.sourceIps, []);
-  assert.deepEqual(only!.destinationPorts, [80]);
-  assert.equal(dropped.length, 2);
+/** What one clause with one match says in an ALLOW and in a DENY, and how many of its conditions are reported. */
+function readings(...match: number[]): { allow: Policy; deny: Policy; reported: number } {
+  const rule = field(5, ...field(1, ...field(2, ...match)));
+  const reported: string[] = [];
+  const read = (action: number): Policy =>
+    decodeAuthorization(Uint8Array.from([...scalar(4, action), ...rule]), (what) => reported.push(what));
+  const [allow, deny] = [read(0), read(1)];
+  return { allow, deny, reported: reported.length / 2 };
+}
+
+const SOURCE = '10.1.2.3' as IpAddress;
+const ANYBODY = { sourceIp: SOURCE, identity: undefined, destination: { ip: SOURCE, port: 80 } } as const;
+const verdict = (policy: Policy): string => authorize([policy], ANYBODY).verdict;
+
+const KINDLESS = field(1);
+const RANGE_OF_3_BYTES = field(5, ...field(1, 1, 2, 3));
+const PORT_65616 = field(9, ...varint(65_616));
+const PORT_80 = field(9, 80);
+const NOT_PORT_65616 = field(10, ...varint(65_616));
+const unreadable: Readonly<
+  Record<string, { match: number[]; allow: string; deny: string; reported: number }>
+> = {
+  'nothing else asked': {
+    match: [...KINDLESS, ...RANGE_OF_3_BYTES],
+    allow: 'deny',
+    deny: 'deny',
+    reported: 2,
+  },
+  'a port that is none': { match: PORT_65616, allow: 'deny', deny: 'deny', reported: 1 },
+  'an exception that is none': {
+    match: [...PORT_80, ...NOT_PORT_65616],
+    allow: 'deny',
+    deny: 'deny',
+    reported: 1,
+  },
+  'another value that matches': {
+    match: [...PORT_80, ...PORT_65616],
+    allow: 'allow',
+    deny: 'deny',
+    reported: 1,
+  },
+  'another field that does not match': {
+    match: [...RANGE_OF_3_BYTES, ...field(9, 81)],
+    allow: 'deny',
+    deny: 'allow',
+    reported: 1,
+  },
+};
+for (const [name, { match, allow, deny, reported }] of Object.entries(unreadable))
+  test(`nobody gets in by a condition that cannot be read (${name})`, () => {
+    const read = readings(...match);
+    assert.deepEqual([verdict(read.allow), verdict(read.deny), read.reported], [allow, deny, reported]);
+  });
+
+test('unknown scope and action refuse a policy', () => {
   assert.throws(() => decodeAuthorization(Uint8Array.from(scalar(3, 3))), /scope 3/);
   assert.throws(() => decodeAuthorization(Uint8Array.from(scalar(4, 2))), /action 2/);
 });

@@ -276,7 +276,7 @@ class DeltaClient implements XdsClient {
     } else {
       const policies = read<Policy>((resource) =>
         decodeAuthorization(resource.value, (what) =>
-          log.warn(`policy ${resource.name}: ${what} cannot be read and is ignored`),
+          log.warn(`policy ${resource.name}: ${what} cannot be read; nobody is let in by it`),
         ),
       );
       store.apply({ policies, removedPolicies: response.removed });

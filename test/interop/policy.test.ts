@@ -3,12 +3,8 @@
 // The peer runs alone, for one workload, with its certificate from an authority of ours, in a namespace of this test.
 
 import assert from 'node:assert/strict';
-import { execFileSync, spawn } from 'node:child_process';
-import { once } from 'node:events';
-import { mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { test } from 'node:test';
+import { runInNetns } from './netns-child.ts';
 import type { Attempt } from './random-policies.ts';
 
 const peer = process.env.PEER_ZTUNNEL;
@@ -23,35 +19,11 @@ interface Answer {
   readonly ours: { readonly allowed: boolean; readonly why: string };
 }
 
-test('a real ztunnel comes to the same verdicts', {
-  skip: peer === undefined ? 'not run: PEER_ZTUNNEL names no ztunnel' : false,
-  timeout: 240_000,
-}, async (t) => {
-  const netns = `cvip${process.pid}`;
-  const dir = mkdtempSync(join(tmpdir(), 'culvert-policy-'));
-  execFileSync('ip', ['netns', 'add', netns]);
-  t.after(() => {
-    execFileSync('ip', ['netns', 'del', netns]);
-    rmSync(dir, { recursive: true, force: true });
-  });
+const skip = peer === undefined ? 'not run: PEER_ZTUNNEL names no ztunnel' : false;
+
+test('a real ztunnel comes to the same verdicts', { skip, timeout: 240_000 }, async (t) => {
   const seeds = Array.from({ length: SETS }, (_unused, index) => String(FIRST_SEED + index));
-  const program = join(import.meta.dirname, 'policy-child.ts');
-  const child = spawn('ip', ['netns', 'exec', netns, process.execPath, program, peer!, dir, ...seeds]);
-  t.after(() => child.kill('SIGKILL'));
-  let answers = '';
-  let complaints = '';
-  child.stdout.on('data', (text: Buffer) => {
-    answers += text.toString();
-  });
-  child.stderr.on('data', (text: Buffer) => {
-    complaints += text.toString();
-  });
-  const [status] = (await once(child, 'close')) as [number | null];
-  assert.equal(status, 0, complaints.slice(-4000));
-  const compared = answers
-    .trim()
-    .split('\n')
-    .map((line) => JSON.parse(line) as Answer);
+  const compared = await runInNetns<Answer>(t, 'policy-child.ts', peer!, seeds);
   assert.equal(compared.length, SETS * ATTEMPTS_PER_SET);
   for (const { seed, attempt, peerAllows, ours } of compared)
     assert.equal(ours.allowed, peerAllows, `set ${seed}, ${JSON.stringify(attempt)}: ours: ${ours.why}`);

@@ -8,7 +8,7 @@ import type { Cidr } from '#net/cidr.ts';
 import { parseCidr } from '#net/cidr.ts';
 import { type IpAddress, ip } from '#net/ip.ts';
 
-export const OWN_NAMESPACE = 'shop';
+const OWN_NAMESPACE = 'shop';
 export const DESTINATIONS = [ip('10.60.0.1'), ip('fd60::1')] as const;
 export const PORTS = [8080, 8081, 9090] as const;
 export const SOURCES = {

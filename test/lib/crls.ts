@@ -9,7 +9,7 @@ import {
 } from 'node:crypto';
 import {
   AuthorityKeyIdentifierExtension,
-  type Extension,
+  Extension,
   X509Certificate,
   X509CertificateGenerator,
   X509CrlGenerator,
@@ -25,13 +25,15 @@ export interface CrlOptions {
   /** Signs in the authority's place. */
   readonly signedBy?: Pick<Authority, 'keyPem'>;
   readonly withKeyId?: boolean;
+  /** No extensions at all. */
+  readonly isVersion1?: boolean;
   readonly extensions?: readonly Extension[];
 }
 
 const HOUR_MS = 3_600_000;
 
 export async function newCrl(authority: Authority, options: CrlOptions = {}): Promise<Buffer<ArrayBuffer>> {
-  const { revoked = [], withKeyId = false, extensions = [] } = options;
+  const { revoked = [] } = options;
   const certificate = new X509Certificate(authority.certPem);
   const signingAlgorithm = { name: 'ECDSA', hash: 'SHA-256' };
   const list = await X509CrlGenerator.create({
@@ -42,20 +44,24 @@ export async function newCrl(authority: Authority, options: CrlOptions = {}): Pr
       serialNumber: item.includes('BEGIN') ? new NodeCertificate(item).serialNumber : item,
       reason: X509CrlReason.keyCompromise,
     })),
-    extensions: [
-      ...(withKeyId
-        ? [
-            await AuthorityKeyIdentifierExtension.create(
-              createPublicKey(authority.certPem).export({ format: 'der', type: 'spki' }),
-            ),
-          ]
-        : []),
-      ...extensions,
-    ],
+    ...(options.isVersion1 === true ? {} : { extensions: await extensionsOf(authority, options) }),
     signingKey: signingKeyOf(options.signedBy ?? authority),
     signingAlgorithm,
   });
   return Buffer.from(list.rawData);
+}
+
+async function extensionsOf(
+  { certPem }: Authority,
+  { withKeyId = true, extensions = [] }: CrlOptions,
+): Promise<Extension[]> {
+  const key = createPublicKey(certPem).export({ format: 'der', type: 'spki' });
+  return [
+    ...(withKeyId ? [await AuthorityKeyIdentifierExtension.create(key)] : []),
+    // cRLNumber (RFC 5280 §5.2.3)
+    new Extension('2.5.29.20', false, Uint8Array.of(0x02, 0x01, 0x01)),
+    ...extensions,
+  ];
 }
 
 /** A signing certificate under `root`, and the authority that uses it. */

@@ -1,13 +1,16 @@
 // Who may talk to whom: every refusal at the TLS border, with the reason on the side that can know it.
 
 import assert from 'node:assert/strict';
+import { createPrivateKey } from 'node:crypto';
 import { describe, it } from 'node:test';
 import tls from 'node:tls';
 import type { Scope } from '#base/scope.ts';
 import type { HboneRequest } from '#hbone/hbone.ts';
 import type { SpiffeId } from '#model/identity.ts';
+import { silentLogger } from '#telemetry/log.ts';
 import type { TlsPolicy } from '#tls/options.ts';
 import type { WorkloadSecret } from '#tls/secret.ts';
+import { readWorkloadSecret } from '#tls/workload-certificate.ts';
 import {
   CLIENT_ID,
   dialTcp,
@@ -231,6 +234,32 @@ describe('HBONE over TLS', () => {
         else await until('the refusal is reported', () => running.refusals.length === 1);
         assert.equal(running.refusals.length, admits ? 0 : 1);
         assert.equal(socket.isSessionReused(), false);
+      }),
+    );
+  }
+
+  for (const [name, usage] of [
+    ['a client', { server: true }],
+    ['a server', { client: true }],
+  ] as const) {
+    it(
+      `${name} whose certificate is for the other role only is refused`,
+      scoped(async (scope) => {
+        const authority = await newAuthority();
+        const id = name === 'a client' ? CLIENT_ID : SERVER_ID;
+        const { certPem, keyPem } = await authority.issue({ uris: [id], validForMs: 60_000, ...usage });
+        const odd = readWorkloadSecret(
+          id,
+          createPrivateKey(keyPem!),
+          [certPem, authority.certPem],
+          silentLogger,
+        );
+        const { running, error } = await attempt(scope, {
+          server: name === 'a server' ? odd : await newSecret(authority, SERVER_ID),
+          client: name === 'a client' ? odd : await newSecret(authority, CLIENT_ID),
+        });
+        assert.equal((error as { code?: string }).code, 'TLS_HANDSHAKE_FAILED');
+        assert.equal(running.requests.length, 0);
       }),
     );
   }

@@ -1,0 +1,181 @@
+// A real ztunnel for one workload, alone in the network namespace of this process, with an authority of ours for its
+// certificate; and connections to it from any address, by HBONE and in plaintext.
+
+import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { writeFileSync } from 'node:fs';
+import http2 from 'node:http2';
+import net from 'node:net';
+import { join } from 'node:path';
+import { connectNodeAdapter } from '@connectrpc/connect-node';
+import { systemClock } from '#base/clock.ts';
+import type { Scope } from '#base/scope.ts';
+import { registerCertificateService } from '#control/ca/rpc.ts';
+import type { HboneTunnel } from '#hbone/hbone.ts';
+import { createHbonePool } from '#hbone/pool.ts';
+import { formatSpiffeId } from '#model/identity.ts';
+import { formatHostPort, type Port } from '#net/host-port.ts';
+import type { IpAddress } from '#net/ip.ts';
+import { silentLogger } from '#telemetry/log.ts';
+import { type Authority, parseCsr } from '#tls/issue.ts';
+import type { WorkloadSecret } from '#tls/secret.ts';
+
+export const OWN = {
+  name: 'target',
+  namespace: 'shop',
+  serviceAccount: 'target',
+  trustDomain: 'cluster.local',
+} as const;
+export const OWN_ID = formatSpiffeId(OWN);
+const HBONE_PORT = 15_008 as Port;
+const MARK = 1337;
+
+/** The addresses stand on loopback; connections to `ports` that are not the peer's own come to its port for plaintext. */
+export function prepareNetwork(addresses: readonly IpAddress[], ports: readonly number[]): void {
+  const lines = addresses.map((of) => `ip addr add ${of}/${of.includes(':') ? '128 nodad' : '32'} dev lo`);
+  execFileSync('sh', ['-ec', ['ip link set lo up', ...lines].join('\n')]);
+  const rule = `meta mark != ${MARK} tcp dport { ${ports.join(', ')} } redirect to :15006`;
+  const chain = `chain output {\ntype nat hook output priority -100;\n${rule}\n}`;
+  execFileSync('nft', ['-f', '-'], { input: `table inet interop {\n${chain}\n}\n` });
+}
+
+export async function startApplications(
+  scope: Scope,
+  ports: readonly number[],
+  onSocket: (socket: net.Socket) => void,
+): Promise<void> {
+  for (const port of ports) {
+    const server = net.createServer((socket) => {
+      socket.on('error', () => {});
+      onSocket(socket);
+    });
+    server.listen(port, '::');
+    await once(server, 'listening');
+    scope.onClose(() => server.close());
+  }
+}
+
+export interface AuthorityAddress {
+  readonly port: number;
+  readonly rootPath: string;
+}
+
+/** Signs whatever it is asked for, with the one name there is. */
+export async function serveAuthority(
+  scope: Scope,
+  authority: Authority,
+  dir: string,
+): Promise<AuthorityAddress> {
+  const serving = await authority.issue({ dnsNames: ['localhost'], server: true, validForMs: 3_600_000 });
+  const server = http2.createSecureServer(
+    { cert: serving.certPem, key: serving.keyPem! },
+    connectNodeAdapter({
+      routes: (router) =>
+        registerCertificateService(router, async ({ csrPem, ttlSeconds }) => {
+          const { certPem } = await authority.issue({
+            uris: [OWN_ID],
+            sanCritical: true,
+            publicKey: parseCsr(csrPem).publicKeySpki,
+            validForMs: ttlSeconds * 1000,
+          });
+          return [certPem, authority.certPem];
+        }),
+    }),
+  );
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  scope.onClose(() => server.close());
+  const rootPath = join(dir, 'root.pem');
+  writeFileSync(rootPath, authority.certPem);
+  return { port: (server.address() as net.AddressInfo).port, rootPath };
+}
+
+export interface Peer {
+  /** What it has printed. */
+  readonly said: () => string;
+  stop(): Promise<void>;
+}
+
+/** Resolves when it is ready. `state` is the text of a static state file. */
+export async function startPeer(
+  program: string,
+  ca: AuthorityAddress,
+  dir: string,
+  state: string,
+  env: Readonly<Record<string, string>> = {},
+): Promise<Peer> {
+  const statePath = join(dir, 'state.yaml');
+  writeFileSync(statePath, state);
+  const child = spawn(program, [], {
+    env: {
+      PATH: process.env.PATH,
+      PROXY_MODE: 'dedicated',
+      PROXY_WORKLOAD_INFO: `${OWN.namespace}/${OWN.name}/${OWN.serviceAccount}`,
+      NODE_NAME: 'n1',
+      LOCAL_XDS_PATH: statePath,
+      XDS_ADDRESS: '',
+      CA_ADDRESS: `https://localhost:${ca.port}`,
+      CA_ROOT_CA: ca.rootPath,
+      PACKET_MARK: String(MARK),
+      ENABLE_ORIG_SRC: 'false',
+      ISTIO_META_DNS_CAPTURE: 'false',
+      ...env,
+    },
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
+  let said = '';
+  for (const stream of [child.stdout, child.stderr]) {
+    stream.on('data', (text: Buffer) => {
+      said += text.toString();
+    });
+  }
+  for (let turn = 0; turn < 1000 && child.exitCode === null; turn++) {
+    if (await isReady()) return { said: () => said, stop: () => stop(child) };
+    await new Promise((resolve) => setTimeout(resolve, 10));
+  }
+  throw new Error(`the peer does not get ready:\n${said.slice(-4000)}`);
+}
+
+async function isReady(): Promise<boolean> {
+  try {
+    return (await fetch('http://127.0.0.1:15021/healthz/ready')).ok;
+  } catch {
+    return false;
+  }
+}
+
+async function stop(child: ChildProcess): Promise<void> {
+  const gone = once(child, 'exit');
+  child.kill('SIGKILL');
+  await gone;
+}
+
+/** A tunnel to the workload that ends with the scope; rejects as HbonePool.connect does. */
+export function tunnel(
+  scope: Scope,
+  secret: WorkloadSecret,
+  sourceIp: IpAddress,
+  destination: { readonly ip: IpAddress; readonly port: number },
+): Promise<HboneTunnel> {
+  const pool = createHbonePool({
+    dial: async ({ ip, port }) => connected(sourceIp, ip, port),
+    secret: async () => secret,
+    log: silentLogger,
+    scope,
+    clock: systemClock,
+  });
+  const key = {
+    source: secret.identity,
+    expected: [OWN_ID],
+    destination: { ip: destination.ip, port: HBONE_PORT },
+    downstreamIp: sourceIp,
+  };
+  return pool.connect(key, formatHostPort(destination.ip, destination.port), {});
+}
+
+export async function connected(localAddress: IpAddress, host: IpAddress, port: number): Promise<net.Socket> {
+  const socket = net.connect({ host, port, localAddress, noDelay: true, allowHalfOpen: true });
+  await once(socket, 'connect');
+  socket.on('error', () => {});
+  return socket;
+}

@@ -1,0 +1,30 @@
+// Which clients would a real ztunnel still let in, with which file of revocation lists? PEER_ZTUNNEL names the program;
+// without it nothing is compared. Where we differ on purpose stands here and in docs/DIFFERENCES.md.
+
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { runInNetns } from './netns-child.ts';
+
+const peer = process.env.PEER_ZTUNNEL;
+
+interface Answer {
+  readonly name: string;
+  readonly peerAdmits: boolean;
+  readonly weAdmit: boolean;
+}
+
+/** By name of the case. */
+const DIFFERENCES: ReadonlySet<string> = new Set([
+  'a list of another root with the same name, by its key id',
+  'a list of version 1',
+]);
+const skip = peer === undefined ? 'not run: PEER_ZTUNNEL names no ztunnel' : false;
+
+test('a real ztunnel refuses and cuts the same revoked peers', { skip, timeout: 240_000 }, async (t) => {
+  const answers = await runInNetns<Answer>(t, 'revocation-child.ts', peer!);
+  const word = (admits: boolean): string => (admits ? 'admitted' : 'refused');
+  for (const { name, peerAdmits, weAdmit } of answers)
+    t.diagnostic(`${name}: ${word(peerAdmits)} by the peer, ${word(weAdmit)} by us`);
+  const differing = answers.filter(({ peerAdmits, weAdmit }) => peerAdmits !== weAdmit);
+  assert.deepEqual(new Set(differing.map(({ name }) => name)), DIFFERENCES);
+});
