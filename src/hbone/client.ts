@@ -22,8 +22,8 @@ export interface ClientSessionDeps {
   readonly secret: (id: PoolKey['source']) => Promise<WorkloadSecret>;
   readonly log: Logger;
   readonly shared: SessionShared;
-  /** Absent: no revocation lists are configured. */
-  readonly revocations?: Revocations | undefined;
+  /** Undefined: no revocation lists are configured. To be said every time: forgotten, everybody would be let in. */
+  readonly revocations: Revocations | undefined;
 }
 
 export interface ClientSession {

@@ -92,7 +92,11 @@ export function createHbonePool(deps: HbonePoolDeps, limits: HbonePoolLimits = {
 
   const open = async (name: string, lane: Lane, key: PoolKey): Promise<PooledSession> => {
     try {
-      const client = await openSession({ ...deps, shared }, key, sessionLimits);
+      const client = await openSession(
+        { ...deps, shared, revocations: deps.revocations },
+        key,
+        sessionLimits,
+      );
       if (scope.closed) {
         client.cut('this end shut down');
         throw shutDown();

@@ -71,7 +71,8 @@ export function createPodService(deps: PodServiceDeps, config: ZtunnelConfig, po
   const local = createLocalWorkload({ store: deps.store, scope: pod.scope }, pod.info);
   startDns(deps, config, pod, local);
   const pool = createPool(deps, config, pod);
-  const nested = { secret: deps.secrets.get.bind(deps.secrets), log: deps.log, shared: deps.sessions };
+  const { log, revocations } = deps;
+  const nested = { secret: deps.secrets.get.bind(deps.secrets), log, shared: deps.sessions, revocations };
   const openNested: OpenNested = (...request) => openNestedTunnel(nested, ...request);
   const outboundDeps: OutboundDeps = { ...deps, pod, local, pool, openNested };
   const outboundOptions = { network: config.network, illegalPorts: ILLEGAL_PORTS };

@@ -323,7 +323,12 @@ test('to the peer on another network: a tunnel in a tunnel through our gateway',
       const outer = await pool.connect(outerKey, 'stock.example:80', {});
       const secret = await secretOf(authority, CLIENT_ID);
       const inner = await openNestedTunnel(
-        { secret: async () => secret, log: silentLogger, shared: createSessionShared() },
+        {
+          secret: async () => secret,
+          log: silentLogger,
+          shared: createSessionShared(),
+          revocations: undefined,
+        },
         outer.stream,
         { ...outerKey, expected: [STOCK_ID] },
         'stock.example:80',

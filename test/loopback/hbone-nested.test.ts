@@ -1,6 +1,7 @@
 // A tunnel inside a tunnel (ztunnel.md §5.8). The gateway is an HBONE server of its own that passes the inner bytes on
 // over TCP without reading them; the destination is an HBONE server, ours or the oracle's.
 
+import 'reflect-metadata';
 import assert from 'node:assert/strict';
 import net from 'node:net';
 import { describe, it } from 'node:test';
@@ -13,8 +14,11 @@ import { createSessionShared } from '#hbone/session-life.ts';
 import type { SpiffeId } from '#model/identity.ts';
 import type { SocketAddress } from '#net/host-port.ts';
 import { silentLogger } from '#telemetry/log.ts';
+import { parseRevocationLists } from '#tls/crl.ts';
+import { Revocations } from '#tls/revocation.ts';
 import { copy } from '#ztunnel/copy.ts';
 import { TcpEnd, TcpIo } from '#ztunnel/tcp.ts';
+import { newCrl } from '../lib/crls.ts';
 import {
   CLIENT_ID,
   echo,
@@ -39,7 +43,9 @@ interface Rig {
   readonly far: TestServer;
   /** Outer sessions stand in the pool. */
   readonly outerSessions: () => number;
-  connect(expected?: readonly SpiffeId[]): Promise<HboneTunnel>;
+  connect(expected?: readonly SpiffeId[], revocations?: Revocations): Promise<HboneTunnel>;
+  /** A list that revokes the far end. */
+  readonly farRevoked: () => Promise<Buffer>;
 }
 
 function splice(request: HboneRequest, { ip, port }: SocketAddress): void {
@@ -71,10 +77,11 @@ async function startRig(
     gateway,
     far,
     outerSessions: () => pool.sessionCount,
-    connect: async (expected = [SERVER_ID]) => {
+    farRevoked: () => newCrl(authority, { revoked: server!.chainPem }),
+    connect: async (expected = [SERVER_ID], revocations?: Revocations) => {
       const { stream } = await pool.connect(key, AUTHORITY, {});
       return openNestedTunnel(
-        { secret: async () => client!, log: silentLogger, shared },
+        { secret: async () => client!, log: silentLogger, shared, revocations },
         stream,
         { ...key, expected },
         AUTHORITY,
@@ -109,6 +116,20 @@ for (const [name, createServer] of [
         assert.equal(rig.far.requests[0]?.peer.identity, CLIENT_ID);
         assert.equal(rig.gateway.requests[0]?.authority, AUTHORITY);
         assert.equal(rig.gateway.requests[0]?.headers['x-forwarded-network'], undefined);
+      }),
+    );
+
+    it(
+      'ends when the far end is revoked, with the reason',
+      scoped(async (scope) => {
+        const rig = await startRig(scope, echoing, createServer);
+        const lists = new Revocations();
+        const { stream } = await rig.connect([SERVER_ID], lists);
+        const sink = record(stream);
+        lists.replace(parseRevocationLists(await rig.farRevoked()));
+        await until('it is cut', () => sink.outcome !== undefined);
+        assert.equal(sink.outcome?.error?.code, 'CERTIFICATE_REVOKED');
+        await assert.rejects(rig.connect([SERVER_ID], lists), { code: 'CERTIFICATE_REVOKED' });
       }),
     );
 
