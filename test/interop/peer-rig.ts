@@ -14,7 +14,7 @@ import { registerCertificateService } from '#control/ca/rpc.ts';
 import type { HboneTunnel } from '#hbone/hbone.ts';
 import { createHbonePool } from '#hbone/pool.ts';
 import { formatSpiffeId } from '#model/identity.ts';
-import { formatHostPort, type Port } from '#net/host-port.ts';
+import { formatHostPort, type Port, type SocketAddress } from '#net/host-port.ts';
 import type { IpAddress } from '#net/ip.ts';
 import { silentLogger } from '#telemetry/log.ts';
 import { type Authority, parseCsr } from '#tls/issue.ts';
@@ -156,6 +156,7 @@ export function tunnel(
   secret: WorkloadSecret,
   sourceIp: IpAddress,
   destination: { readonly ip: IpAddress; readonly port: number },
+  dialled: SocketAddress = { ip: destination.ip, port: HBONE_PORT },
 ): Promise<HboneTunnel> {
   const pool = createHbonePool({
     dial: async ({ ip, port }) => connected(sourceIp, ip, port),
@@ -167,7 +168,7 @@ export function tunnel(
   const key = {
     source: secret.identity,
     expected: [OWN_ID],
-    destination: { ip: destination.ip, port: HBONE_PORT },
+    destination: dialled,
     downstreamIp: sourceIp,
   };
   return pool.connect(key, formatHostPort(destination.ip, destination.port), {});
