@@ -175,6 +175,7 @@ const flags: readonly [ErrorCode, Record<string, boolean>, string][] = [
   ['TLS_HANDSHAKE_FAILED', {}, 'CONNECT'],
   ['PEER_IDENTITY_MISMATCH', {}, 'CONNECT'],
   ['CERTIFICATE_INVALID', {}, 'TLS_FAILURE'],
+  ['CERTIFICATE_REVOKED', {}, 'CERT_REVOKED'],
   ['HBONE_PROTOCOL', {}, 'H2_HANDSHAKE_FAILURE'],
   ['HBONE_REFUSED', {}, 'CONNECT'],
   ['DRAINED', {}, 'CONNECT'],
