@@ -46,8 +46,8 @@ export class RevocationList {
   readonly #signed: Uint8Array;
   readonly #signature: Uint8Array;
   readonly #digest: string | null;
-  /** By key: the same few authorities ask again with every handshake. */
-  readonly #verified = new Map<string, boolean>();
+  /** Keys that it is signed by, asked about with every handshake. Others are not kept: a peer may bring any number. */
+  readonly #signers = new Set<string>();
 
   /** Throws MeshError `CERTIFICATE_INVALID`. */
   constructor(der: Uint8Array) {
@@ -81,12 +81,10 @@ export class RevocationList {
   /** `spki`: the SubjectPublicKeyInfo of whoever should have signed, DER. */
   isSignedBy(spki: Uint8Array): boolean {
     const key = hex(spki);
-    let verdict = this.#verified.get(key);
-    if (verdict === undefined) {
-      verdict = this.#verify(spki);
-      this.#verified.set(key, verdict);
-    }
-    return verdict;
+    if (this.#signers.has(key)) return true;
+    const isSigner = this.#verify(spki);
+    if (isSigner) this.#signers.add(key);
+    return isSigner;
   }
 
   #verify(spki: Uint8Array): boolean {

@@ -11,6 +11,9 @@ import type { WorkloadSecret } from './secret.ts';
 /** The field's word in metrics is CERT_REVOKED. */
 export const REVOKED = 'CERTIFICATE_REVOKED';
 
+/** Each may cost the check of a signature; real chains have two or three. */
+const MAX_PRESENTED = 10;
+
 interface Member extends CertificateFacts {
   readonly der: Uint8Array;
 }
@@ -86,7 +89,7 @@ export class Revocations {
     for (const member of presented) {
       for (const list of this.#lists) {
         if (list.issuer !== member.issuer) continue;
-        const error = judgeMember(member, list, [...presented, ...anchors]);
+        const error = judgeMember(member, list, [...anchors, ...presented]);
         if (error !== undefined) return error;
       }
     }
@@ -108,6 +111,8 @@ function membersOf(leaf: X509Certificate | undefined): Member[] {
   const members: Member[] = [];
   // Of a peer's certificate, Node's `issuerCertificate` is simply the next one it sent.
   for (let at = leaf; at !== undefined; at = at.issuerCertificate) {
+    if (members.length === MAX_PRESENTED)
+      throw new MeshError(REVOKED, `the peer sent a chain of more than ${MAX_PRESENTED} certificates`);
     const der = at.raw;
     members.push({ ...readCertificateFacts(der), der });
   }

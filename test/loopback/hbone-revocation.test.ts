@@ -167,6 +167,20 @@ describe('a revoked certificate', () => {
   );
 
   it(
+    'is not looked for in a chain without end',
+    scoped(async (scope) => {
+      const others = await Promise.all(Array.from({ length: 10 }, () => newAuthority()));
+      const sent = others.map(({ certPem }) => certPem);
+      const long = await newSecret(root, CLIENT_ID, root.certPem, sent);
+      const { message } = await refusalBy(
+        'server',
+        await pair(scope, { client: long, atServer: new Revocations() }),
+      );
+      assert.match(message, /chain of more than 10 certificates/);
+    }),
+  );
+
+  it(
     'ends the live session of its owner on either side, and no other',
     scoped(async (scope) => {
       const third = await newSecret(root, THIRD_ID);
