@@ -62,10 +62,12 @@ const KINDS: Readonly<Record<string, Exclude<StringMatch['kind'], 'presence'>>> 
   Suffix: 'suffix',
 };
 
+/** `!Exact shop`, as the field writes it, or `{ Exact: shop }`, which JSON can say, too. */
 function stringMatch(of: Value): StringMatch {
-  const [entry, ...more] = entriesOf(of);
+  const form = 'one of "!Exact TEXT", "!Prefix TEXT", "!Suffix TEXT" or "!Presence []"';
+  const tag = /^!(\w+)$/.exec(of.node?.tag ?? '')?.[1];
+  const [entry, ...more] = tag === undefined ? entriesOf(of) : [{ key: tag, value: of }];
   const kind = KINDS[entry?.key ?? ''];
-  const form = 'one of "Exact: TEXT", "Prefix: TEXT", "Suffix: TEXT" or "Presence: []"';
   if (entry === undefined || more.length > 0) throw wrong(of, form);
   if (kind !== undefined) return { kind, text: text(entry.value) };
   if (entry.key !== 'Presence' || list(entry.value, (one) => one).length > 0) throw wrong(of, form);

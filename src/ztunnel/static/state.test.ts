@@ -52,7 +52,7 @@ policies:
   dryRun: true
   rules:
   - - - notDestinationPorts: [9999]
-        principals: [{ Exact: a }, { Prefix: b }, { Suffix: c }, { Presence: [] }]
+        principals: [{ Exact: a }, !Prefix b, !Suffix "c", !Presence []]
         sourceIps: [10.0.0.0/8]
         serviceAccounts: [{ namespace: x, serviceAccount: y }]
 `;
@@ -274,8 +274,14 @@ const refused: readonly [string, string, RegExp][] = [
   [
     'two kinds of match',
     'policies:\n- {name: p, namespace: x, scope: Global, action: Deny, dryRun: false, rules: [[[{principals: [{Exact: a, Prefix: b}]}]]]}',
-    /expected one of "Exact: TEXT"/,
+    /expected one of "!Exact TEXT"/,
   ],
+  [
+    'a tag of no match',
+    'policies:\n- {name: p, namespace: x, scope: Global, action: Deny, dryRun: false, rules: [[[{principals: [!Exakt a]}]]]}',
+    /^f, line 2: Unresolved tag: !Exakt/,
+  ],
+  ['a tag elsewhere', 'workloads: !mine []', /^f, line 1: Unresolved tag: !mine/],
   ['no YAML', 'workloads: [', /^f, line \d: /],
   ['a key twice', 'workloads: []\nworkloads: []', /^f, line 2: Map keys must be unique/],
 ];

@@ -17,11 +17,14 @@ export interface StaticState {
   readonly policies: ReadonlyMap<string, Policy>;
 }
 
+/** Of policies' string matches (policy.ts); the library warns of every tag that YAML itself does not define. */
+const KNOWN_TAGS = /^Unresolved tag: !(?:Exact|Prefix|Suffix|Presence) /;
+
 /** @throws MeshError CONFIG_INVALID with the name, the line, the thing, and what is expected. */
 export function parseStaticState(text: string, name: string): StaticState {
   const lines = new LineCounter();
   const document = parseDocument(text, { lineCounter: lines });
-  const [problem] = document.errors;
+  const problem = document.errors[0] ?? document.warnings.find(({ message }) => !KNOWN_TAGS.test(message));
   if (problem !== undefined) {
     const line = problem.linePos?.[0].line ?? 1;
     const why = problem.message.split('\n')[0]?.replace(/ at line \d+.*$/, '');
