@@ -15,8 +15,11 @@ import { gatherLines } from '#telemetry/gathered-lines.ts';
 import { createLogger, type LogOptions } from '#telemetry/log.ts';
 import type { CertificateAuthorityClient } from '#tls/secret.ts';
 import { xdsOverGrpc } from '#xds/grpc-transport.ts';
+import type { LogControl } from '#ztunnel/admin.ts';
 import type { PodNetns } from '#ztunnel/capture/capture.ts';
-import { createInPodCapture } from '#ztunnel/capture/in-pod.ts';
+import { createHandOver, type HandOver } from '#ztunnel/capture/hand-over.ts';
+import { createInPodCapture, listenerShape } from '#ztunnel/capture/in-pod.ts';
+import { ListenerStock } from '#ztunnel/capture/listener-stock.ts';
 import { parseConfig, type ZtunnelConfig } from '#ztunnel/config.ts';
 import { rootSource, tokenSource } from '#ztunnel/credentials.ts';
 import type { Endpoint, Environment } from '#ztunnel/environment.ts';
@@ -34,16 +37,16 @@ process.stdout.on('error', () => {});
 
 async function main(env: Environment): Promise<void> {
   const config = parseConfig(env, await readProxyConfig(env, textOf(MESH_CONFIG_PATH)));
-  const logControl: { -readonly [Key in keyof LogOptions]: LogOptions[Key] } = {
-    format: config.logFormat,
-    level: config.logLevel,
-    write,
-  };
+  const logControl: LogControl & LogOptions = { format: config.logFormat, ...config.logFilter, write };
   const log = createLogger('app', logControl);
   for (const notice of config.notices) log.warn(notice);
   await warmThreadPool();
   const scope = new Scope('process');
   const captureScope = scope.child('capture');
+  const inpodLog = log.scoped('inpod');
+  const stock = new ListenerStock();
+  const handOver = handOverOf(config, { stock, log: inpodLog, scope });
+  await handOver?.receive();
   const grpc = { log: log.scoped('xds'), scope };
   const { xds, localXds } = config;
   let stop: (reason: string) => void = () => {};
@@ -53,7 +56,7 @@ async function main(env: Environment): Promise<void> {
       logControl,
       clock: systemClock,
       random: Math.random,
-      openCapture: createInPodCapture({ log: log.scoped('inpod'), scope: captureScope }, config),
+      openCapture: createInPodCapture({ log: inpodLog, scope: captureScope, stock }, config),
       ...resolvConf(config),
       ca: await authority(config, { log: log.scoped('identity'), scope }),
       ...(xds === undefined
@@ -61,7 +64,14 @@ async function main(env: Environment): Promise<void> {
         : { openXds: xdsOverGrpc(createGrpcChannel(grpc, channelOptions(config, xds, 'xds'))) }),
       ...(localXds === undefined ? {} : { loadState: staticState(localXds, xds === undefined) }),
       ...(config.mode === 'shared'
-        ? { zds: { connect: connectSeqpacket, netns: podNetns, discard: closeFd } }
+        ? {
+            zds: {
+              connect: connectSeqpacket,
+              netns: podNetns,
+              discard: closeFd,
+              onSnapshot: () => handOver?.settle(),
+            },
+          }
         : { ownNetns: podNetns(openNetns('/proc/self/ns/net')) }),
       shutdown: () => stop('the admin port'),
       onFatal: (error) => {
@@ -79,6 +89,7 @@ async function main(env: Environment): Promise<void> {
     if (isStopping) return;
     isStopping = true;
     log.info('shutting down', { reason, deadline: `${config.drainMs}ms` });
+    handOver?.close();
     dataPlane.drain().then(
       (result) => {
         if (result.kind === 'deadline')
@@ -107,6 +118,11 @@ function resolvConf(config: ZtunnelConfig): { resolvConf?: string } {
     if (errnoOf(error) === 'ENOENT') return {};
     throw MeshError.from(error, 'CONFIG_INVALID', 'reading /etc/resolv.conf');
   }
+}
+
+function handOverOf(config: ZtunnelConfig, deps: Parameters<typeof createHandOver>[0]): HandOver | undefined {
+  if (config.handOverPath === undefined) return undefined;
+  return createHandOver(deps, { path: config.handOverPath, shape: listenerShape(config) });
 }
 
 function channelOptions(config: ZtunnelConfig, endpoint: Endpoint, kind: 'xds' | 'ca'): GrpcChannelOptions {

@@ -39,6 +39,7 @@ export const ERROR_CODES = [
   'XDS_RESOURCE_REJECTED',
   'XDS_SILENT',
   'ZDS_PROTOCOL',
+  'HAND_OVER_FAILED',
   'CA_REFUSED',
   // Kubernetes API
   'API_UNREACHABLE',

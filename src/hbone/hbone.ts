@@ -96,8 +96,10 @@ export interface HbonePool {
 export interface HboneServer {
   /** The socket is owned by the server from now on. */
   accept(socket: import('node:net').Socket): void;
-  /** GOAWAY on every session; streams may finish. */
+  /** GOAWAY on every session, also on those whose handshake is under way; streams may finish. */
   drain(): void;
+  /** Connections with or without a session yet. */
+  readonly liveCount: number;
   /** Ends every session at once. */
   close(): void;
 }

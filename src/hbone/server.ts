@@ -109,7 +109,7 @@ export function createHboneServer(deps: HboneServerDeps, limits: HboneServerLimi
     const address = addresses.get(accepted);
     // From here on the session ends it, with GOAWAY.
     arriving.delete(accepted);
-    if (address === undefined || draining || scope.closed) {
+    if (address === undefined || scope.closed) {
       socket.destroy();
       return;
     }
@@ -140,6 +140,8 @@ export function createHboneServer(deps: HboneServerDeps, limits: HboneServerLimi
         log.warn('HBONE session cut', { peer: peer.identity, error: error.message });
         session.cut(error);
       });
+    // A peer in the middle of its handshake is told in HTTP/2's words: what it asked for then goes to another session.
+    if (draining) session.drain();
   };
 
   const secure = async (socket: Socket): Promise<void> => {
@@ -166,6 +168,9 @@ export function createHboneServer(deps: HboneServerDeps, limits: HboneServerLimi
     drain() {
       draining = true;
       for (const session of [...sessions]) session.drain();
+    },
+    get liveCount() {
+      return arriving.size + sessions.size;
     },
     close() {
       scope.close();

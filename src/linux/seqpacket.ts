@@ -1,7 +1,7 @@
 // UNIX sockets of type SEQPACKET: whole messages, in order, each with at most a few descriptors (SCM_RIGHTS).
 // What the messages mean is the caller's matter.
 
-import { unlinkSync } from 'node:fs';
+import { lstatSync, unlinkSync } from 'node:fs';
 import { errnoOf, MeshError } from '#base/errors.ts';
 import { type FdWatch, READABLE, WRITABLE, watchFd } from './fd-watch.ts';
 import {
@@ -40,7 +40,7 @@ export interface SeqpacketConnection {
 }
 
 export interface SeqpacketListener {
-  /** Stops accepting and removes the socket file. Connections live on. */
+  /** Stops accepting and removes the socket file, unless somebody else listens there by now. Connections live on. */
   close(): void;
 }
 
@@ -54,8 +54,10 @@ export function listenSeqpacket(
   removeSocketFile(path);
   const fd = seqpacketSocket(context);
   let watch: FdWatch;
+  let inode: bigint | undefined;
   try {
     check(libc.bind(fd, address, lengthBytes), 'bind', context);
+    inode = inodeOf(path);
     check(libc.listen(fd, BACKLOG), 'listen', context);
     watch = watchFd(fd, READABLE, () => {
       for (;;) {
@@ -85,7 +87,7 @@ export function listenSeqpacket(
       clearTimeout(restTimer);
       watch.close();
       closeFd(fd);
-      removeSocketFile(path);
+      if (inodeOf(path) === inode) removeSocketFile(path);
     },
   };
 }
@@ -202,6 +204,10 @@ function unixAddress(path: string): { address: Buffer; lengthBytes: number } {
   address.writeUInt16LE(AF_UNIX, 0);
   address.set(bytes, 2);
   return { address, lengthBytes: 2 + bytes.length + 1 };
+}
+
+function inodeOf(path: string): bigint | undefined {
+  return lstatSync(path, { bigint: true, throwIfNoEntry: false })?.ino;
 }
 
 function removeSocketFile(path: string): void {

@@ -1,5 +1,7 @@
 // Log lines in ztunnel's two formats (ztunnel.md §11.2): plain (tab-separated) and JSON, one line each.
 
+import { type LogThreshold, thresholdOf } from './log-filter.ts';
+
 export type LogLevel = 'debug' | 'info' | 'warn' | 'error';
 /** Strings are quoted in the plain form; a `bare()` value and numbers are not. Undefined fields are left out. */
 export type LogFields = Readonly<Record<string, LogValue>>;
@@ -14,7 +16,8 @@ export class Bare {
 }
 export const bare = (text: string): Bare => new Bare(text);
 
-const RANK: Readonly<Record<LogLevel, number>> = { debug: 0, info: 1, warn: 2, error: 3 };
+const RANK: Readonly<Record<LogThreshold, number>> = { debug: 0, info: 1, warn: 2, error: 3, off: 4 };
+const NO_SCOPES: ReadonlyMap<string, LogThreshold> = new Map();
 
 /** `message` may be empty: then the fields say everything. */
 export interface Logger {
@@ -29,7 +32,10 @@ export interface Logger {
 
 export interface LogOptions {
   readonly format: 'plain' | 'json';
-  readonly level: LogLevel;
+  /** The least that is written; may change at any time, as may `scopes`. */
+  readonly level: LogThreshold;
+  /** Scopes with a threshold of their own. */
+  readonly scopes?: ReadonlyMap<string, LogThreshold>;
   /** Receives whole lines with their newline. */
   readonly write: (line: string) => void;
   readonly now?: () => Date;
@@ -37,8 +43,13 @@ export interface LogOptions {
 
 export function createLogger(scope: string, options: LogOptions): Logger {
   const now = options.now ?? (() => new Date());
+  const enabled = (level: LogLevel): boolean => {
+    const { level: general, scopes = NO_SCOPES } = options;
+    const threshold = scopes.size === 0 ? general : thresholdOf(scope, { level: general, scopes });
+    return RANK[level] >= RANK[threshold];
+  };
   const emit = (level: LogLevel, message: string, fields: LogFields | undefined): void => {
-    if (RANK[level] < RANK[options.level]) return;
+    if (!enabled(level)) return;
     const line = options.format === 'json' ? jsonLine : plainLine;
     options.write(line(now(), level, scope, message, fields ?? {}));
   };
@@ -47,7 +58,7 @@ export function createLogger(scope: string, options: LogOptions): Logger {
     info: (message, fields) => emit('info', message, fields),
     warn: (message, fields) => emit('warn', message, fields),
     error: (message, fields) => emit('error', message, fields),
-    enabled: (level) => RANK[level] >= RANK[options.level],
+    enabled,
     scoped: (name) => createLogger(name, options),
   };
 }
@@ -66,8 +77,8 @@ function timestamp(at: Date): string {
 
 function plainLine(at: Date, level: LogLevel, scope: string, message: string, fields: LogFields): string {
   // Records that are all fields have no message, and no column for one.
-  let line = `${timestamp(at)}\t${level}\t${scope}${message === '' ? '' : `\t${message}`}`;
-  let separator = '\t';
+  let line = `${timestamp(at)}\t${level}\t${scope}\t${message === '' ? '' : `${message}\t`}`;
+  let separator = '';
   for (const key in fields) {
     const value = fields[key];
     if (value === undefined) continue;

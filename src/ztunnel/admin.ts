@@ -1,9 +1,9 @@
 // The admin port (loopback only): what this ztunnel knows, its log level, and its shutdown (ztunnel.md §11.3).
 
 import type { Store } from '#model/store.ts';
-import type { LogLevel } from '#telemetry/log.ts';
+import { formatLogFilter, type LogFilter, type LogThreshold, parseLogFilter } from '#telemetry/log-filter.ts';
 import type { SecretManager } from '#tls/secret.ts';
-import { parseLogLevel, type ZtunnelConfig } from './config.ts';
+import type { ZtunnelConfig } from './config.ts';
 import {
   dumpCertificates,
   dumpConfig,
@@ -20,7 +20,8 @@ import type { PodInfo, Pods } from './pods.ts';
 import { versionInfo } from './version.ts';
 
 export interface LogControl {
-  level: LogLevel;
+  level: LogThreshold;
+  scopes?: ReadonlyMap<string, LogThreshold>;
 }
 
 export interface AdminDeps {
@@ -35,18 +36,22 @@ export interface AdminDeps {
   readonly shutdown: () => void;
 }
 
-const LOGGING_HELP =
-  'usage: POST /logging\t\t\t(list the current level)\nPOST /logging?level=<debug|info|warn|error>\nPOST /logging?reset\n';
+const LOGGING_HELP = `usage: POST /logging                               (list the current level)
+usage: POST /logging?level=<level>                 (change the level of everything without one of its own)
+usage: POST /logging?level=<scope>=<level>,<level> (change single scopes, such as access, proxy, xds)
+usage: POST /logging?reset                         (back to the level at the start)
+levels: error, warn, info, debug, trace, off
+`;
 
 export function adminRoutes(deps: AdminDeps): HttpRoutes {
-  const defaultLevel = deps.logControl.level;
+  const atStart = filterOf(deps.logControl);
   return {
     '/': () => ({ contentType: 'text/html; charset=utf-8', body: INDEX }),
     '/config_dump': () => ({
       contentType: 'application/json',
       body: printDump(configDump(deps)),
     }),
-    '/logging': (request) => logging(deps.logControl, defaultLevel, request),
+    '/logging': (request) => logging(deps.logControl, atStart, request),
     '/quitquitquit': (request) => {
       const refusal = onlyPost(request, 'only POST is allowed for quitquitquit\n');
       if (refusal !== undefined) return refusal;
@@ -56,18 +61,21 @@ export function adminRoutes(deps: AdminDeps): HttpRoutes {
   };
 }
 
-function logging(control: LogControl, defaultLevel: LogLevel, request: HttpRequest): HttpAnswer {
+function filterOf({ level, scopes = new Map() }: LogControl): LogFilter {
+  return { level, scopes };
+}
+
+function logging(control: LogControl, atStart: LogFilter, request: HttpRequest): HttpAnswer {
   const refusal = onlyPost(request, LOGGING_HELP);
   if (refusal !== undefined) return refusal;
   const wanted = request.query.get('level');
-  if (request.query.has('reset')) control.level = defaultLevel;
-  if (wanted !== null) {
-    const level = parseLogLevel(wanted);
-    if (level === undefined)
-      return { status: 400, body: `invalid level ${JSON.stringify(wanted)}\n${LOGGING_HELP}` };
-    control.level = level;
-  }
-  return { body: `current log level is ${control.level}\n` };
+  const base: LogFilter = request.query.has('reset') ? atStart : filterOf(control);
+  const next = wanted === null ? base : parseLogFilter(wanted, base);
+  if (next === undefined)
+    return { status: 400, body: `Invalid level provided: ${wanted}\n\n${LOGGING_HELP}` };
+  control.level = next.level;
+  control.scopes = next.scopes;
+  return { body: `current log level is ${formatLogFilter(next)}\n` };
 }
 
 function configDump(deps: AdminDeps): { readonly [key: string]: Json } {

@@ -64,7 +64,7 @@ const accepted: readonly [Environment, (config: ZtunnelConfig) => unknown, unkno
   [{ ENABLE_ORIG_SRC: 'true' }, (c) => c.originalSource, 'required'],
   [{ ENABLE_ORIG_SRC: 'false' }, (c) => c.originalSource, 'never'],
   [{ KEEPALIVE_ENABLED: 'false' }, (c) => c.keepalive, undefined],
-  [{ LOG_FORMAT: 'json', RUST_LOG: 'debug' }, (c) => [c.logFormat, c.logLevel], ['json', 'debug']],
+  [{ LOG_FORMAT: 'json', RUST_LOG: 'debug' }, (c) => [c.logFormat, c.logFilter.level], ['json', 'debug']],
   [
     { KEEPALIVE_TIME: '10s', KEEPALIVE_INTERVAL: '5s', KEEPALIVE_RETRIES: '3', USER_TIMEOUT_ENABLED: 'true' },
     (c) => c.keepalive,
@@ -103,7 +103,11 @@ const accepted: readonly [Environment, (config: ZtunnelConfig) => unknown, unkno
       'HTTP2_FRAME_SIZE has no effect: windows and frames follow the memory that is free',
     ],
   ],
-  [{ RUST_LOG: 'warn,access=info' }, (c) => c.logLevel, 'warn'],
+  [
+    { RUST_LOG: 'warn,access=info' },
+    (c) => [c.logFilter.level, [...c.logFilter.scopes]],
+    ['warn', [['access', 'info']]],
+  ],
 ];
 for (const [env, read, expected] of accepted)
   test(`accepts ${JSON.stringify(env)}`, () => assert.deepEqual(read(parseConfig(env)), expected));
@@ -143,7 +147,7 @@ const refused: readonly [string, string, string][] = [
   ['COMPLIANCE_POLICY', 'fips-140-2', '"" or "pqc"'],
   ['INSTANCE_IP', 'here', 'an IP address'],
   ['LOG_FORMAT', 'xml', '"plain" or "json"'],
-  ['RUST_LOG', 'loud', '"debug", "info", "warn" or "error"'],
+  ['RUST_LOG', 'loud', 'levels such as "debug", "info" or "off", or "access=debug,info"'],
   ['TERMINATION_GRACE_PERIOD_SECONDS', '-1', 'a duration such as "5s", "1m30s" or "500ms"'],
 ];
 for (const [name, value, expected] of refused)

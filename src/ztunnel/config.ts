@@ -1,12 +1,12 @@
 // ztunnel's settings: the environment variables of the field, parsed from a plain object into values with units.
 // No I/O here: whether a value is a path or the text itself is decided by credentials.ts when it reads it.
 
-import { resolve } from 'node:path';
+import { dirname, join, resolve } from 'node:path';
 import { VERSION } from '#base/version.ts';
 import { parseHostPort, parsePort } from '#net/host-port.ts';
 import { type IpAddress, ip } from '#net/ip.ts';
 import type { JsonValue } from '#proto/discovery.ts';
-import type { LogLevel } from '#telemetry/log.ts';
+import { type LogFilter, parseLogFilter } from '#telemetry/log-filter.ts';
 import type { TlsPolicy } from '#tls/options.ts';
 import { type Endpoint, type Environment, invalid, Reader } from './environment.ts';
 import type { PodInfo } from './pods.ts';
@@ -65,11 +65,13 @@ export interface ZtunnelConfig {
   /** Undefined: no TCP keepalive. */
   readonly keepalive: KeepaliveConfig | undefined;
   readonly zdsPath: string;
+  /** Where a successor asks for the listeners; undefined: nowhere. */
+  readonly handOverPath: string | undefined;
   readonly reusePort: boolean;
   readonly ipv6: boolean;
   readonly responseBaggage: boolean;
   readonly localhostTunnel: boolean;
-  readonly logLevel: LogLevel;
+  readonly logFilter: LogFilter;
   readonly logFormat: 'plain' | 'json';
   /** ztunnel's own HBONE listener. */
   readonly selfPort: number;
@@ -98,6 +100,7 @@ export interface FakeCaConfig {
 }
 
 export const SERVICE_ACCOUNT_TOKEN_PATH = './var/run/secrets/tokens/istio-token';
+const DEFAULT_ZDS_PATH = '/var/run/ztunnel/ztunnel.sock';
 const ROOT_CERT_PATH = './var/run/secrets/istio/root-cert.pem';
 
 /** Relative paths are relative to the container's root, whatever the working directory is. */
@@ -162,12 +165,13 @@ export function parseConfig(environment: Environment, proxy: ProxyConfig = NO_PR
     originalSource: originalSource(read),
     packetMark: packetMark(read, mode),
     keepalive: keepalive(read),
-    zdsPath: env.INPOD_UDS ?? '/var/run/ztunnel/ztunnel.sock',
+    zdsPath: env.INPOD_UDS ?? DEFAULT_ZDS_PATH,
+    handOverPath: handOverPath(env),
     reusePort: read.boolean('INPOD_PORT_REUSE', true),
     ipv6: read.boolean('IPV6_ENABLED', true),
     responseBaggage: read.boolean('ENABLE_RESPONSE_BAGGAGE', true),
     localhostTunnel: read.boolean('LOCALHOST_APP_TUNNEL', true),
-    logLevel: logLevel(read),
+    logFilter: logFilter(read),
     logFormat: read.oneOf('LOG_FORMAT', ['plain', 'json'] as const, 'plain'),
     selfPort: 15_008,
     policyInfoLogging: read.text('AUTHZ_POLICY_INFO_LOGGING') === 'true',
@@ -318,35 +322,24 @@ function dnsProxy(read: Reader): ZtunnelConfig['dnsProxy'] {
     : { ips: [ip('127.0.0.1'), ...v6], port: port ?? 0 };
 }
 
+/** Beside the agent's socket: a directory that an old and a new ztunnel of one node have in common. Empty: none. */
+function handOverPath(env: Environment): string | undefined {
+  const path =
+    env.CULVERT_HAND_OVER_UDS ?? join(dirname(env.INPOD_UDS ?? DEFAULT_ZDS_PATH), 'culvert-hand-over.sock');
+  return path === '' ? undefined : path;
+}
+
 function originalSource(read: Reader): ZtunnelConfig['originalSource'] {
   const wanted = read.optionalBoolean('ENABLE_ORIG_SRC');
   return wanted === undefined ? 'best-effort' : wanted ? 'required' : 'never';
 }
 
-/** The level of `RUST_LOG`'s first directive without a scope; per-scope directives are not supported yet. */
-function logLevel(read: Reader): LogLevel {
-  const value = read.text('RUST_LOG');
-  if (value === undefined || value === '') return 'info';
-  const level = parseLogLevel(value);
-  if (level === undefined) throw invalid('RUST_LOG', value, '"debug", "info", "warn" or "error"');
-  return level;
-}
+const DEFAULT_LOG: LogFilter = { level: 'info', scopes: new Map() };
 
-/** `trace` counts as debug; `off` is not offered: refusals are always said. */
-export function parseLogLevel(text: string): LogLevel | undefined {
-  const first = text
-    .split(',')
-    .map((directive) => directive.trim())
-    .find((directive) => !directive.includes('='));
-  switch (first) {
-    case 'trace':
-    case 'debug':
-      return 'debug';
-    case 'info':
-    case 'warn':
-    case 'error':
-      return first;
-    default:
-      return undefined;
-  }
+function logFilter(read: Reader): LogFilter {
+  const value = read.text('RUST_LOG');
+  if (value === undefined || value === '') return DEFAULT_LOG;
+  const filter = parseLogFilter(value, DEFAULT_LOG);
+  if (filter !== undefined) return filter;
+  throw invalid('RUST_LOG', value, 'levels such as "debug", "info" or "off", or "access=debug,info"');
 }

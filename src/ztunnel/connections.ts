@@ -52,7 +52,6 @@ export class Connections {
   readonly #judge: Judge;
   readonly #configVersion: () => number;
   readonly #live = new Set<LiveConnection>();
-  readonly #idleWaiters = new Set<() => void>();
 
   constructor(judge: Judge, configVersion: () => number) {
     this.#judge = judge;
@@ -70,7 +69,7 @@ export class Connections {
 
   /** Forgets a connection that has come to its end. */
   release(connection: LiveConnection): void {
-    if (this.#live.delete(connection) && this.#live.size === 0) for (const run of this.#idleWaiters) run();
+    this.#live.delete(connection);
   }
 
   /**
@@ -108,12 +107,6 @@ export class Connections {
     for (const connection of this.#live)
       if (connection.podUid === podUid) views[connection.direction].push(connection.view);
     return views;
-  }
-
-  /** Runs each time the last live connection ends; returns how to stop listening. */
-  onIdle(run: () => void): () => void {
-    this.#idleWaiters.add(run);
-    return () => this.#idleWaiters.delete(run);
   }
 }
 

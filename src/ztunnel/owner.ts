@@ -57,6 +57,8 @@ export interface DataPlaneDeps {
     readonly connect: (path: string) => Promise<PacketConnection>;
     readonly netns: (fd: number) => PodNetns;
     readonly discard: (fd: number) => void;
+    /** Every pod of this node has been named. */
+    readonly onSnapshot?: () => void;
   };
   /** Absent: the servers of /etc/resolv.conf. */
   readonly queryDns?: QueryDns;
@@ -273,9 +275,8 @@ async function build(deps: DataPlaneDeps, config: ZtunnelConfig, scope: Scope): 
             self?.startDrain();
           },
           get liveCount() {
-            return connections.size;
+            return connections.size + pods.liveCount;
           },
-          onIdle: (run) => connections.onIdle(run),
           cut: () => connections.closeAll(),
         },
         config.drainMs,

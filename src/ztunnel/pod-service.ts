@@ -87,6 +87,7 @@ export function createPodService(deps: PodServiceDeps, config: ZtunnelConfig, po
   );
   const crashed = (error: unknown): void =>
     deps.log.error('a connection ended by an unexpected failure', { error: reasonOf(error) });
+  let openingCount = 0;
   return {
     onConnection: (connection) => {
       const { direction, socket, originalDst } = connection;
@@ -100,9 +101,13 @@ export function createPodService(deps: PodServiceDeps, config: ZtunnelConfig, po
       const served = isOutbound
         ? serveOutbound(outboundDeps, outboundOptions, opener, connection)
         : serveInboundPlain(inboundDeps, inboundOptions, opener, connection);
-      served.catch(crashed);
+      openingCount++;
+      served.catch(crashed).finally(() => openingCount--);
     },
     startDrain: () => tunnels.drain(),
+    get liveCount() {
+      return openingCount + tunnels.liveCount;
+    },
   };
 }
 
@@ -165,6 +170,12 @@ class TunnelServers {
     const server = this.#create(connectionIp);
     this.#byIp.set(connectionIp, server);
     return server;
+  }
+
+  get liveCount(): number {
+    let count = 0;
+    for (const server of this.#byIp.values()) count += server.liveCount;
+    return count;
   }
 
   drain(): void {

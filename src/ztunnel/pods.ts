@@ -31,6 +31,8 @@ export interface PodService {
   onConnection(connection: CapturedConnection): void;
   /** No new streams on existing tunnels; what is under way goes on. */
   startDrain(): void;
+  /** Tunnels and connections on their way to being counted elsewhere. */
+  readonly liveCount: number;
 }
 
 export interface PodsDeps {
@@ -125,6 +127,12 @@ export class Pods {
   /** Removes every pod that is not in the set. */
   retain(uids: ReadonlySet<string>): void {
     for (const uid of [...this.#running.keys()]) if (!uids.has(uid)) this.remove(uid);
+  }
+
+  get liveCount(): number {
+    let count = 0;
+    for (const { service } of this.#running.values()) count += service.liveCount;
+    return count;
   }
 
   /** Closes every listener at once; connections and tunnels finish what they have. */

@@ -43,6 +43,8 @@ export interface ZdsDeps {
   /** The agent broke the protocol in a way that leaves the pods unknown: the process is to end with status 1. */
   readonly onFatal: (error: MeshError) => void;
   readonly onPending: (count: number) => void;
+  /** The agent has named every pod of this node, after each connection. */
+  readonly onSnapshot?: () => void;
 }
 
 export interface ZdsOptions {
@@ -225,6 +227,7 @@ class ZdsSession {
     this.#snapshot = undefined;
     this.#deps.pods.retain(known);
     this.#deps.log.info('received the snapshot of the pods on this node', { pods: known.size });
+    this.#deps.onSnapshot?.();
     return undefined;
   }
 

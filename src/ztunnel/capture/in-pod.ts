@@ -23,6 +23,7 @@ import {
   type PodNetns,
 } from './capture.ts';
 import { type DnsListenAddress, openPodDns } from './in-pod-dns.ts';
+import type { ListenerStock } from './listener-stock.ts';
 
 export interface InPodOptions {
   readonly packetMark: number | undefined;
@@ -43,39 +44,46 @@ const LISTENERS: readonly { readonly direction: Direction; readonly port: number
   { direction: 'outbound', port: OUTBOUND_PORT },
 ];
 
-export function createInPodCapture(
-  deps: { readonly log: Logger; readonly scope: Scope },
-  options: InPodOptions,
-): OpenCapture {
+export interface InPodDeps {
+  readonly log: Logger;
+  readonly scope: Scope;
+  /** Where listeners come from and go to in an upgrade. */
+  readonly stock?: ListenerStock;
+}
+
+/** Listeners made with equal settings can stand in for one another. */
+export function listenerShape({ packetMark, ipv6, reusePort, originalSource }: InPodOptions): string {
+  return `mark=${packetMark} ipv6=${ipv6} reuseport=${reusePort} source=${originalSource}`;
+}
+
+export function createInPodCapture(deps: InPodDeps, options: InPodOptions): OpenCapture {
   return (netns, onConnection) => openInPod(deps, options, netns, onConnection);
 }
 
 function openInPod(
-  deps: { readonly log: Logger; readonly scope: Scope },
+  deps: InPodDeps,
   options: InPodOptions,
   netns: PodNetns,
   onConnection: (connection: CapturedConnection) => void,
 ): PodCapture {
-  const servers: net.Server[] = [];
   const { dnsProxy } = options;
   const dns = dnsProxy === undefined ? undefined : openPodDns({ ...options, dnsProxy }, netns.fd);
+  const closers: (() => void)[] = [];
   let isTransparent = options.originalSource !== 'never';
   const closeListeners = (): void => {
-    for (const server of servers.splice(0)) server.close();
+    for (const close of closers.splice(0)) close();
   };
   try {
     for (const { direction, port } of LISTENERS) {
-      const listener = listenTcp({
-        ip: options.ipv6 ? '::' : '0.0.0.0',
-        port,
-        netnsFd: netns.fd,
-        ...marked(options),
-        ...(options.originalSource === 'never' ? {} : { transparent: options.originalSource }),
-        reusePort: options.reusePort,
-        backlog: BACKLOG,
-      });
+      // The predecessor's socket, if there is one: both accept from one queue until it closes its own.
+      const listener = deps.stock?.take(netns.id, port) ?? bind(options, netns, port);
       if (!listener.transparent) isTransparent = false;
-      servers.push(serve(deps.log, options, listener.fd, direction, onConnection));
+      const server = serve(deps.log, options, listener.fd, direction, onConnection);
+      const forget = deps.stock?.keep({ ...listener, netnsId: netns.id, port });
+      closers.push(() => {
+        forget?.();
+        server.close();
+      });
     }
   } catch (error) {
     closeListeners();
@@ -87,6 +95,18 @@ function openInPod(
     ...(dns === undefined ? {} : { dns }),
     closeListeners,
   };
+}
+
+function bind(options: InPodOptions, netns: PodNetns, port: number): { fd: number; transparent: boolean } {
+  return listenTcp({
+    ip: options.ipv6 ? '::' : '0.0.0.0',
+    port,
+    netnsFd: netns.fd,
+    ...marked(options),
+    ...(options.originalSource === 'never' ? {} : { transparent: options.originalSource }),
+    reusePort: options.reusePort,
+    backlog: BACKLOG,
+  });
 }
 
 /** Adopts a listening descriptor. Bound already, so nothing asynchronous decides about success. */

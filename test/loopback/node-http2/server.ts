@@ -129,6 +129,9 @@ export function createNodeServer(deps: HboneServerDeps, limits: HboneServerLimit
       socket.once('close', () => arriving.delete(socket));
       secure(socket).catch((error) => refuse(socket, reasonOf(error)));
     },
+    get liveCount() {
+      return arriving.size + sessions.size;
+    },
     drain() {
       draining = true;
       for (const life of sessions) life.session.close();

@@ -1,0 +1,65 @@
+// The listening sockets of this node's pods as things that can be passed on: those in use here, which a successor may
+// have copies of, and those that came from a predecessor and wait for their pod. How they travel is hand-over.ts.
+
+import { closeFd } from '#linux/netns.ts';
+
+/** A listening socket inside a pod. */
+export interface PodListener {
+  /** Of the pod's namespace, as in PodNetns. */
+  readonly netnsId: string;
+  readonly port: number;
+  readonly fd: number;
+  readonly transparent: boolean;
+}
+
+export class ListenerStock {
+  readonly #inUse = new Set<PodListener>();
+  readonly #inherited = new Map<string, PodListener>();
+  readonly #followers = new Set<(listener: PodListener) => void>();
+
+  /** Notes a listener that is served here; returns how to forget it, to be called before it is closed. */
+  keep(listener: PodListener): () => void {
+    this.#inUse.add(listener);
+    for (const tell of this.#followers) tell(listener);
+    return () => this.#inUse.delete(listener);
+  }
+
+  /** Every listener in use, then each that comes into use; returns how to stop. */
+  follow(tell: (listener: PodListener) => void): () => void {
+    for (const listener of this.#inUse) tell(listener);
+    this.#followers.add(tell);
+    return () => this.#followers.delete(tell);
+  }
+
+  get inUseCount(): number {
+    return this.#inUse.size;
+  }
+
+  /** Owns the descriptor from now on. */
+  inherit(listener: PodListener): void {
+    const key = keyOf(listener.netnsId, listener.port);
+    const known = this.#inherited.get(key);
+    if (known !== undefined) closeFd(known.fd);
+    this.#inherited.set(key, listener);
+  }
+
+  /** The predecessor's socket for this pod and port, once: the caller owns its descriptor. */
+  take(netnsId: string, port: number): PodListener | undefined {
+    const key = keyOf(netnsId, port);
+    const found = this.#inherited.get(key);
+    this.#inherited.delete(key);
+    return found;
+  }
+
+  /** Closes what no pod has asked for; returns how many there were. */
+  discardInherited(): number {
+    const count = this.#inherited.size;
+    for (const { fd } of this.#inherited.values()) closeFd(fd);
+    this.#inherited.clear();
+    return count;
+  }
+}
+
+function keyOf(netnsId: string, port: number): string {
+  return `${netnsId} ${port}`;
+}
