@@ -29,25 +29,19 @@ export function createZtunnelMetrics(options: { readonly istioVersion: string })
     .gauge('istio_build', 'Istio component build info.')
     .add({ component: 'ztunnel', tag: options.istioVersion });
   const traffic: TrafficFamilies = {
-    opened: registry.counter(
-      'istio_tcp_connections_opened',
-      'The total number of TCP connections opened (unstable).',
-    ),
-    closed: registry.counter(
-      'istio_tcp_connections_closed',
-      'The total number of TCP connections closed (unstable).',
-    ),
+    opened: registry.counter('istio_tcp_connections_opened', 'The total number of TCP connections opened.'),
+    closed: registry.counter('istio_tcp_connections_closed', 'The total number of TCP connections closed.'),
     received: registry.counter(
       'istio_tcp_received_bytes',
-      'The size of total bytes received during request in case of a TCP connection (unstable).',
+      'The size of total bytes received during request in case of a TCP connection.',
     ),
     sent: registry.counter(
       'istio_tcp_sent_bytes',
-      'The size of total bytes sent during response in case of a TCP connection (unstable).',
+      'The size of total bytes sent during response in case of a TCP connection.',
     ),
     failed: registry.counter(
       'istio_tcp_connections_failed',
-      'The total number of TCP connections that failed to establish or were cut (unstable).',
+      'The total number of TCP connections that failed to establish (unstable).',
     ),
   };
   const sockets = registry.gauge(
@@ -60,28 +54,34 @@ export function createZtunnelMetrics(options: { readonly istioVersion: string })
   );
   const terminations = registry.counter(
     'istio_xds_connection_terminations',
-    'The total number of terminated xDS connections (unstable).',
+    'The total number of completed connections to xds server (unstable).',
   );
-  const messages = registry.counter('istio_xds_message', 'Total number of xDS messages (unstable).');
+  const messages = registry.counter('istio_xds_message', 'Total number of messages received (unstable).');
   const messageBytes = registry.counter(
     'istio_xds_message_bytes',
-    'Total number of bytes of xDS messages (unstable).',
+    'Total number of bytes received (unstable).',
   );
   const active = registry
-    .gauge('workload_manager_active_proxy_count', 'The total number current workloads with active proxies.')
+    .gauge(
+      'workload_manager_active_proxy_count',
+      'The total number current workloads with active proxies (unstable).',
+    )
     .cell();
   const pending = registry
-    .gauge('workload_manager_pending_proxy_count', 'The total number current workloads with pending proxies.')
+    .gauge(
+      'workload_manager_pending_proxy_count',
+      'The total number current workloads with pending proxies (unstable).',
+    )
     .cell();
   const started = registry
-    .counter('workload_manager_proxies_started', 'The total number of proxies that were started.')
+    .counter('workload_manager_proxies_started', 'The total number of proxies that were started (unstable).')
     .cell();
   const stopped = registry
-    .counter('workload_manager_proxies_stopped', 'The total number of proxies that were stopped.')
+    .counter('workload_manager_proxies_stopped', 'The total number of proxies that were stopped (unstable).')
     .cell();
   const dns = dnsCounters(registry);
-  registry.computed('process_open_fds', 'Number of open file descriptors.', openFds);
-  registry.computed('process_max_fds', 'Maximum number of open file descriptors.', maxFds);
+  registry.computed('process_open_fds', 'Number of open file descriptors', openFds);
+  registry.computed('process_max_fds', 'Maximum number of file descriptors', maxFds);
   return {
     traffic,
     xds: {
