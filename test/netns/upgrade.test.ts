@@ -79,7 +79,8 @@ async function replace(
   const next = await network.startZtunnel(node, agents[node], { handsOver });
   await pause(300);
   const burst = Array.from({ length: BURST }, tryOnce);
-  const drained = old.drain();
+  // Node connects in the next tick; the loop must not come round to accepting in between.
+  const drained = new Promise((resolve) => process.nextTick(() => resolve(old.drain())));
   await pause(500);
   await drained;
   const outcomes: Outcomes = {};

@@ -26,11 +26,19 @@ export async function logOf(mesh: Mesh, namespace: string, pod: string): Promise
   return text;
 }
 
+/** The node's ztunnel; in a roll-out the one that stays. */
+export async function ztunnelOn(mesh: Mesh, node: string): Promise<Pod> {
+  const { items } = await mesh.client.list(PODS, { namespace: 'istio-system', labelSelector: 'app=ztunnel' });
+  const pod = items.find(
+    ({ spec, metadata }) => spec.nodeName === node && metadata.deletionTimestamp === undefined,
+  );
+  assert.ok(pod, `no ztunnel on ${node}`);
+  return pod;
+}
+
 /** Every access-log record of one node's ztunnel so far. */
 export async function accessRecords(mesh: Mesh, node: string): Promise<AccessRecord[]> {
-  const { items } = await mesh.client.list(PODS, { namespace: 'istio-system', labelSelector: 'app=ztunnel' });
-  const pod = items.find(({ spec }) => spec.nodeName === node);
-  assert.ok(pod, `no ztunnel on ${node}`);
+  const pod = await ztunnelOn(mesh, node);
   const text = await logOf(mesh, 'istio-system', pod.metadata.name);
   return text.split('\n').flatMap((line) => parseAccessLine(line) ?? []);
 }
@@ -62,6 +70,13 @@ export function fetchInNode(mesh: Mesh, node: string, url: string): Promise<stri
     '-e',
     `process.stdout.write(await (await fetch(${JSON.stringify(url)})).text())`,
   );
+}
+
+/** The same asked by the node's ztunnel itself: its admin port listens on its own loopback only. */
+export async function fetchInZtunnel(mesh: Mesh, node: string, url: string): Promise<string> {
+  const { name } = (await ztunnelOn(mesh, node)).metadata;
+  const script = `process.stdout.write(await (await fetch(${JSON.stringify(url)})).text())`;
+  return mesh.kubectl('exec', '-n', 'istio-system', name, '--', process.execPath, '-e', script);
 }
 
 export interface ScriptPod {

@@ -1,11 +1,12 @@
 import assert from 'node:assert/strict';
-import { type Evidence, fetchInNode } from './evidence.ts';
+import { type Evidence, fetchInNode, fetchInZtunnel, ztunnelOn } from './evidence.ts';
 
 export const evidence: Evidence = {
   id: 'M10',
   title: "ztunnel's metrics, readiness and config dump on the field's ports",
   async show(mesh, say) {
-    const metrics = await fetchInNode(mesh, 'n2', 'http://172.31.0.12:15020/metrics');
+    const ip = (await ztunnelOn(mesh, 'n2')).status?.podIP;
+    const metrics = await fetchInNode(mesh, 'n2', `http://${ip}:15020/metrics`);
     const line = metrics
       .split('\n')
       .find(
@@ -20,9 +21,9 @@ export const evidence: Evidence = {
     assert.match(line, /source_principal="spiffe:\/\/cluster\.local\/ns\/shop\/sa\/web"/);
     assert.ok(metrics.trimEnd().endsWith('# EOF'));
     say(line);
-    assert.equal(await fetchInNode(mesh, 'n2', 'http://172.31.0.12:15021/healthz/ready'), 'ready\n');
+    assert.equal(await fetchInNode(mesh, 'n2', `http://${ip}:15021/healthz/ready`), 'ready\n');
     say('15021/healthz/ready: ready');
-    const dump = JSON.parse(await fetchInNode(mesh, 'n2', 'http://127.0.0.1:15000/config_dump')) as Record<
+    const dump = JSON.parse(await fetchInZtunnel(mesh, 'n2', 'http://127.0.0.1:15000/config_dump')) as Record<
       string,
       unknown
     >;

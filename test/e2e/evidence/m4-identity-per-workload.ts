@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { type Evidence, fetchInNode, now, startsWith, waitForRecord } from './evidence.ts';
+import { type Evidence, fetchInZtunnel, now, startsWith, waitForRecord } from './evidence.ts';
 
 interface Dump {
   readonly certificates: readonly {
@@ -26,7 +26,7 @@ export const evidence: Evidence = {
     }
     say('both ends log spiffe://cluster.local/ns/shop/sa/web → spiffe://cluster.local/ns/shop/sa/catalog');
     const { certificates } = JSON.parse(
-      await fetchInNode(mesh, 'n2', 'http://127.0.0.1:15000/config_dump'),
+      await fetchInZtunnel(mesh, 'n2', 'http://127.0.0.1:15000/config_dump'),
     ) as Dump;
     const identities = certificates.map(({ identity }) => identity);
     for (const account of ['catalog', 'cart', 'visitor'])

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { SERVICES } from '#k8s/objects.ts';
-import { type Evidence, fetchInNode, runInPod } from './evidence.ts';
+import { type Evidence, fetchInZtunnel, runInPod } from './evidence.ts';
 
 const HEADLESS = `
 apiVersion: v1
@@ -70,7 +70,7 @@ export const evidence: Evidence = {
       say('an ExternalName service is unknown to ztunnel: forwarded, CNAME www.example.org');
       assert.equal(answers.get('nowhere'), 'ENOTFOUND');
       say('nowhere.example.org: forwarded, NXDOMAIN');
-      const metrics = await fetchInNode(mesh, 'n1', 'http://127.0.0.1:15020/metrics');
+      const metrics = await fetchInZtunnel(mesh, 'n1', 'http://127.0.0.1:15020/metrics');
       const count = (family: string): number =>
         metrics
           .split('\n')
