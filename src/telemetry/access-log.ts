@@ -1,5 +1,5 @@
-// One line per connection with ztunnel's fields in ztunnel's order (ztunnel.md §11.2), then our own two: `reason`, a
-// stable code, and `policy`, the policy that refused.
+// One line per connection with ztunnel's fields in ztunnel's order (ztunnel.md §11.2), then our own three: `reason`, a
+// stable code; `policy`, the policy that refused; `connection_id`, the same in the records of both ends of a tunnel.
 
 import type { ErrorCode } from '#base/error-codes.ts';
 import type { SpiffeId } from '#model/identity.ts';
@@ -23,6 +23,8 @@ export interface AccessRecord {
   readonly hboneAuthority: string | undefined;
   /** Host name of the service that was meant. */
   readonly service: string | undefined;
+  /** Of tunnels: the trace id of the CONNECT. */
+  readonly connectionId?: string | undefined;
 }
 
 export interface AccessFailure {
@@ -60,7 +62,9 @@ export function createAccessLog(log: Logger): AccessLog {
   const access = log.scoped('access');
   return {
     opened: (record) => {
-      if (access.enabled('debug')) access.debug('connection opened', recordFields(record));
+      if (access.enabled('debug')) {
+        access.debug('connection opened', { ...recordFields(record), connection_id: record.connectionId });
+      }
     },
     complete: (record, outcome) => {
       const { failure } = outcome;
@@ -68,6 +72,7 @@ export function createAccessLog(log: Logger): AccessLog {
         ...recordFields(record),
         ...outcomeFields(record, outcome),
         ...failureFields(failure),
+        connection_id: record.connectionId,
       };
       if (failure === undefined) access.info('connection complete', fields);
       else access.error('connection complete', fields);

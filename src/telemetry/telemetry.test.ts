@@ -256,3 +256,36 @@ test('localities appear together once any is known; baggage may name the app apa
     ['destination_zone', 'z1'],
   ]);
 });
+
+test('whatever the fields hold, a plain line is one line and comes apart again', () => {
+  const key = fc.stringMatching(/^[a-z][a-z_.]{0,12}$/);
+  const value = fc.oneof(fc.string({ unit: 'binary' }), fc.integer());
+  fc.assert(
+    fc.property(fc.dictionary(key, value), (fields) => {
+      let line = '';
+      const log = createLogger('access', { format: 'plain', level: 'info', write: (text) => (line += text) });
+      log.info('connection complete', fields);
+      assert.equal(line.indexOf('\n'), line.length - 1);
+      const [time, level, scope, message, rest, ...more] = line.slice(0, -1).split('\t');
+      assert.match(time!, /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z$/);
+      assert.deepEqual([level, scope, message, more], ['info', 'access', 'connection complete', []]);
+      const parsed = [...rest!.matchAll(/([a-z_.]+)=("(?:[^"\\]|\\.)*"|-?\d+)(?: |$)/g)];
+      assert.equal(parsed.map(([text]) => text).join(''), rest);
+      assert.deepEqual(
+        parsed.map(([, name, text]) => [name, JSON.parse(text!)]),
+        Object.entries(fields),
+      );
+    }),
+  );
+});
+
+test('a line without fields ends with a tab, as in the field', () => {
+  let line = '';
+  createLogger('app', {
+    format: 'plain',
+    level: 'info',
+    write: (text) => (line += text),
+    now: () => new Date('2026-09-01T08:15:30.004Z'),
+  }).info('proxy mode enabled');
+  assert.equal(line, '2026-09-01T08:15:30.004000Z\tinfo\tapp\tproxy mode enabled\t\n');
+});

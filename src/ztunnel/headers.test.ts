@@ -4,7 +4,14 @@ import fc from 'fast-check';
 import type { Workload, WorkloadUid } from '#model/workload.ts';
 import type { Port } from '#net/host-port.ts';
 import { ip } from '#net/ip.ts';
-import { formatBaggage, formatForwarded, forwardedHost, newTraceparent, parseBaggage } from './headers.ts';
+import {
+  connectionIdOf,
+  formatBaggage,
+  formatForwarded,
+  forwardedHost,
+  newTraceparent,
+  parseBaggage,
+} from './headers.ts';
 
 const cart: Workload = {
   uid: 'Kubernetes//Pod/shop/cart-1' as WorkloadUid,
@@ -92,3 +99,15 @@ test('traceparent: version 00, not sampled, fresh each time', () => {
   assert.match(one, /^00-[0-9a-f]{32}-[0-9a-f]{16}-00$/);
   assert.notEqual(one, newTraceparent());
 });
+
+const TRACE = '4bf92f3577b34da6a3ce929d0e0e4736';
+for (const [says, header, expected] of [
+  ['version 00', `00-${TRACE}-00f067aa0ba902b7-01`, TRACE],
+  ['a later version with more fields', `cc-${TRACE}-00f067aa0ba902b7-01-what-comes`, TRACE],
+  ['the forbidden version', `ff-${TRACE}-00f067aa0ba902b7-01`, undefined],
+  ['no trace', `00-${'0'.repeat(32)}-00f067aa0ba902b7-01`, undefined],
+  ['upper case', `00-${TRACE.toUpperCase()}-00f067aa0ba902b7-01`, undefined],
+  ['a short one', '00-4bf92f35-00f067aa0ba902b7-01', undefined],
+  ['nothing', undefined, undefined],
+] as const)
+  test(`connection id of a traceparent: ${says}`, () => assert.equal(connectionIdOf(header), expected));

@@ -94,6 +94,13 @@ export function newTraceparent(): string {
   return `00-${random.slice(0, 32)}-${random.slice(32)}-00`;
 }
 
+/** The trace id, which both ends of a tunnel know; undefined when the header is none (W3C trace context §3.2). */
+export function connectionIdOf(traceparent: string | undefined): string | undefined {
+  const found = /^(?!ff)[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}(?:$|-)/.exec(traceparent ?? '');
+  const traceId = found?.[1];
+  return traceId === undefined || /^0+$/.test(traceId) ? undefined : traceId;
+}
+
 function isAscii(text: string): boolean {
   for (let index = 0; index < text.length; index++) if (text.charCodeAt(index) > 0x7e) return false;
   return true;

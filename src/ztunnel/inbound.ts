@@ -143,6 +143,7 @@ function register(
     destinationIdentity: formatSpiffeId(local),
     service: service?.service,
     isSecured: true,
+    traceparent: headers.traceparent,
   });
   const subject: InboundSubject = {
     podUid: pod.uid,

@@ -7,7 +7,7 @@ import type { Route } from '#model/route.ts';
 import type { Workload } from '#model/workload.ts';
 import type { SocketAddress } from '#net/host-port.ts';
 import { dialPlain } from './dial.ts';
-import { formatBaggage, formatForwarded, newTraceparent, parseBaggage } from './headers.ts';
+import { formatBaggage, formatForwarded, parseBaggage } from './headers.ts';
 import type { Pod } from './pods.ts';
 import type { ProxiedConnection } from './proxied.ts';
 import type { ConnectionRecord } from './record.ts';
@@ -35,6 +35,8 @@ export interface Origin {
   readonly own: SpiffeId;
   readonly peer: SocketAddress;
   readonly network: string;
+  /** Names the connection in the records of every proxy on its way. */
+  readonly traceparent: string;
 }
 
 /** Rejects with MeshError, as dial.ts and HbonePool.connect do. */
@@ -54,7 +56,7 @@ export async function openRoute(
   const headers: HboneHeaders = {
     baggage: formatBaggage(origin.source),
     forwarded: formatForwarded(peer, service?.hostname),
-    traceparent: newTraceparent(),
+    traceparent: origin.traceparent,
   };
   const { stream } = await pool.connect(key, authority, headers);
   if (decision.kind === 'hbone') return stream;

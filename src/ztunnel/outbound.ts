@@ -14,8 +14,9 @@ import { type IpAddress, isLoopback } from '#net/ip.ts';
 import type { Logger } from '#telemetry/log.ts';
 import type { CapturedAddresses } from './capture/capture.ts';
 import type { Connections, ConnectionView } from './connections.ts';
+import { newTraceparent } from './headers.ts';
 import type { LocalWorkload } from './local-workload.ts';
-import { type OpenableRoute, type OpenRouteDeps, openRoute } from './open-route.ts';
+import { type OpenableRoute, type OpenRouteDeps, type Origin, openRoute } from './open-route.ts';
 import { identityOf } from './pods.ts';
 import { ProxiedConnection } from './proxied.ts';
 import type { ConnectionFacts, Telemetry } from './record.ts';
@@ -81,7 +82,8 @@ async function serve(
   const { pod, telemetry, log } = deps;
   const { source, originalDst } = request;
   const own = identityOf(pod, source);
-  const record = telemetry.opened(factsOf(peer, source, own, first));
+  const origin: Origin = { source, own, peer, network: request.network, traceparent: newTraceparent() };
+  const record = telemetry.opened(factsOf(origin, first));
   const connection = new ProxiedConnection(deps.connections, record, {
     podUid: pod.uid,
     direction: 'outbound',
@@ -90,7 +92,7 @@ async function serve(
   });
   connection.undo(() => opener.reset('CANCEL'));
   const open = (decision: OpenableRoute): Promise<HboneStream> =>
-    openRoute(deps, { source, own, peer, network: request.network }, decision, connection, record);
+    openRoute(deps, origin, decision, connection, record);
   try {
     connection.start(opener, await open(first));
     return;
@@ -103,7 +105,7 @@ async function serve(
     const { message } = failure;
     log.info('trying another endpoint', { failed: first.dial.ip, next: second.dial.ip, error: message });
     connection.view = viewOf(peer, originalDst, second);
-    record.retry(factsOf(peer, source, own, second), failure);
+    record.retry(factsOf(origin, second), failure);
     try {
       connection.start(opener, await open(second));
     } catch (again) {
@@ -170,16 +172,11 @@ function mayHelp({ code, details }: MeshError): boolean {
   }
 }
 
-function factsOf(
-  src: SocketAddress,
-  source: Workload,
-  own: ReturnType<typeof identityOf>,
-  decision: OpenableRoute,
-): ConnectionFacts {
+function factsOf({ peer, source, own, traceparent }: Origin, decision: OpenableRoute): ConnectionFacts {
   const isTunnel = decision.kind === 'hbone' || decision.kind === 'double-hbone';
   return {
     direction: 'outbound',
-    src,
+    src: peer,
     dst: decision.dial,
     hboneAuthority: isTunnel ? decision.authority : undefined,
     source,
@@ -189,6 +186,7 @@ function factsOf(
     // What passes through is nobody's traffic, as the field counts it.
     service: decision.kind === 'passthrough' ? undefined : decision.service,
     isSecured: isTunnel,
+    traceparent: isTunnel ? traceparent : undefined,
     ...(decision.kind === 'double-hbone' ? { isFarEndAwaited: true } : {}),
   };
 }

@@ -22,7 +22,7 @@ import {
 import type { Logger } from '#telemetry/log.ts';
 import type { Cell, Family, Labels } from '#telemetry/metrics.ts';
 import type { CopyCounters, CopyResult } from './copy.ts';
-import type { Baggage } from './headers.ts';
+import { type Baggage, connectionIdOf } from './headers.ts';
 
 export interface ConnectionFacts {
   readonly direction: 'inbound' | 'outbound';
@@ -42,6 +42,8 @@ export interface ConnectionFacts {
   readonly destinationIdentity: SpiffeId | undefined;
   readonly service: Service | undefined;
   readonly isSecured: boolean;
+  /** Of the CONNECT, for tunnels. */
+  readonly traceparent?: string | undefined;
   /** Who serves it is heard from the far end (`learn`); nothing is counted before. */
   readonly isFarEndAwaited?: boolean;
 }
@@ -202,6 +204,7 @@ function accessRecord(facts: ConnectionFacts): AccessRecord {
     },
     hboneAuthority: facts.hboneAuthority,
     service: facts.service?.hostname,
+    connectionId: connectionIdOf(facts.traceparent),
   };
 }
 

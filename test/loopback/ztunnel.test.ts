@@ -126,13 +126,15 @@ test('a request to a service goes through a tunnel; both logs carry both identit
     new RegExp(
       [
         '\\tinfo\\taccess\\tconnection complete',
-        `src\\.addr=${CLIENT}:\\d+ src\\.workload="cart" src\\.namespace="shop" src\\.identity="spiffe://cluster\\.local/ns/shop/sa/cart" src\\.cluster="Kubernetes" dst\\.addr=${SERVER}:15008 ${authorityText} dst\\.service="stock\\.shop\\.svc\\.cluster\\.local" dst\\.workload="stock" dst\\.namespace="shop" dst\\.identity="spiffe://cluster\\.local/ns/shop/sa/stock" dst\\.cluster="Kubernetes" direction="outbound" bytes_sent=21 bytes_recv=21 duration="\\d+ms"\\n$`,
+        `src\\.addr=${CLIENT}:\\d+ src\\.workload="cart" src\\.namespace="shop" src\\.identity="spiffe://cluster\\.local/ns/shop/sa/cart" src\\.cluster="Kubernetes" dst\\.addr=${SERVER}:15008 ${authorityText} dst\\.service="stock\\.shop\\.svc\\.cluster\\.local" dst\\.workload="stock" dst\\.namespace="shop" dst\\.identity="spiffe://cluster\\.local/ns/shop/sa/stock" dst\\.cluster="Kubernetes" direction="outbound" bytes_sent=21 bytes_recv=21 duration="\\d+ms" connection_id="[0-9a-f]{32}"\\n$`,
       ].join('\\t'),
     ),
   );
   assert.match(into!, /src\.identity="spiffe:\/\/cluster\.local\/ns\/shop\/sa\/cart"/);
   assert.match(into!, /dst\.service="stock\.shop\.svc\.cluster\.local"/);
   assert.match(into!, /direction="inbound" bytes_sent=21 bytes_recv=21/);
+  const idOf = (line: string): string | undefined => /connection_id="(\w+)"/.exec(line)?.[1];
+  assert.equal(idOf(into!), idOf(out!));
 });
 
 test('a server that speaks first is heard through the tunnel', async () => {
