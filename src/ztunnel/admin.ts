@@ -17,6 +17,7 @@ import {
 import type { Connections } from './connections.ts';
 import { type HttpAnswer, type HttpRequest, type HttpRoutes, onlyPost } from './http.ts';
 import type { PodInfo, Pods } from './pods.ts';
+import { profileRoutes } from './profile-routes.ts';
 import { versionInfo } from './version.ts';
 
 export interface LogControl {
@@ -51,6 +52,7 @@ export function adminRoutes(deps: AdminDeps): HttpRoutes {
       contentType: 'application/json',
       body: printDump(configDump(deps)),
     }),
+    ...profileRoutes(),
     '/logging': (request) => logging(deps.logControl, atStart, request),
     '/quitquitquit': (request) => {
       const refusal = onlyPost(request, 'only POST is allowed for quitquitquit\n');
@@ -141,6 +143,9 @@ const INDEX = `<!DOCTYPE html>
 <html><head><title>ztunnel</title></head><body><h1>Culvert ztunnel: admin</h1><ul>
 <li><a href="config_dump">config_dump</a>: workloads, services, policies, certificates, connections, settings</li>
 <li>POST logging: list or change the log level</li>
+<li><a href="debug/pprof/profile">debug/pprof/profile</a>: a CPU profile; ?seconds=1-300 (10), ?frequency=1-1000 Hz (100)</li>
+<li><a href="debug/pprof/heap">debug/pprof/heap</a>: a heap profile, while sampling is on</li>
+<li><a href="debug/pprof/heap/profiling">debug/pprof/heap/profiling</a>: is it? ?activate=true|false switches it</li>
 <li>POST quitquitquit: shut down</li>
 </ul></body></html>
 `;

@@ -62,7 +62,7 @@ export function dumpWorkload(workload: Workload): Json {
               port: workload.applicationTunnel.port ?? null,
             },
       authorizationPolicies: [...workload.authorizationPolicies],
-      locality: given({ ...workload.locality }),
+      locality: locality(workload.locality),
       services: [...workload.services.keys()],
     }),
   };
@@ -238,6 +238,11 @@ function seconds(date: Date): string {
 
 function ports(map: ReadonlyMap<number, number>): Json {
   return Object.fromEntries([...map].map(([service, target]) => [String(service), target]));
+}
+
+/** All three or none. */
+function locality({ region, zone, subzone }: Workload['locality']): Json | undefined {
+  return region === '' && zone === '' && subzone === '' ? undefined : { region, zone, subzone };
 }
 
 function networkAddress(address: NetworkAddress): string {

@@ -8,7 +8,9 @@ import type { Logger } from '#telemetry/log.ts';
 export interface HttpAnswer {
   readonly status?: number;
   readonly contentType?: string;
-  readonly body: string;
+  readonly body: string | Uint8Array;
+  /** Sent with gzip to whoever takes it. */
+  readonly compressible?: boolean;
 }
 
 export interface HttpRequest {
@@ -16,9 +18,11 @@ export interface HttpRequest {
   readonly path: string;
   readonly query: URLSearchParams;
   readonly accept: string;
+  /** Of the content codings only gzip is offered: every scraper takes it. */
+  readonly acceptsGzip: boolean;
 }
 
-export type HttpRoutes = Readonly<Record<string, (request: HttpRequest) => HttpAnswer>>;
+export type HttpRoutes = Readonly<Record<string, (request: HttpRequest) => HttpAnswer | Promise<HttpAnswer>>>;
 
 export interface HttpListen {
   readonly name: string;
@@ -35,7 +39,12 @@ export function serveHttp(
 ): Promise<number> {
   const server = createServer(
     { headersTimeout: 2_000, maxHeaderSize: 8_192, keepAliveTimeout: 60_000 },
-    (request, response) => answer(deps.log, routes, request, response),
+    (request, response) => {
+      answer(deps.log, routes, request, response).catch((error) => {
+        deps.log.error('answering failed', { error: reasonOf(error) });
+        response.destroy();
+      });
+    },
   );
   deps.scope.onClose(() => {
     server.close();
@@ -71,32 +80,63 @@ function bound(server: Server, listen: HttpListen): Promise<number> {
   });
 }
 
-function answer(log: Logger, routes: HttpRoutes, request: IncomingMessage, response: ServerResponse): void {
-  const url = URL.parse(request.url ?? '/', 'http://ztunnel');
+async function answer(
+  log: Logger,
+  routes: HttpRoutes,
+  message: IncomingMessage,
+  response: ServerResponse,
+): Promise<void> {
+  const url = URL.parse(message.url ?? '/', 'http://ztunnel');
   const route = url === null ? undefined : routes[url.pathname];
-  let reply: HttpAnswer;
-  if (url === null || route === undefined) {
-    reply = { status: 404, body: 'Not Found\n' };
-  } else {
-    try {
-      reply = route({
-        method: request.method ?? 'GET',
-        path: url.pathname,
-        query: url.searchParams,
-        accept: request.headers.accept ?? '',
-      });
-    } catch (error) {
-      log.error('request failed', { path: url.pathname, error: reasonOf(error) });
-      reply = { status: 500, body: `${reasonOf(error)}\n` };
-    }
-  }
   // A body that nobody reads must not hold the connection.
-  request.resume();
+  message.resume();
+  if (url === null || route === undefined)
+    return write(response, message, { status: 404, body: 'Not Found\n' });
+  const request: HttpRequest = {
+    method: message.method ?? 'GET',
+    path: url.pathname,
+    query: url.searchParams,
+    accept: message.headers.accept ?? '',
+    acceptsGzip: acceptsGzip(message.headers['accept-encoding']),
+  };
+  let reply: HttpAnswer;
+  try {
+    reply = await route(request);
+  } catch (error) {
+    log.error('request failed', { path: url.pathname, error: reasonOf(error) });
+    reply = { status: 500, body: `${reasonOf(error)}\n` };
+  }
+  if (reply.compressible !== true) return write(response, message, reply);
+  response.setHeader('vary', 'accept-encoding');
+  if (request.acceptsGzip) {
+    const { gzipSync } = await import('node:zlib');
+    response.setHeader('content-encoding', 'gzip');
+    reply = { ...reply, body: gzipSync(reply.body) };
+  }
+  write(response, message, reply);
+}
+
+function write(response: ServerResponse, { method }: IncomingMessage, reply: HttpAnswer): void {
   response.writeHead(reply.status ?? 200, {
     'content-type': reply.contentType ?? 'text/plain; charset=utf-8',
     'content-length': Buffer.byteLength(reply.body),
   });
-  response.end(request.method === 'HEAD' ? '' : reply.body);
+  response.end(method === 'HEAD' ? '' : reply.body);
+}
+
+/** `gzip` or `*`, unless its weight is 0 (RFC 9110 §12.5.3). */
+export function acceptsGzip(header: string | string[] | undefined): boolean {
+  const codings = String(header ?? '')
+    .toLowerCase()
+    .split(',')
+    .map((item) => {
+      const [name = '', ...parameters] = item.split(';').map((part) => part.trim());
+      const weight = parameters.find((parameter) => parameter.startsWith('q='))?.slice('q='.length);
+      return [name, weight === undefined ? 1 : Number(weight)] as const;
+    });
+  const [, weight = 0] =
+    codings.find(([name]) => name === 'gzip') ?? codings.find(([name]) => name === '*') ?? [];
+  return weight > 0;
 }
 
 /** 405 with help for a path that changes something and was asked otherwise. */

@@ -11,12 +11,7 @@ test('queries are counted by type, protocol and the asking workload, letter by l
   dns.forwarded({ type: 'a', protocol: 'udp', client });
   dns.forwardEnded({ type: 'a', protocol: 'udp', client }, 0.75, true);
   dns.forwardEnded({ type: 'a', protocol: 'udp', client }, 250, false);
-  const lines = exposition({
-    method: 'GET',
-    path: '/metrics',
-    query: new URLSearchParams(),
-    accept: '',
-  })
+  const lines = exposition({ accept: '' })
     .body.split('\n')
     .filter((line) => line.startsWith('istio_dns'));
   const labels =

@@ -20,7 +20,7 @@ export interface ZtunnelMetrics {
   readonly proxy: (change: 'started' | 'stopped') => void;
   readonly pending: (count: number) => void;
   readonly dns: DnsCounters;
-  readonly exposition: (request: HttpRequest) => HttpAnswer;
+  readonly exposition: (request: Pick<HttpRequest, 'accept'>) => HttpAnswer & { readonly body: string };
 }
 
 export function createZtunnelMetrics(options: { readonly istioVersion: string }): ZtunnelMetrics {
@@ -104,6 +104,7 @@ export function createZtunnelMetrics(options: { readonly istioVersion: string })
     exposition: ({ accept }) => ({
       contentType: metricsContentType(accept),
       body: registry.expose(),
+      compressible: true,
     }),
   };
 }

@@ -5,6 +5,7 @@ import { once } from 'node:events';
 import type net from 'node:net';
 import { after, before, test } from 'node:test';
 import { Worker } from 'node:worker_threads';
+import { gunzipSync } from 'node:zlib';
 import type { Policy } from '#model/policy.ts';
 import type { Workload } from '#model/workload.ts';
 import {
@@ -369,8 +370,53 @@ test('admin, metrics and readiness answer', async () => {
   assert.equal((await get(admin, '/logging?level=loud', 'POST')).status, 400);
   assert.equal((await get(admin, '/logging?level=debug', 'POST')).body, 'current log level is debug\n');
   assert.equal((await get(admin, '/logging?reset', 'POST')).body, 'current log level is info\n');
+  assert.equal(
+    (await get(admin, '/logging?level=access=warn', 'POST')).body,
+    'current log level is access=warn,info\n',
+  );
+  assert.equal((await get(admin, '/logging?reset', 'POST')).body, 'current log level is info\n');
+  assert.equal((await get(admin, '/debug/pprof/profile?seconds=301')).status, 400);
+  assert.equal((await get(admin, '/debug/pprof/profile?frequency=0')).status, 400);
+  assert.equal((await get(admin, '/debug/pprof/heap')).status, 500);
+  assert.equal((await get(admin, '/debug/pprof/heap/profiling')).body, 'heap profiling active: false\n');
   assert.equal((await get(admin, '/quitquitquit', 'GET')).status, 405);
   assert.equal((await get(admin, '/quitquitquit', 'POST')).body, 'shutdown now\n');
+});
+
+test('metrics are compressed for who takes it', async () => {
+  const url = `http://127.0.0.1:${one.plane.ports.stats}/metrics`;
+  const coding = async (accepted: string): Promise<string | null> => {
+    const response = await fetch(url, { headers: { 'accept-encoding': accepted } });
+    assert.equal(response.headers.get('vary'), 'accept-encoding');
+    assert.ok((await response.text()).endsWith('# EOF\n'));
+    return response.headers.get('content-encoding');
+  };
+  assert.deepEqual(
+    [await coding('gzip, deflate'), await coding('identity'), await coding('gzip;q=0')],
+    ['gzip', null, null],
+  );
+});
+
+test('a CPU profile and a heap profile name the functions of this process', async () => {
+  const admin = `http://127.0.0.1:${one.plane.ports.admin}/debug/pprof`;
+  const post = async (path: string): Promise<Buffer> =>
+    Buffer.from(await (await fetch(`${admin}/${path}`)).arrayBuffer());
+  let isBusy = true;
+  const spinABit = (): void => {
+    const untilMs = performance.now() + 20;
+    while (performance.now() < untilMs) Math.sqrt(untilMs);
+    if (isBusy) setImmediate(spinABit);
+  };
+  spinABit();
+  const cpu = await post('profile?seconds=1&frequency=1000');
+  isBusy = false;
+  assert.ok(cpu.includes('spinABit') && cpu.includes('nanoseconds'));
+  assert.equal(String(await post('heap/profiling?activate=true')), 'heap profiling active: true\n');
+  const kept = Array.from({ length: 100_000 }, (_, at) => ({ at }));
+  const heap = gunzipSync(await post('heap'));
+  assert.equal(kept.length, 100_000);
+  assert.ok(heap.includes('inuse_space') && heap.includes('ztunnel.test.ts'));
+  assert.equal(String(await post('heap/profiling?activate=false')), 'heap profiling active: false\n');
 });
 
 test('nothing is left open after all that', async () => {

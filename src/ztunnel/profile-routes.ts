@@ -1,0 +1,50 @@
+// `/debug/pprof/…` on the admin port, with the field's parameters and limits. The profiler itself is loaded when asked for.
+
+import type { HttpAnswer, HttpRequest, HttpRoutes } from './http.ts';
+import type { Profiler } from './profile.ts';
+
+const PROTOBUF = 'application/octet-stream';
+
+export function profileRoutes(): HttpRoutes {
+  let loading: Promise<Profiler> | undefined;
+  const profiler = (): Promise<Profiler> => {
+    loading ??= import('./profile.ts').then(({ createProfiler }) => createProfiler());
+    return loading;
+  };
+  return {
+    '/debug/pprof/profile': async (request) => {
+      const seconds = numberIn(request, 'seconds', 10, 300);
+      if (typeof seconds !== 'number') return seconds;
+      const frequencyHz = numberIn(request, 'frequency', 100, 1000);
+      if (typeof frequencyHz !== 'number') return frequencyHz;
+      return { contentType: PROTOBUF, body: await (await profiler()).cpu({ seconds, frequencyHz }) };
+    },
+    '/debug/pprof/heap': async () => {
+      const heap = loading === undefined ? undefined : await (await loading).heap();
+      if (heap === undefined)
+        return {
+          status: 500,
+          body: 'heap profiling not active; activate with /debug/pprof/heap/profiling?activate=true\n',
+        };
+      const { gzipSync } = await import('node:zlib');
+      return { contentType: PROTOBUF, body: gzipSync(heap) };
+    },
+    '/debug/pprof/heap/profiling': async ({ query }) => {
+      const wanted = query.get('activate');
+      if (wanted !== null && wanted !== 'true' && wanted !== 'false')
+        return { status: 400, body: 'invalid activate value; expected true or false\n' };
+      if (wanted !== null) await (await profiler()).setHeapSampling(wanted === 'true');
+      const isActive = loading !== undefined && (await loading).isHeapSampling;
+      return { body: `heap profiling active: ${isActive}\n` };
+    },
+  };
+}
+
+function numberIn({ query }: HttpRequest, name: string, fallback: number, most: number): number | HttpAnswer {
+  const text = query.get(name);
+  if (text === null) return fallback;
+  const value = /^\d{1,4}$/.test(text) ? Number(text) : 0;
+  return value >= 1 && value <= most
+    ? value
+    : { status: 400, body: `invalid ${name} value; expected 1-${most}\n` };
+}
