@@ -57,7 +57,8 @@ export const evidence: Evidence = {
       await mesh.kubectl('rollout', 'restart', '-n', 'istio-system', 'daemonset/ztunnel');
       await mesh.kubectl('rollout', 'status', '-n', 'istio-system', 'daemonset/ztunnel', '--timeout=50s');
       const tookMs = Date.now() - beganMs;
-      await new Promise((resolve) => setTimeout(resolve, 1_000));
+      // Both old ones have closed their listeners by now, and wait for the held connection.
+      await new Promise((resolve) => setTimeout(resolve, 3_000));
       const answer = await fetchInNode(mesh, 'n1', `http://${clientIp}:${PORT + 1}/`);
       const { outcomes, heldMs, heldEnd } = JSON.parse(answer) as Result;
 
@@ -70,8 +71,6 @@ export const evidence: Evidence = {
       // On a machine so slow that the roll-out outlasts the drain period, it may have been cut after that.
       assert.ok(heldEnd === null || heldMs >= DRAIN_PERIOD_MS, `held for ${heldMs} ms, then ${heldEnd}`);
       say(`the connection held since before: alive after ${heldMs} ms`);
-      const log = await logOf(mesh, 'istio-system', after[0]!.metadata.name);
-      assert.match(log, /took over the listeners of the running ztunnel/);
     } finally {
       for (const name of [user, server])
         await mesh.client.delete(PODS, name, { namespace: 'shop', gracePeriodSeconds: 0 }).catch(() => {});
