@@ -105,8 +105,9 @@ function receiveAll(
     );
     const fail = (error: unknown): void => {
       stopWaiting();
-      connection.close();
+      // Closing calls back here; the first reason counts.
       reject(error);
+      connection.close();
     };
     connection.onClose((error) => fail(error ?? protocolError('the running ztunnel hung up')));
     connection.onMessage((bytes, fds) => {
