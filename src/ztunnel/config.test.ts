@@ -64,6 +64,8 @@ const accepted: readonly [Environment, (config: ZtunnelConfig) => unknown, unkno
   [{ ENABLE_ORIG_SRC: 'true' }, (c) => c.originalSource, 'required'],
   [{ ENABLE_ORIG_SRC: 'false' }, (c) => c.originalSource, 'never'],
   [{ KEEPALIVE_ENABLED: 'false' }, (c) => c.keepalive, undefined],
+  [{ INPOD_UDS: '/run/z/z.sock' }, (c) => c.handOverPath, '/run/z/culvert-hand-over.sock'],
+  [{ CULVERT_HAND_OVER_UDS: '' }, (c) => c.handOverPath, undefined],
   [{ LOG_FORMAT: 'json', RUST_LOG: 'debug' }, (c) => [c.logFormat, c.logFilter.level], ['json', 'debug']],
   [
     { KEEPALIVE_TIME: '10s', KEEPALIVE_INTERVAL: '5s', KEEPALIVE_RETRIES: '3', USER_TIMEOUT_ENABLED: 'true' },

@@ -324,6 +324,8 @@ function dnsProxy(read: Reader): ZtunnelConfig['dnsProxy'] {
 
 /** Beside the agent's socket: a directory that an old and a new ztunnel of one node have in common. Empty: none. */
 function handOverPath(env: Environment): string | undefined {
+  // A dedicated proxy has no pods to hand on, and must not take those of its node.
+  if (env.PROXY_MODE === 'dedicated') return undefined;
   const path =
     env.CULVERT_HAND_OVER_UDS ?? join(dirname(env.INPOD_UDS ?? DEFAULT_ZDS_PATH), 'culvert-hand-over.sock');
   return path === '' ? undefined : path;

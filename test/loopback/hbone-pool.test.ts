@@ -34,6 +34,33 @@ const pair = (scope: Scope, pool: HbonePoolLimits = {}, server: HboneServerLimit
 
 describe('the HBONE pool', () => {
   it(
+    'a request whose session was still shaking hands when its server began to drain is served',
+    scoped(async (scope) => {
+      const authority = await newAuthority();
+      const [own, client] = await Promise.all([
+        newSecret(authority, SERVER_ID),
+        newSecret(authority, CLIENT_ID),
+      ]);
+      const certificate = Promise.withResolvers<typeof own>();
+      const { server, address } = await startServer(scope, {
+        secret: () => certificate.promise,
+        onRequest: acceptAll,
+      });
+      const tunnel = newPool(scope, async () => client).connect(keyFor(address), 'a:1', {});
+      await until('the connection is there', () => server.liveCount === 1);
+      server.drain();
+      certificate.resolve(own);
+      const { stream } = await tunnel;
+      const sink = record(stream);
+      stream.write(Buffer.from('still'));
+      stream.end();
+      await until('the answer', () => sink.ended);
+      assert.equal(sink.text, 'still');
+      await until('the session to end by itself', () => server.liveCount === 0);
+    }),
+  );
+
+  it(
     'opens one session for many callers at once',
     scoped(async (scope) => {
       const { client, connections, pool } = await pair(scope);
