@@ -140,6 +140,25 @@ test('config: durations as seconds and nanoseconds, addresses as URLs, no tokens
   assert.ok(!JSON.stringify(dump).includes('hush-hush'));
 });
 
+test('addresses and sockets have the shapes that a running peer prints', () => {
+  const dump = dumpConfig(parseConfig({ NODE_NAME: 'n1', IPV6_ENABLED: 'false' })) as Record<string, unknown>;
+  assert.deepEqual(dump.adminAddr, { Localhost: [false, 15_000] });
+  assert.deepEqual(dump.statsAddr, { SocketAddr: '0.0.0.0:15020' });
+  assert.deepEqual(dump.readinessAddr, { SocketAddr: '0.0.0.0:15021' });
+  assert.deepEqual(
+    [dump.outboundAddr, dump.inboundPlaintextAddr, dump.inboundAddr],
+    ['0.0.0.0:15001', '0.0.0.0:15006', '0.0.0.0:15008'],
+  );
+  assert.deepEqual(dump.socketConfig, {
+    keepaliveEnabled: true,
+    keepaliveTime: { secs: 180, nanos: 0 },
+    keepaliveInterval: { secs: 180, nanos: 0 },
+    keepaliveRetries: 9,
+    userTimeoutEnabled: false,
+  });
+  assert.deepEqual(dump.altXdsHostname, null);
+});
+
 test('keys are sorted at every level', () => {
   assert.equal(
     printDump({ b: { d: 1, c: [{ f: null, e: true }] }, a: '' }),

@@ -9,6 +9,7 @@ import type { GatewayRef, NetworkAddress, Workload } from '#model/workload.ts';
 import { type Cidr, formatCidr } from '#net/cidr.ts';
 import { formatHostPort } from '#net/host-port.ts';
 import type { SecretState } from '#tls/secret.ts';
+import { INBOUND_HBONE_PORT, INBOUND_PLAINTEXT_PORT, OUTBOUND_PORT } from './capture/capture.ts';
 import type { ZtunnelConfig } from './config.ts';
 
 export type Json = string | number | boolean | null | readonly Json[] | { readonly [key: string]: Json };
@@ -214,9 +215,22 @@ export function dumpConfig(config: ZtunnelConfig): Json {
     inpodUds: config.zdsPath,
     inpodPortReuse: config.reusePort,
     ipv6Enabled: config.ipv6,
-    adminPort: config.adminPort,
-    statsPort: config.statsPort,
-    readinessPort: config.readinessPort,
+    enableEnhancedBaggage: config.responseBaggage,
+    altXdsHostname: config.altXdsHostname ?? null,
+    altCaHostname: config.altCaHostname ?? null,
+    socketConfig: {
+      keepaliveEnabled: config.keepalive !== undefined,
+      keepaliveTime: duration(config.keepalive?.idleMs ?? 0),
+      keepaliveInterval: duration(config.keepalive?.intervalMs ?? 0),
+      keepaliveRetries: config.keepalive?.probes ?? 0,
+      userTimeoutEnabled: config.keepalive?.userTimeoutMs !== undefined,
+    },
+    adminAddr: { Localhost: [config.ipv6, config.adminPort] },
+    statsAddr: { SocketAddr: everyAddress(config, config.statsPort) },
+    readinessAddr: { SocketAddr: everyAddress(config, config.readinessPort) },
+    outboundAddr: everyAddress(config, OUTBOUND_PORT),
+    inboundPlaintextAddr: everyAddress(config, INBOUND_PLAINTEXT_PORT),
+    inboundAddr: everyAddress(config, INBOUND_HBONE_PORT),
   };
 }
 
@@ -226,6 +240,10 @@ function dnsAddress(listen: ZtunnelConfig['dnsProxy']): Json {
   const [first] = listen.ips;
   if (first === '127.0.0.1') return { Localhost: [listen.ips.length > 1, listen.port] };
   return { SocketAddr: formatHostPort(first ?? '', listen.port) };
+}
+
+function everyAddress({ ipv6 }: ZtunnelConfig, port: number): string {
+  return `${ipv6 ? '[::]' : '0.0.0.0'}:${port}`;
 }
 
 function duration(ms: number): Json {
