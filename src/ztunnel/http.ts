@@ -125,7 +125,7 @@ function write(response: ServerResponse, { method }: IncomingMessage, reply: Htt
 }
 
 /** `gzip` or `*`, unless its weight is 0 (RFC 9110 §12.5.3). */
-export function acceptsGzip(header: string | string[] | undefined): boolean {
+function acceptsGzip(header: string | string[] | undefined): boolean {
   const codings = String(header ?? '')
     .toLowerCase()
     .split(',')
