@@ -80,6 +80,7 @@ async function start(environment: Record<string, string> = {}): Promise<Program>
   }
   early.catch(() => {});
   agent.onMessage(() => {});
+  await until('every port to be bound', () => output.includes('ztunnel is up'));
   return { child, agent, output: () => output, ended };
 }
 
