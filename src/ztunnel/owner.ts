@@ -275,7 +275,7 @@ async function build(deps: DataPlaneDeps, config: ZtunnelConfig, scope: Scope): 
             self?.startDrain();
           },
           get liveCount() {
-            return connections.size + pods.liveCount;
+            return connections.size + pods.liveCount + (self?.liveCount ?? 0);
           },
           cut: () => connections.closeAll(),
         },

@@ -19,6 +19,7 @@ export interface SelfProxy {
   /** The bound port, when 0 was asked for. */
   readonly port: number;
   startDrain(): void;
+  readonly liveCount: number;
 }
 
 export interface SelfProxyOptions {
@@ -70,6 +71,9 @@ export function startSelfProxy(
     startDrain: () => {
       closeListeners();
       service.startDrain();
+    },
+    get liveCount() {
+      return service.liveCount;
     },
   };
 }
