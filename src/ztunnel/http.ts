@@ -109,9 +109,9 @@ async function answer(
   if (reply.compressible !== true) return write(response, message, reply);
   response.setHeader('vary', 'accept-encoding');
   if (request.acceptsGzip) {
-    const { gzipSync } = await import('node:zlib');
+    const { gzip } = await import('./gzip.ts');
     response.setHeader('content-encoding', 'gzip');
-    reply = { ...reply, body: gzipSync(reply.body) };
+    reply = { ...reply, body: gzip(reply.body) };
   }
   write(response, message, reply);
 }

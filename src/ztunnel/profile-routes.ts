@@ -26,8 +26,8 @@ export function profileRoutes(): HttpRoutes {
           status: 500,
           body: 'heap profiling not active; activate with /debug/pprof/heap/profiling?activate=true\n',
         };
-      const { gzipSync } = await import('node:zlib');
-      return { contentType: PROTOBUF, body: gzipSync(heap) };
+      const { gzip } = await import('./gzip.ts');
+      return { contentType: PROTOBUF, body: gzip(heap) };
     },
     '/debug/pprof/heap/profiling': async ({ query }) => {
       const wanted = query.get('activate');
