@@ -48,6 +48,7 @@ async function up(flags: UpFlags): Promise<void> {
     root: projectDir,
     node: process.execPath,
     apiPort: flags.apiPort,
+    ...(flags.ipFamily === undefined ? {} : { ipFamily: flags.ipFamily }),
     ...(flags.nodes === undefined ? {} : { nodeCount: flags.nodes }),
     ...(flags.image === undefined ? {} : { images: flags.image }),
     log,

@@ -24,6 +24,7 @@ export interface UpFlags {
   readonly apiPort: number;
   readonly sample: boolean;
   readonly bare?: boolean;
+  readonly ipFamily?: 'ipv4' | 'dual';
   readonly nodes?: number;
   /** Image name → command line. */
   readonly image?: Readonly<Record<string, string>>;

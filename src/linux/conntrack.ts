@@ -3,6 +3,7 @@
 
 import { readSync, writeSync } from 'node:fs';
 import { MeshError } from '#base/errors.ts';
+import { ipFromBytes } from '#net/ip.ts';
 import { check, libc, SOCK_CLOEXEC } from './libc.ts';
 import { closeFd, inNetns } from './netns.ts';
 
@@ -18,13 +19,17 @@ const NLM_DUMP = 0x300;
 const NLMSG_ERROR = 2;
 const NLMSG_DONE = 3;
 const HEADER_BYTES = 20;
+const AF_UNSPEC = 0;
 const AF_INET = 2;
+const AF_INET6 = 10;
 const CTA_TUPLE_ORIG = 1;
 const CTA_TUPLE_REPLY = 2;
 const CTA_TUPLE_IP = 1;
 const CTA_TUPLE_PROTO = 2;
-const CTA_IP_SRC = 1;
-const CTA_IP_DST = 2;
+const CTA_IP_V4_SRC = 1;
+const CTA_IP_V4_DST = 2;
+const CTA_IP_V6_SRC = 3;
+const CTA_IP_V6_DST = 4;
 const CTA_PROTO_NUM = 1;
 const CTA_PROTO_SRC_PORT = 2;
 const CTA_PROTO_DST_PORT = 3;
@@ -40,22 +45,25 @@ export interface UdpFlow {
   readonly answeredBy: { readonly ip: string; readonly port: number };
 }
 
-/** Forgets the UDP flows (IPv4) that `isStale` picks; returns how many. @throws MeshError SYSCALL_FAILED. */
+/** Forgets the UDP flows of either family that `isStale` picks; returns how many. @throws MeshError SYSCALL_FAILED. */
 export function forgetConnections(netnsFd: number, isStale: (flow: UdpFlow) => boolean): number {
   const context = 'reading the connections of a node';
   const fd = inNetns(netnsFd, () =>
     check(libc.socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_NETFILTER), 'socket', context),
   );
   try {
-    writeSync(fd, message(CT_GET, NLM_REQUEST | NLM_DUMP));
+    writeSync(fd, message(CT_GET, NLM_REQUEST | NLM_DUMP, AF_UNSPEC));
     const stale = readAll(fd, context).flatMap((payload) => {
       const attributes = attributesOf(payload);
       const original = attributes.get(CTA_TUPLE_ORIG);
       const flow = flowOf(original, attributes.get(CTA_TUPLE_REPLY));
-      return original !== undefined && flow !== undefined && isStale(flow) ? [original] : [];
+      return original !== undefined && flow !== undefined && isStale(flow)
+        ? [{ original, family: flow.to.ip.includes(':') ? AF_INET6 : AF_INET }]
+        : [];
     });
-    for (const original of stale) {
-      writeSync(fd, message(CT_DELETE, NLM_REQUEST | NLM_ACK, attribute(CTA_TUPLE_ORIG | NESTED, original)));
+    for (const { original, family } of stale) {
+      const tuple = attribute(CTA_TUPLE_ORIG | NESTED, original);
+      writeSync(fd, message(CT_DELETE, NLM_REQUEST | NLM_ACK, family, tuple));
       readAll(fd, 'forgetting a connection of a node');
     }
     return stale.length;
@@ -69,12 +77,12 @@ export function forgetConnections(netnsFd: number, isStale: (flow: UdpFlow) => b
 const NESTED = 0x8000;
 const TYPE_MASK = 0x3fff;
 
-function message(type: number, flags: number, body: Buffer = Buffer.alloc(0)): Buffer {
+function message(type: number, flags: number, family: number, body: Buffer = Buffer.alloc(0)): Buffer {
   const head = Buffer.alloc(HEADER_BYTES);
   head.writeUInt32LE(HEADER_BYTES + body.length, 0);
   head.writeUInt16LE(type, 4);
   head.writeUInt16LE(flags, 6);
-  head.writeUInt8(AF_INET, 16); // struct nfgenmsg
+  head.writeUInt8(family, 16); // struct nfgenmsg
   return Buffer.concat([head, body]);
 }
 
@@ -118,19 +126,24 @@ function attributesOf(bytes: Buffer): Map<number, Buffer> {
   return found;
 }
 
-/** Undefined unless both directions are UDP over IPv4. */
+/** Undefined unless both directions are UDP. */
 function flowOf(original: Buffer | undefined, reply: Buffer | undefined): UdpFlow | undefined {
-  const to = endOf(original, CTA_IP_DST, CTA_PROTO_DST_PORT);
-  const answeredBy = endOf(reply, CTA_IP_SRC, CTA_PROTO_SRC_PORT);
+  const to = endOf(original, [CTA_IP_V4_DST, CTA_IP_V6_DST], CTA_PROTO_DST_PORT);
+  const answeredBy = endOf(reply, [CTA_IP_V4_SRC, CTA_IP_V6_SRC], CTA_PROTO_SRC_PORT);
   return to === undefined || answeredBy === undefined ? undefined : { to, answeredBy };
 }
 
-function endOf(tuple: Buffer | undefined, ipType: number, portType: number): UdpFlow['to'] | undefined {
+function endOf(
+  tuple: Buffer | undefined,
+  [v4, v6]: readonly [number, number],
+  portType: number,
+): UdpFlow['to'] | undefined {
   if (tuple === undefined) return undefined;
   const parts = attributesOf(tuple);
-  const ip = attributesOf(parts.get(CTA_TUPLE_IP) ?? Buffer.alloc(0)).get(ipType);
+  const addresses = attributesOf(parts.get(CTA_TUPLE_IP) ?? Buffer.alloc(0));
+  const ip = addresses.get(v4) ?? addresses.get(v6);
   const protocol = attributesOf(parts.get(CTA_TUPLE_PROTO) ?? Buffer.alloc(0));
   const port = protocol.get(portType);
-  if (protocol.get(CTA_PROTO_NUM)?.[0] !== UDP || ip?.length !== 4 || port === undefined) return undefined;
-  return { ip: ip.join('.'), port: port.readUInt16BE(0) };
+  if (protocol.get(CTA_PROTO_NUM)?.[0] !== UDP || ip === undefined || port === undefined) return undefined;
+  return { ip: ipFromBytes(ip), port: port.readUInt16BE(0) };
 }

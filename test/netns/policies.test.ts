@@ -225,7 +225,7 @@ test('a new pod is held back until its rules stand', async () => {
   await enforce({ deny });
   await reached(8080, ['a2', 'b1', 'b2']);
   const { status: _status, ...fresh } = podObject('a1');
-  await network.podStarts(fresh, PODS.a1.ip);
+  await network.podStarts(fresh, [PODS.a1.ip]);
   await reached(8080, []);
   pods.put(podObject('a1'));
 });
@@ -235,7 +235,7 @@ test('a pod whose sandbox is made again is judged at its new address before its 
   pods.put({ ...podObject('a1'), status: { phase: 'Running', podIP: '10.244.1.77' } });
   await enforce({ deny });
   await reached(8080, ['a2', 'b1', 'b2']);
-  await network.podStarts(podObject('a1'), PODS.a1.ip);
+  await network.podStarts(podObject('a1'), [PODS.a1.ip]);
   await reached(8080, []);
   pods.put(podObject('a1'));
 });

@@ -1,5 +1,6 @@
 // `culvert up`: the mesh on this machine. bin/up.ts runs it; here it is declared.
 
+import { Option } from 'commander';
 import {
   type AddCommand,
   example,
@@ -22,6 +23,12 @@ export const addUp: AddCommand = (program, context) => {
       '--nodes <count>',
       'have at least so many nodes (a new cluster: 2)',
       wholeOption('a number of nodes', 1, 32),
+    )
+    .addOption(
+      new Option(
+        '--ip-family <family>',
+        'addresses of pods, nodes and services; kept for the life of the cluster (a new one: dual where the kernel has IPv6)',
+      ).choices(['ipv4', 'dual']),
     )
     .option(
       '--image <name=command>',

@@ -29,7 +29,11 @@ export interface Column {
   readonly cell: (object: ApiObject, nowMs: number) => string | number | boolean | null;
 }
 
+/** Address families of services; the first is what a service has that asks for none. */
+export type ServiceFamilies = readonly ('IPv4' | 'IPv6')[];
+
 export interface StrategyContext {
+  readonly serviceFamilies: ServiceFamilies;
   readonly store: Store;
   readonly clock: Clock;
   readonly random: Random;

@@ -5,7 +5,7 @@ import { randomUUID } from 'node:crypto';
 import type { Clock, Random } from '#base/clock.ts';
 import { checkFields, envelope, fillDefaults, validate, type WriteOptions } from './admit.ts';
 import { requireLivingDefinition } from './crd-removal.ts';
-import type { Kind, StrategyContext } from './kind.ts';
+import type { Kind, ServiceFamilies, StrategyContext } from './kind.ts';
 import { type ApiObject, at, clone, equal, type JsonObject, kubeTime, type ManagedFields } from './object.ts';
 import { generatedName } from './random-name.ts';
 import type { GuardedWrite } from './rbac/write-guard.ts';
@@ -37,13 +37,20 @@ export interface ObjectsDeps {
   readonly registry: Registry;
   readonly clock: Clock;
   readonly random: Random;
+  /** IPv4 alone unless told otherwise. */
+  readonly serviceFamilies?: ServiceFamilies;
   /** What authorization must see of a body; throws. Writes of the server itself have no user and pass. */
   readonly guard?: (write: GuardedWrite) => void;
 }
 
 const NAMESPACES = resourceKey('', 'namespaces');
 
-const contextOf = ({ store, clock, random }: ObjectsDeps): StrategyContext => ({ store, clock, random });
+const contextOf = ({ store, clock, random, serviceFamilies = ['IPv4'] }: ObjectsDeps): StrategyContext => ({
+  store,
+  clock,
+  random,
+  serviceFamilies,
+});
 
 /** The object as its kind's version shows it. */
 export function render(kind: Kind, stored: Stored): ApiObject {

@@ -13,6 +13,7 @@ import type { Logger } from '#telemetry/log.ts';
 import type { PodStreams } from '../streams/pod-streams.ts';
 import { bootstrap, KUBERNETES_SERVICE_ADDRESS } from './bootstrap.ts';
 import { type HttpDeps, handle, handleUpgrade, wantsUpgrade } from './http.ts';
+import type { ServiceFamilies } from './kind.ts';
 import type { PodLogs } from './logs.ts';
 import { isObject, type JsonObject } from './object.ts';
 import { OpenApi } from './openapi.ts';
@@ -42,6 +43,7 @@ export interface ApiServerOptions {
   readonly crds?: readonly string[];
   /** Where the `kubernetes` Service leads: the address pods reach the server at. 172.31.0.1:16443 unless told otherwise. */
   readonly advertise?: { readonly address: string; readonly port: number };
+  readonly serviceFamilies?: ServiceFamilies;
   readonly limits?: Partial<ApiLimits>;
 }
 
@@ -110,6 +112,7 @@ export async function createApiServer(deps: ApiServerDeps, options: ApiServerOpt
       registry,
       clock,
       random,
+      ...(options.serviceFamilies === undefined ? {} : { serviceFamilies: options.serviceFamilies }),
       log: deps.log,
       podLogs: deps.podLogs,
       podStreams: deps.podStreams,

@@ -1,12 +1,14 @@
 // Cluster addresses and node ports of Services: given out, kept over an update, and refused when somebody else has them.
 // What is taken is read from the stored Services each time, so nothing can leak or be given twice after a restart.
 
+import { SERVICE_CIDR, SERVICE_CIDR_V6 } from '#local/machine/plan.ts';
+import { ip, ipFromBytes, ipToBytes, parseIp } from '#net/ip.ts';
 import { type ApiObject, at, isObject, type JsonObject } from './object.ts';
 import { invalid, invalidObject, type StatusError } from './status.ts';
 import { resourceKey, type Store } from './store.ts';
 
 const SERVICES = resourceKey('', 'services');
-const SUBJECT = { group: '', plural: 'services', kind: 'Service' };
+export const SUBJECT = { group: '', plural: 'services', kind: 'Service' };
 export const NODE_PORTS = { first: 30_000, last: 32_767 } as const;
 
 export const servicePorts = (object: ApiObject): JsonObject[] => {
@@ -26,39 +28,61 @@ const others = (object: ApiObject, store: Store): ApiObject[] =>
         metadata.name !== object.metadata.name || metadata.namespace !== object.metadata.namespace,
     );
 
+const addressesOf = (object: unknown): unknown[] => {
+  const listed = at(object, 'spec', 'clusterIPs');
+  return Array.isArray(listed) ? listed : [at(object, 'spec', 'clusterIP')];
+};
+
 /** The address asked for, or a free one for `''`. @throws StatusError 422 when it is taken or none is left. */
-export function allocateAddress(object: ApiObject, wanted: string, store: Store): string {
-  if (wanted === 'None') return wanted;
-  if (wanted === '') return freeAddress(object, store);
-  if (others(object, store).some((other) => at(other, 'spec', 'clusterIP') === wanted))
+export function allocateAddress(
+  object: ApiObject,
+  wanted: string,
+  family: 'IPv4' | 'IPv6',
+  store: Store,
+): string {
+  if (wanted === '') return freeAddress(object, family, store);
+  const parsed = parseIp(wanted);
+  const isTaken = (held: unknown): boolean => typeof held === 'string' && parseIp(held) === parsed;
+  if (others(object, store).some((other) => addressesOf(other).some(isTaken)))
     throw refuse(
       object,
       'spec.clusterIPs',
-      [wanted],
+      addressesOf(object),
       `failed to allocate IP ${wanted}: provided IP is already allocated`,
     );
   return wanted;
 }
 
+/** The ranges differ in all but their last two bytes: an address is its range and a number below 65536. */
+const RANGES = {
+  IPv4: { cidr: SERVICE_CIDR, bytes: ipToBytes(ip('10.96.0.0')) },
+  IPv6: { cidr: SERVICE_CIDR_V6, bytes: ipToBytes(ip('fd00:10:96::')) },
+};
+
 /**
  * Walks on from the highest address given so far: an address just given back is not used again soon, so a stale
- * connection does not reach a stranger. 10.96.0.x stays free for addresses asked for by number.
+ * connection does not reach a stranger. The first 256 stay free for addresses asked for by number.
  */
-function freeAddress(object: ApiObject, store: Store): string {
+function freeAddress(object: ApiObject, family: 'IPv4' | 'IPv6', store: Store): string {
+  const { cidr, bytes } = RANGES[family];
+  const prefix = bytes.subarray(0, -2);
   const used = new Set<number>();
-  for (const { object: other } of store.list(SERVICES)) {
-    const match = /^10\.96\.(\d+)\.(\d+)$/.exec(String(at(other, 'spec', 'clusterIP')));
-    if (match !== null) used.add(Number(match[1]) * 256 + Number(match[2]));
-  }
+  for (const { object: other } of store.list(SERVICES))
+    for (const address of addressesOf(other)) {
+      const parsed = typeof address === 'string' ? parseIp(address) : undefined;
+      const held = parsed === undefined ? [] : [...ipToBytes(parsed)];
+      if (held.length === bytes.length && prefix.every((byte, index) => byte === held[index]))
+        used.add((held.at(-2) ?? 0) * 256 + (held.at(-1) ?? 0));
+    }
   const first = 256;
   const last = 65_534;
   const start = Math.max(first - 1, ...used) + 1;
   for (let step = 0; step <= last - first; step++) {
     const candidate = first + ((start - first + step) % (last - first + 1));
     if (candidate % 256 !== 0 && candidate % 256 !== 255 && !used.has(candidate))
-      return `10.96.${candidate >> 8}.${candidate & 255}`;
+      return ipFromBytes(Uint8Array.from([...prefix, candidate >> 8, candidate & 255]));
   }
-  throw refuse(object, 'spec.clusterIP', '', 'every address of 10.96.0.0/16 is in use');
+  throw refuse(object, 'spec.clusterIP', '', `every address of ${cidr} is in use`);
 }
 
 /**

@@ -1,19 +1,18 @@
 // What a Service may say: the checks of Kubernetes, with its sentences, as far as the emulated cluster has the feature.
 
 import type { Service } from '#k8s/objects.ts';
-import { SERVICE_CIDR } from '#local/machine/plan.ts';
+import { SERVICE_CIDR, SERVICE_CIDR_V6 } from '#local/machine/plan.ts';
 import { cidrContains, parseCidr } from '#net/cidr.ts';
 import { parseIp } from '#net/ip.ts';
 import { isDnsSubdomain } from './names.ts';
 import type { ApiObject, JsonObject } from './object.ts';
 import { NODE_PORTS, servicePorts } from './service-allocation.ts';
+import { checkFamilies, familyOfAddress } from './service-families.ts';
 import { duplicate, type FieldError, fieldForbidden, invalid, notSupported, required } from './status.ts';
 
-const CLUSTER_RANGE = parseCidr(SERVICE_CIDR);
 const TYPES = ['ClusterIP', 'ExternalName', 'LoadBalancer', 'NodePort'];
 const PROTOCOLS = ['SCTP', 'TCP', 'UDP'];
 const POLICIES = ['Cluster', 'Local'];
-const FAMILY_POLICIES = ['SingleStack', 'PreferDualStack', 'RequireDualStack'];
 const AFFINITIES = ['ClientIP', 'None'];
 const MAX_AFFINITY_S = 86_400;
 /** IANA_SVC_NAME (RFC 6335 §5.1). */
@@ -31,7 +30,7 @@ export function checkService(object: ApiObject, old: ApiObject | undefined): Fie
   const errors: FieldError[] = [];
   if (!TYPES.includes(String(spec.type))) errors.push(notSupported('spec.type', spec.type, TYPES));
   if (spec.type === 'ExternalName') errors.push(...checkExternalName(spec));
-  else errors.push(...checkAddress(spec.clusterIP), ...checkFamilies(spec));
+  else errors.push(...checkAddresses(spec), ...checkFamilies(spec, before));
   if (spec.clusterIP === 'None' && hasNodePorts(spec))
     errors.push(invalid('spec.clusterIPs[0]', 'None', `may not be set to 'None' for ${spec.type} services`));
   if (spec.type !== 'ExternalName' && spec.clusterIP !== 'None' && servicePorts(object).length === 0)
@@ -40,9 +39,6 @@ export function checkService(object: ApiObject, old: ApiObject | undefined): Fie
   (spec.externalIPs ?? []).forEach((address, index) => {
     errors.push(...checkOutsideAddress(`spec.externalIPs[${index}]`, address));
   });
-  if (before?.clusterIP !== undefined && before.type !== 'ExternalName' && spec.type !== 'ExternalName')
-    if (before.clusterIP !== spec.clusterIP)
-      errors.push(invalid('spec.clusterIPs[0]', spec.clusterIP, 'may not change once set'));
   return errors;
 }
 
@@ -56,32 +52,21 @@ function checkExternalName({ externalName }: Spec): FieldError[] {
     : [invalid('spec.externalName', externalName, 'must be a DNS name: lower case letters, digits, - and .')];
 }
 
-function checkAddress(address: string | undefined): FieldError[] {
-  if (address === undefined || address === '' || address === 'None') return [];
-  const parsed = parseIp(address);
-  if (parsed === undefined) return [invalid('spec.clusterIPs[0]', address, 'must be a valid IP address')];
-  if (CLUSTER_RANGE !== undefined && cidrContains(CLUSTER_RANGE, parsed)) return [];
-  const why = `failed to allocate IP: the provided IP is not in the valid range ${SERVICE_CIDR}`;
-  return [invalid('spec.clusterIPs', [address], why)];
-}
-
-function checkFamilies({ ipFamilies = [], ipFamilyPolicy }: Spec): FieldError[] {
-  const errors: FieldError[] = [];
-  ipFamilies.forEach((family, index) => {
-    if (family !== 'IPv4')
-      errors.push(invalid(`spec.ipFamilies[${index}]`, family, 'not configured on this cluster'));
+function checkAddresses({
+  clusterIP,
+  clusterIPs = clusterIP === undefined ? [] : [clusterIP],
+}: Spec): FieldError[] {
+  return clusterIPs.flatMap((address, index) => {
+    if (address === '' || (index === 0 && address === 'None')) return [];
+    const parsed = parseIp(address);
+    if (parsed === undefined)
+      return [invalid(`spec.clusterIPs[${index}]`, address, 'must be a valid IP address')];
+    const range = familyOfAddress(address) === 'IPv6' ? SERVICE_CIDR_V6 : SERVICE_CIDR;
+    const cidr = parseCidr(range);
+    if (cidr !== undefined && cidrContains(cidr, parsed)) return [];
+    const why = `failed to allocate IP: the provided IP is not in the valid range ${range}`;
+    return [invalid('spec.clusterIPs', clusterIPs, why)];
   });
-  if (ipFamilyPolicy === 'RequireDualStack')
-    errors.push(
-      invalid(
-        'spec.ipFamilyPolicy',
-        ipFamilyPolicy,
-        'this cluster is not configured for dual-stack services',
-      ),
-    );
-  else if (ipFamilyPolicy !== undefined && !FAMILY_POLICIES.includes(String(ipFamilyPolicy)))
-    errors.push(notSupported('spec.ipFamilyPolicy', ipFamilyPolicy, FAMILY_POLICIES));
-  return errors;
 }
 
 function checkPorts(object: ApiObject, spec: Spec): FieldError[] {

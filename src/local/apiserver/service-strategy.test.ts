@@ -142,3 +142,128 @@ test('session affinity is three hours unless told otherwise', () => {
     clientIP: { timeoutSeconds: 10_800 },
   });
 });
+
+const DUAL = { serviceFamilies: ['IPv4', 'IPv6'] } as const;
+const families = (spec: JsonObject): JsonObject => {
+  const { clusterIP, clusterIPs, ipFamilies, ipFamilyPolicy } = spec;
+  return { clusterIP, clusterIPs, ipFamilies, ipFamilyPolicy };
+};
+
+test('two families: a service has the first unless it asks for more; the list and its first agree', () => {
+  const rig = makeRig(DUAL);
+  assert.deepEqual(families(create(rig, 'plain', {})), {
+    clusterIP: '10.96.1.1',
+    clusterIPs: ['10.96.1.1'],
+    ipFamilies: ['IPv4'],
+    ipFamilyPolicy: 'SingleStack',
+  });
+  assert.deepEqual(families(create(rig, 'both', { ipFamilyPolicy: 'PreferDualStack' })), {
+    clusterIP: '10.96.1.2',
+    clusterIPs: ['10.96.1.2', 'fd00:10:96::101'],
+    ipFamilies: ['IPv4', 'IPv6'],
+    ipFamilyPolicy: 'PreferDualStack',
+  });
+  assert.deepEqual(families(create(rig, 'six', { ipFamilies: ['IPv6'] })), {
+    clusterIP: 'fd00:10:96::102',
+    clusterIPs: ['fd00:10:96::102'],
+    ipFamilies: ['IPv6'],
+    ipFamilyPolicy: 'SingleStack',
+  });
+  assert.deepEqual(
+    families(create(rig, 'first6', { ipFamilyPolicy: 'RequireDualStack', clusterIP: 'fd00:10:96::7' })),
+    {
+      clusterIP: 'fd00:10:96::7',
+      clusterIPs: ['fd00:10:96::7', '10.96.1.3'],
+      ipFamilies: ['IPv6', 'IPv4'],
+      ipFamilyPolicy: 'RequireDualStack',
+    },
+  );
+  assert.deepEqual(families(create(rig, 'headless', { clusterIP: 'None', selector: { app: 'a' } })), {
+    clusterIP: 'None',
+    clusterIPs: ['None'],
+    ipFamilies: ['IPv4'],
+    ipFamilyPolicy: 'SingleStack',
+  });
+});
+
+test('one family: who prefers two gets one, who needs two is refused; a headless service without selector names both', () => {
+  const rig = makeRig();
+  assert.deepEqual(create(rig, 'prefers', { ipFamilyPolicy: 'PreferDualStack' }).ipFamilies, ['IPv4']);
+  assert.deepEqual(create(rig, 'free', { clusterIP: 'None' }).ipFamilies, ['IPv4', 'IPv6']);
+  assert.throws(
+    () => create(rig, 'six', { clusterIP: 'fd00:10:96::9' }),
+    refused('spec.clusterIPs[0]: Invalid value: ["fd00:10:96::9"]: IPv6 is not configured on this cluster'),
+  );
+});
+
+test('the second address comes and goes with the policy; the first stays', () => {
+  const rig = makeRig(DUAL);
+  const one = create(rig, 'a', {});
+  const two = update(rig, 'a', { ipFamilyPolicy: 'PreferDualStack' });
+  assert.deepEqual(two.clusterIPs, [one.clusterIP, 'fd00:10:96::101']);
+  assert.deepEqual(update(rig, 'a', {}).clusterIPs, two.clusterIPs, 'an apply without it changes nothing');
+  assert.throws(
+    () => update(rig, 'a', { clusterIP: one.clusterIP, clusterIPs: [one.clusterIP] }),
+    refused("must be 'SingleStack' to release the secondary cluster IP"),
+  );
+  const back = update(rig, 'a', { ipFamilyPolicy: 'SingleStack' });
+  assert.deepEqual([back.clusterIPs, back.ipFamilies], [[one.clusterIP], ['IPv4']]);
+  create(rig, 'b', { clusterIP: 'fd00:10:96::101' });
+  assert.throws(
+    () => update(rig, 'a', { ipFamilies: ['IPv6'], clusterIP: '', clusterIPs: [] }),
+    refused(
+      'spec.clusterIPs[0]: Invalid value: "10.96.1.1": expected an IPv6 value as indicated by `ipFamilies[0]`',
+    ),
+  );
+});
+
+const DUAL_REFUSALS: readonly (readonly [spec: JsonObject, text: string])[] = [
+  [
+    { ipFamilies: ['IPv4', 'IPv6'] },
+    "spec.ipFamilyPolicy: Invalid value: \"SingleStack\": must be 'RequireDualStack' or 'PreferDualStack' when multiple IP families are specified",
+  ],
+  [{ ipFamilies: ['IPv4', 'IPv4'] }, 'spec.ipFamilies[1]: Duplicate value: "IPv4"'],
+  [{ ipFamilies: ['IPX'] }, 'spec.ipFamilies[0]: Unsupported value: "IPX": supported values: "IPv4", "IPv6"'],
+  [
+    { ipFamilyPolicy: 'Both' },
+    'spec.ipFamilyPolicy: Unsupported value: "Both": supported values: "PreferDualStack", "RequireDualStack", "SingleStack"',
+  ],
+  [
+    { clusterIP: '10.96.0.7', clusterIPs: ['10.96.0.8'] },
+    'spec.clusterIPs: Invalid value: ["10.96.0.8"]: first value must match `clusterIP`',
+  ],
+  [
+    { clusterIPs: ['10.96.0.7'] },
+    'spec.clusterIPs: Invalid value: ["10.96.0.7"]: must be empty when `clusterIP` is not specified',
+  ],
+  [
+    { ipFamilyPolicy: 'PreferDualStack', clusterIP: '10.96.0.7', clusterIPs: ['10.96.0.7', '10.96.0.8'] },
+    'spec.clusterIPs: Invalid value: ["10.96.0.7","10.96.0.8"]: may specify no more than one IP for each IP family',
+  ],
+  [
+    { ipFamilies: ['IPv4'], clusterIP: 'fd00:10:96::7' },
+    'spec.clusterIPs[0]: Invalid value: "fd00:10:96::7": expected an IPv4 value as indicated by `ipFamilies[0]`',
+  ],
+  [
+    { clusterIP: 'fd00:99::7' },
+    'spec.clusterIPs: Invalid value: ["fd00:99::7"]: failed to allocate IP: the provided IP is not in the valid range fd00:10:96::/112',
+  ],
+  [
+    { clusterIP: 'None', clusterIPs: ['None', '10.96.0.7'] },
+    'spec.clusterIPs: Invalid value: ["None","10.96.0.7"]: \'None\' must be the first and only value',
+  ],
+];
+
+for (const [spec, text] of DUAL_REFUSALS)
+  test(`refused with two families: ${text.slice(0, 90)}`, () => {
+    assert.throws(() => create(makeRig(DUAL), 'a', spec), refused(text));
+  });
+
+test('an IPv6 address is taken however it is written', () => {
+  const rig = makeRig(DUAL);
+  create(rig, 'a', { clusterIP: 'fd00:10:96::a' });
+  assert.throws(
+    () => create(rig, 'b', { clusterIP: 'FD00:10:96:0::000A' }),
+    refused('failed to allocate IP FD00:10:96:0::000A: provided IP is already allocated'),
+  );
+});

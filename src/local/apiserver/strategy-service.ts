@@ -1,10 +1,12 @@
 // Rules of Service: cluster addresses and node ports are given out here.
 
 import type { Service } from '#k8s/objects.ts';
-import type { Strategy, StrategyContext } from './kind.ts';
+import type { ServiceFamilies, Strategy, StrategyContext } from './kind.ts';
 import { type ApiObject, isObject, type JsonObject } from './object.ts';
-import { allocateAddress, allocateNodePorts, servicePorts } from './service-allocation.ts';
+import { allocateAddress, allocateNodePorts, SUBJECT, servicePorts } from './service-allocation.ts';
 import { checkService } from './service-checks.ts';
+import { joinAddresses, settleFamilies } from './service-families.ts';
+import { invalidObject } from './status.ts';
 
 type Spec = Partial<Service['spec']> & JsonObject;
 const DEFAULT_AFFINITY_S = 10_800;
@@ -37,42 +39,38 @@ export const serviceStrategy: Strategy = {
   },
   prepareCreate: (object, context) => {
     object.status = { loadBalancer: {} };
-    allocate(object, context);
+    allocate(object, undefined, context);
   },
   prepareUpdate: (object, old, context) => {
-    const spec = specOf(object);
-    const before = specOf(old);
-    // Clients that apply a manifest without addresses keep what they were given.
-    if (spec.type !== 'ExternalName' && before.type !== 'ExternalName') {
-      if (spec.clusterIP === undefined || spec.clusterIP === '') spec.clusterIP = before.clusterIP ?? '';
-      if (before.clusterIPs !== undefined) spec.clusterIPs ??= before.clusterIPs;
-    }
     keepNodePorts(object, old);
     dropWhatTheTypeLacks(object, old);
-    allocate(object, context);
+    allocate(object, old, context);
   },
   validate: checkService,
 };
 
-function allocate(object: ApiObject, { store }: StrategyContext): void {
+function allocate(object: ApiObject, old: ApiObject | undefined, context: StrategyContext): void {
+  const { store, serviceFamilies } = context;
   const spec = specOf(object);
   if (spec.type === 'ExternalName') {
     for (const field of ['clusterIP', 'clusterIPs', 'ipFamilies', 'ipFamilyPolicy']) delete spec[field];
     return;
   }
+  const before = old === undefined || specOf(old).type === 'ExternalName' ? undefined : specOf(old);
+  joinAddresses(spec, before);
   // What cannot be right is told by the checks, which come next.
-  const problems = checkService(object, undefined).length > 0;
-  spec.clusterIP ??= spec.clusterIPs?.[0] ?? '';
-  if (!problems) spec.clusterIP = allocateAddress(object, spec.clusterIP, store);
-  spec.clusterIPs = [spec.clusterIP];
-  spec.ipFamilies ??= ['IPv4'];
-  spec.ipFamilyPolicy ??= 'SingleStack';
+  if (checkService(object, undefined).length > 0) return;
+  const errors = settleFamilies(spec, before, serviceFamilies);
+  if (errors.length > 0) throw invalidObject(SUBJECT, object.metadata.name, errors);
+  if (spec.clusterIPs?.[0] !== 'None') {
+    const families = spec.ipFamilies as ServiceFamilies;
+    spec.clusterIPs = families.map((family, index) =>
+      allocateAddress(object, spec.clusterIPs?.[index] ?? '', family, store),
+    );
+    spec.clusterIP = spec.clusterIPs[0] ?? '';
+  }
   const wantsPorts = spec.type === 'NodePort' || spec.allocateLoadBalancerNodePorts === true;
-  if (
-    !problems &&
-    hasNodePorts(spec) &&
-    (wantsPorts || servicePorts(object).some(({ nodePort }) => nodePort))
-  )
+  if (hasNodePorts(spec) && (wantsPorts || servicePorts(object).some(({ nodePort }) => nodePort)))
     allocateNodePorts(object, store, { fill: wantsPorts });
 }
 

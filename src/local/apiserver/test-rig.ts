@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { parse as parseYaml } from 'yaml';
 import type { WriteOptions } from './admit.ts';
 import { bootstrap } from './bootstrap.ts';
-import type { Kind } from './kind.ts';
+import type { Kind, ServiceFamilies } from './kind.ts';
 import type { ApiObject, JsonObject } from './object.ts';
 import { createObject, getStored, type ObjectsDeps, type Part, updateObject } from './objects.ts';
 import { Registry } from './registry.ts';
@@ -36,7 +36,9 @@ export interface Rig extends ObjectsDeps {
 }
 
 /** Namespaced objects live in `default`. */
-export function makeRig(options: { readonly ringSize?: number } = {}): Rig {
+export function makeRig(
+  options: { readonly ringSize?: number; readonly serviceFamilies?: ServiceFamilies } = {},
+): Rig {
   let nowMs = Date.parse('2026-01-01T00:00:00Z');
   let seed = 1;
   const clock = { now: () => nowMs, monotonicMs: () => nowMs };
@@ -45,9 +47,10 @@ export function makeRig(options: { readonly ringSize?: number } = {}): Rig {
     seed = (seed * 48_271) % 2_147_483_647;
     return seed / 2_147_483_647;
   };
-  const store = new Store({ path: ':memory:', clock, ...options });
+  const { serviceFamilies = ['IPv4'], ...storeOptions } = options;
+  const store = new Store({ path: ':memory:', clock, ...storeOptions });
   const registry = new Registry(store);
-  const deps: ObjectsDeps = { store, registry, clock, random };
+  const deps: ObjectsDeps = { store, registry, clock, random, serviceFamilies };
   const crds = policyCrdTexts().map((text) => parseYaml(text) as JsonObject);
   bootstrap(deps, { advertise: { address: '172.31.0.1', port: 16443 }, crds });
   const kind = (plural: string, version?: string): Kind => {

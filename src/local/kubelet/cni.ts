@@ -7,9 +7,10 @@ import { join } from 'node:path';
 import { MeshError } from '#base/errors.ts';
 import type { Pod } from '#k8s/objects.ts';
 import type { EmulatedNode } from '#local/machine/node.ts';
+import { POD_GATEWAY_V6 } from '#local/machine/plan.ts';
 import { DEFAULT_PATH } from '#local/machine/tools.ts';
 import { hostInterface, podNetnsPath } from '#local/net/pod-network.ts';
-import type { IpAddress } from '#net/ip.ts';
+import { familyOf, type IpAddress } from '#net/ip.ts';
 
 const CONFIG_DIR = '/etc/cni/net.d';
 const BINARY_DIR = '/opt/cni/bin';
@@ -31,18 +32,27 @@ interface ConfigList {
 
 export interface CniPod {
   readonly pod: Pod;
-  readonly podIp: IpAddress;
+  /** One of each family, IPv4 first. */
+  readonly podIps: readonly IpAddress[];
   readonly sandboxId: string;
 }
 
 /** The result of the built-in primary network, as a plugin would print it. */
-export function primaryResult(node: EmulatedNode, { pod, podIp }: CniPod): Record<string, unknown> {
+export function primaryResult(node: EmulatedNode, { pod, podIps }: CniPod): Record<string, unknown> {
   const uid = pod.metadata.uid ?? '';
   return {
     cniVersion: CNI_VERSION,
     interfaces: [{ name: hostInterface(uid) }, { name: INTERFACE, sandbox: podNetnsPath(uid) }],
-    ips: [{ interface: 1, address: `${podIp}/32`, gateway: node.plan.address }],
-    routes: [{ dst: '0.0.0.0/0', gw: node.plan.address }],
+    ips: podIps.map((address) =>
+      familyOf(address) === 4
+        ? { interface: 1, address: `${address}/32`, gateway: node.plan.address }
+        : { interface: 1, address: `${address}/128`, gateway: POD_GATEWAY_V6 },
+    ),
+    routes: podIps.map((address) =>
+      familyOf(address) === 4
+        ? { dst: '0.0.0.0/0', gw: node.plan.address }
+        : { dst: '::/0', gw: POD_GATEWAY_V6 },
+    ),
     dns: {},
   };
 }

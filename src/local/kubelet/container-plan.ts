@@ -4,7 +4,7 @@ import { existsSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Container, Pod } from '#k8s/objects.ts';
 import type { EmulatedNode } from '#local/machine/node.ts';
-import { API_SERVICE_ADDRESS } from '#local/machine/plan.ts';
+import { API_SERVICE_ADDRESS, nodeAddresses } from '#local/machine/plan.ts';
 import { DEFAULT_PATH } from '#local/machine/tools.ts';
 import type { ContainerSpec } from './container.ts';
 import { type BindMount, canonicalTarget } from './container-script.ts';
@@ -35,7 +35,11 @@ export function planContainer(pod: Pod, container: Container, context: PlanConte
   const command = resolveImage(container, context.images);
   if (command.kind === 'unknown-image')
     return { kind: 'held', reason: 'ErrImagePull', message: command.message };
-  const facts = { podIp: sandbox.podIp, hostIp: node.plan.address, nodeName: node.plan.name };
+  const facts = {
+    podIps: sandbox.podIps,
+    hostIps: nodeAddresses(node.plan),
+    nodeName: node.plan.name,
+  };
   const environment = containerEnv(pod, container, facts, source, {
     ...baseEnv(hostnameOf(pod, node.plan.name)),
     ...command.env,

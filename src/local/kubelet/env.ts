@@ -11,8 +11,9 @@ export interface EnvSource {
 
 /** What the pod's status will say, known to the kubelet before it is published. */
 export interface PodFacts {
-  readonly podIp: string;
-  readonly hostIp: string;
+  /** One of each family; the first is the one that counts where only one can. */
+  readonly podIps: readonly string[];
+  readonly hostIps: readonly string[];
   readonly nodeName: string;
 }
 
@@ -41,11 +42,13 @@ export function fieldValue(pod: Pod, path: string, facts: PodFacts): string | un
     case 'spec.serviceAccountName':
       return spec.serviceAccountName ?? 'default';
     case 'status.podIP':
+      return facts.podIps[0];
     case 'status.podIPs':
-      return facts.podIp;
+      return facts.podIps.join(',');
     case 'status.hostIP':
+      return facts.hostIps[0];
     case 'status.hostIPs':
-      return facts.hostIp;
+      return facts.hostIps.join(',');
     default:
       return undefined;
   }

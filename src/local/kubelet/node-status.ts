@@ -8,7 +8,7 @@ import { MeshError, reasonOf } from '#base/errors.ts';
 import type { KubeClient } from '#k8s/client.ts';
 import { type Condition, type KubeObject, LEASES, NODES, type Node } from '#k8s/objects.ts';
 import type { EmulatedNode } from '#local/machine/node.ts';
-import type { NodePlan } from '#local/machine/plan.ts';
+import { type NodePlan, nodeAddresses } from '#local/machine/plan.ts';
 import type { Logger } from '#telemetry/log.ts';
 import { keepTransitionTimes } from './pod-status.ts';
 
@@ -121,7 +121,7 @@ export function nodeStatus(
   });
   return {
     addresses: [
-      { type: 'InternalIP', address: plan.address },
+      ...nodeAddresses(plan).map((address) => ({ type: 'InternalIP', address })),
       { type: 'Hostname', address: plan.name },
     ],
     capacity,

@@ -47,8 +47,8 @@ function view(
     pod,
     records: new Map(records.map((item, index) => [`c${index}`, item])),
     initRecords: new Map(init.map((item, index) => [`i${index}`, item])),
-    podIp: '10.244.1.2',
-    hostIp: '172.31.0.11',
+    podIps: ['10.244.1.2'],
+    hostIps: ['172.31.0.11'],
     startTime: NOW,
   };
 }

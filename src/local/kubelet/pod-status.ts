@@ -29,9 +29,9 @@ export interface PodView {
   readonly pod: Pod;
   readonly initRecords: ReadonlyMap<string, ContainerRecord>;
   readonly records: ReadonlyMap<string, ContainerRecord>;
-  /** Undefined until the sandbox is there. */
-  readonly podIp: string | undefined;
-  readonly hostIp: string;
+  /** One of each family; undefined until the sandbox is there. */
+  readonly podIps: readonly string[] | undefined;
+  readonly hostIps: readonly string[];
   readonly startTime: string;
   /** Set once the kubelet gives the pod up for good. */
   readonly failure?: { readonly reason: string; readonly message: string };
@@ -50,7 +50,7 @@ const CREATING: ContainerRecord = {
 };
 
 export function podStatus(view: PodView, now: string): PublishedStatus {
-  const { pod, podIp, hostIp } = view;
+  const { pod, podIps, hostIps } = view;
   const initContainers = pod.spec.initContainers ?? [];
   const passed = (container: Container): boolean =>
     hasPassed(container, view.initRecords.get(container.name));
@@ -74,7 +74,7 @@ export function podStatus(view: PodView, now: string): PublishedStatus {
         };
   const pendingInit = initContainers.filter((container) => !passed(container));
   const conditions: Condition[] = [
-    { type: 'PodReadyToStartContainers', status: podIp === undefined ? 'False' : 'True' },
+    { type: 'PodReadyToStartContainers', status: podIps === undefined ? 'False' : 'True' },
     initialized
       ? { type: 'Initialized', status: 'True' }
       : {
@@ -89,8 +89,8 @@ export function podStatus(view: PodView, now: string): PublishedStatus {
   ];
   const status: PublishedStatus = {
     phase,
-    hostIP: hostIp,
-    hostIPs: [{ ip: hostIp }],
+    ...(hostIps[0] === undefined ? {} : { hostIP: hostIps[0] }),
+    hostIPs: hostIps.map((ip) => ({ ip })),
     startTime: view.startTime,
     conditions: keepTransitionTimes(conditions, pod.status?.conditions ?? [], now),
     containerStatuses: pod.spec.containers.map((container) =>
@@ -99,9 +99,9 @@ export function podStatus(view: PodView, now: string): PublishedStatus {
     // Decided when the pod was made.
     qosClass: pod.status?.qosClass ?? 'BestEffort',
   };
-  if (podIp !== undefined) {
-    status.podIP = podIp;
-    status.podIPs = [{ ip: podIp }];
+  if (podIps?.[0] !== undefined) {
+    status.podIP = podIps[0];
+    status.podIPs = podIps.map((ip) => ({ ip }));
   }
   if (initContainers.length > 0) {
     status.initContainerStatuses = initContainers.map((container) =>

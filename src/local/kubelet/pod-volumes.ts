@@ -6,6 +6,7 @@ import { reasonOf } from '#base/errors.ts';
 import type { KubeClient } from '#k8s/client.ts';
 import type { Pod } from '#k8s/objects.ts';
 import type { EmulatedNode } from '#local/machine/node.ts';
+import { nodeAddresses } from '#local/machine/plan.ts';
 import type { ObjectSource } from './object-source.ts';
 import { podDirOf, type Sandbox } from './sandbox.ts';
 import { PodTokens } from './tokens.ts';
@@ -62,7 +63,11 @@ export class PodVolumes {
       const result = await syncVolumes(pod, {
         nodeRoot: node.rootPath,
         podDir: podDirOf(pod.metadata.uid ?? ''),
-        facts: { podIp: sandbox.podIp, hostIp: node.plan.address, nodeName: node.plan.name },
+        facts: {
+          podIps: sandbox.podIps,
+          hostIps: nodeAddresses(node.plan),
+          nodeName: node.plan.name,
+        },
         source,
         tokens: this.#tokens,
       });

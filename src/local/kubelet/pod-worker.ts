@@ -9,6 +9,7 @@ import { Backoff } from '#base/backoff.ts';
 import { sleep } from '#base/clock.ts';
 import { reasonOf } from '#base/errors.ts';
 import { PODS, type Pod } from '#k8s/objects.ts';
+import { nodeAddresses } from '#local/machine/plan.ts';
 import type { Logger } from '#telemetry/log.ts';
 import type { PlanContext } from './container-plan.ts';
 import { ContainerSlot } from './container-slot.ts';
@@ -252,7 +253,7 @@ export class PodWorker {
       if (slot.record.phase.kind === 'waiting' && this.#failure === undefined)
         await slot.startIfDue(this.#pod, context);
     }
-    const phase = podPhase(this.#view(sandbox.podIp));
+    const phase = podPhase(this.#view(sandbox.podIps));
     if (phase === 'Succeeded' || phase === 'Failed') {
       // Sidecars, and all of a pod whose time is up.
       const running = [...this.#initSlots, ...this.#slots].filter((slot) => slot.isRunning);
@@ -354,7 +355,7 @@ export class PodWorker {
     return { node, images, keepPaths, source, sandbox, volumes };
   }
 
-  #view(podIp: string | undefined): PodView {
+  #view(podIps: readonly string[] | undefined): PodView {
     const recordOf = (slot: ContainerSlot): readonly [string, ContainerRecord] => {
       const { record } = slot;
       const held = this.#held;
@@ -365,8 +366,8 @@ export class PodWorker {
       pod: this.#pod,
       initRecords: new Map(this.#initSlots.map(recordOf)),
       records: new Map(this.#slots.map(recordOf)),
-      podIp,
-      hostIp: this.#deps.node.plan.address,
+      podIps,
+      hostIps: nodeAddresses(this.#deps.node.plan),
       startTime: this.#startTime,
       ...(this.#failure === undefined ? {} : { failure: this.#failure }),
     };
@@ -376,8 +377,8 @@ export class PodWorker {
     const state = this.#state;
     if (state.kind === 'finished' || state.kind === 'gone' || this.#removed) return;
     if (state.kind === 'terminating' && state.sandbox === undefined) return;
-    const podIp = state.kind === 'starting' ? undefined : state.sandbox?.podIp;
-    const status = podStatus(this.#view(podIp), new Date(this.#deps.clock.now()).toISOString());
+    const podIps = state.kind === 'starting' ? undefined : state.sandbox?.podIps;
+    const status = podStatus(this.#view(podIps), new Date(this.#deps.clock.now()).toISOString());
     const written = await this.#publisher.publish(this.#pod, status);
     // Kept for the transition times of the next status; the watch brings the same a little later.
     if (written !== undefined) this.#pod = { ...this.#pod, status: written };

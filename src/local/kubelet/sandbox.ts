@@ -7,10 +7,10 @@ import { join } from 'node:path';
 import { reasonOf } from '#base/errors.ts';
 import type { Pod } from '#k8s/objects.ts';
 import type { EmulatedNode } from '#local/machine/node.ts';
-import { CLUSTER_DOMAIN } from '#local/machine/plan.ts';
+import { CLUSTER_DOMAIN, nodeAddresses, podAddressV6 } from '#local/machine/plan.ts';
 import type { IpPool } from '#local/net/ip-pool.ts';
 import type { PodPolicies } from '#local/net/network-policies.ts';
-import { addPodNetwork, podNetnsPath, removePodNetwork } from '#local/net/pod-network.ts';
+import { addPodNetwork, type PodLink, podNetnsPath, removePodNetwork } from '#local/net/pod-network.ts';
 import type { IpAddress } from '#net/ip.ts';
 import type { Logger } from '#telemetry/log.ts';
 import { addChained, deleteChained } from './cni.ts';
@@ -18,7 +18,10 @@ import { resolvConf } from './resolv-conf.ts';
 
 export interface Sandbox {
   readonly id: string;
+  /** The one that counts where only one can: the first of `podIps`. */
   readonly podIp: IpAddress;
+  /** One of each family, IPv4 first. */
+  readonly podIps: readonly IpAddress[];
   readonly hostNetwork: boolean;
   /** Seen from LOCAL. */
   readonly netnsPath: string;
@@ -55,19 +58,20 @@ export async function createSandbox(deps: SandboxDeps, pod: Pod, attempt: number
   const podIp = hostNetwork ? node.plan.address : pool.take();
   const content: SandboxFile = { id: `${uid}-${attempt}`, podIp, startTime: new Date().toISOString(), pod };
   const sandbox = sandboxOf(node, content);
+  const { podIps } = sandbox;
   try {
     for (const part of ['etc', 'volumes', 'containers', 'run', 'tmp'])
       await mkdir(join(dir, part), { recursive: true, mode: 0o755 });
-    await writeEtc(join(dir, 'etc'), pod, podIp, node.plan.name);
+    await writeEtc(join(dir, 'etc'), pod, podIps, node.plan.name);
     // Written before the network is made: what a LOCAL killed in between left is found and removed by the next.
     const fresh = join(dir, 'sandbox.json.new');
     await writeFile(fresh, JSON.stringify(content), { mode: 0o600 });
     await rename(fresh, join(dir, 'sandbox.json'));
     if (!hostNetwork) {
       // Before the pod has an interface: no packet of it passes unjudged.
-      await policies.podStarts(pod, podIp);
-      await addPodNetwork(node, { podUid: uid, podIp, nodeIp: node.plan.address });
-      await addChained(node, { pod, podIp, sandboxId: sandbox.id });
+      await policies.podStarts(pod, podIps);
+      await addPodNetwork(node, podLink(node, uid, podIp));
+      await addChained(node, { pod, podIps, sandboxId: sandbox.id });
     }
     await writeFile(join(dir, 'ready'), '');
     return sandbox;
@@ -88,7 +92,7 @@ export async function removeSandbox(
   const uid = pod.metadata.uid ?? '';
   if (!sandbox.hostNetwork) {
     try {
-      await deleteChained(node, { pod, podIp: sandbox.podIp, sandboxId: sandbox.id });
+      await deleteChained(node, { pod, podIps: sandbox.podIps, sandboxId: sandbox.id });
     } catch (error) {
       log.warn('a CNI plugin failed to remove a pod', {
         pod: `${pod.metadata.namespace}/${pod.metadata.name}`,
@@ -131,10 +135,19 @@ function sandboxOf(node: EmulatedNode, { id, podIp, startTime, pod }: SandboxFil
   return {
     id,
     podIp,
+    podIps: hostNetwork ? nodeAddresses(node.plan) : podAddresses(node, podIp),
     hostNetwork,
     startTime,
     netnsPath: hostNetwork ? node.netnsPath : join(node.rootPath, podNetnsPath(pod.metadata.uid ?? '')),
   };
+}
+
+const podAddresses = ({ plan: { v6 } }: EmulatedNode, podIp: IpAddress): readonly IpAddress[] =>
+  v6 === undefined ? [podIp] : [podIp, podAddressV6(v6, podIp)];
+
+function podLink({ plan: { address, v6 } }: EmulatedNode, podUid: string, podIp: IpAddress): PodLink {
+  const link = { podUid, podIp, nodeIp: address };
+  return v6 === undefined ? link : { ...link, v6: { podIp: podAddressV6(v6, podIp), nodeIp: v6.address } };
 }
 
 /** The name a pod's programs see; host-network pods see the node's. */
@@ -142,7 +155,7 @@ export function hostnameOf(pod: Pod, nodeName: string): string {
   return pod.spec.hostNetwork === true ? nodeName : (pod.spec.hostname ?? pod.metadata.name).slice(0, 63);
 }
 
-async function writeEtc(dir: string, pod: Pod, podIp: string, nodeName: string): Promise<void> {
+async function writeEtc(dir: string, pod: Pod, podIps: readonly string[], nodeName: string): Promise<void> {
   const namespace = pod.metadata.namespace ?? 'default';
   const hostname = hostnameOf(pod, nodeName);
   const names =
@@ -152,7 +165,7 @@ async function writeEtc(dir: string, pod: Pod, podIp: string, nodeName: string):
   await writeFile(join(dir, 'resolv.conf'), resolvConf(pod));
   await writeFile(
     join(dir, 'hosts'),
-    `127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost\n${podIp}\t${names}\n`,
+    `127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost\n${podIps.map((podIp) => `${podIp}\t${names}\n`).join('')}`,
   );
   await writeFile(join(dir, 'hostname'), `${hostname}\n`);
 }

@@ -31,7 +31,7 @@ const sync = (root: string, volume: Omit<Volume, 'name'>) => {
   return syncVolumes(pod, {
     nodeRoot: root,
     podDir: '/pod',
-    facts: { podIp: '10.244.1.2', hostIp: '172.31.0.11', nodeName: 'n1' },
+    facts: { podIps: ['10.244.1.2'], hostIps: ['172.31.0.11'], nodeName: 'n1' },
     source: {
       configMap: (_, name) =>
         name === 'cm'

@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { sleep } from '#base/clock.ts';
 import { errnoOf, MeshError } from '#base/errors.ts';
 import type { Logger } from '#telemetry/log.ts';
+import { FAMILY_FILE } from './ip-family.ts';
 import { endLeftover, lockPath, readLock } from './lock.ts';
 import { isAlive, type ProcessId } from './process-id.ts';
 
@@ -83,6 +84,7 @@ const STATE_ENTRIES = [
   'cluster.db',
   'cluster.db-shm',
   'cluster.db-wal',
+  FAMILY_FILE,
   'kubeconfig',
   'nodes',
   'pki',

@@ -10,6 +10,7 @@ import type { ErrorCode } from '#base/error-codes.ts';
 import { errnoOf, MeshError, reasonOf } from '#base/errors.ts';
 import type { Logger } from '#telemetry/log.ts';
 import { sendHostPort } from './host-ports.ts';
+import { clusterFamily } from './ip-family.ts';
 import { acquireMachineLock, type MachineLock } from './lock.ts';
 import {
   EXIT_STOPPED,
@@ -19,6 +20,7 @@ import {
   type Step,
 } from './messages.ts';
 import { EXIT_KEEPS_DYING, machineArguments, newNamespaces } from './pid-one.ts';
+import type { ClusterFamily } from './plan.ts';
 import type { Replacement } from './replacements.ts';
 import { diagnoseNamespaces, type RightsFacts, readRightsFacts } from './rights.ts';
 import { DEFAULT_PATH, findTools, runCommand, type Tools } from './tools.ts';
@@ -34,6 +36,8 @@ export interface MachineOptions {
   readonly node: string;
   readonly apiPort?: number;
   readonly replacements?: readonly Replacement[];
+  /** As `culvert up --ip-family`; a new cluster has both where the kernel has both. */
+  readonly ipFamily?: ClusterFamily;
   /** As `culvert up --nodes`. */
   readonly nodeCount?: number;
   /** As `culvert up --image`: image name → command line. */
@@ -73,6 +77,7 @@ export async function startMachine(options: MachineOptions): Promise<Machine> {
   try {
     const rights = readRightsFacts(process.getuid?.() ?? 0);
     await probeKernel(tools, rights);
+    const ipFamily = clusterFamily(stateDir, options.ipFamily);
     const listener = await bindApiPort(apiPort);
     // What the last machine left here describes processes that are gone.
     rmSync(join(runDir, 'nodes'), { recursive: true, force: true });
@@ -89,6 +94,7 @@ export async function startMachine(options: MachineOptions): Promise<Machine> {
         apiFd: API_FD,
         path,
         replacements: options.replacements ?? [],
+        ipFamily,
         ...(options.nodeCount === undefined ? {} : { nodeCount: options.nodeCount }),
         ...(options.images === undefined ? {} : { images: options.images }),
         logLevel: log.enabled('debug') ? 'debug' : 'info',

@@ -53,6 +53,8 @@ export interface ApiServerWish {
   readonly ips: readonly string[];
   readonly crds: readonly string[];
   readonly advertise: { readonly address: string; readonly port: number };
+  /** Of services; the first is what a service has that asks for none. */
+  readonly serviceFamilies: readonly ('IPv4' | 'IPv6')[];
 }
 
 /** As whom a part of LOCAL speaks to the API server: each with the rights of its counterpart in a real cluster. */
@@ -105,7 +107,7 @@ export async function startLocal(deps: LocalDeps, config: MachineConfig): Promis
   };
   await warmThreadPool();
   const tools = findTools(config.path);
-  const isNewMachine = await timed('network', ensureMachineNetwork(tools));
+  const isNewMachine = await timed('network', ensureMachineNetwork(tools, config.ipFamily));
 
   const logs = new LogStore(join(config.runDir, 'logs'));
   const streams = new KubeletStreams(tools);
@@ -221,6 +223,7 @@ async function startApi(
     ips: ['127.0.0.1', API_SERVICE_ADDRESS, MACHINE_ADDRESS],
     crds: readCrds(join(config.root, 'deploy/crds')),
     advertise: { address: MACHINE_ADDRESS, port: API_PORT },
+    serviceFamilies: config.ipFamily === 'dual' ? ['IPv4', 'IPv6'] : ['IPv4'],
   });
   await Promise.all([
     server.listen({ fd: config.apiFd }),

@@ -1,5 +1,6 @@
 // What FRONT and LOCAL tell each other over Node's IPC channel, and the options LOCAL is started with.
 
+import type { ClusterFamily } from './plan.ts';
 import type { Replacement } from './replacements.ts';
 
 export interface MachineConfig {
@@ -16,6 +17,8 @@ export interface MachineConfig {
   readonly path: string;
   /** Somebody else's programs in place of ours. */
   readonly replacements: readonly Replacement[];
+  /** For the life of the cluster (ip-family.ts). */
+  readonly ipFamily: ClusterFamily;
   /** The nodes n1 to this number are made if they are missing; two in a cluster that has none yet. */
   readonly nodeCount?: number;
   /** Image name → command line, beside those of `images.yaml`. */

@@ -4,8 +4,16 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
 import type { Node } from '#k8s/objects.ts';
-import { freeIndex, missingNodes, POWER_ANNOTATION, wishOf } from './node-wishes.ts';
-import { HIGHEST_NODE_INDEX, indexOfPodCidr, planNode, podCidrOf } from './plan.ts';
+import { ip } from '#net/ip.ts';
+import { freeIndex, missingNodes, POWER_ANNOTATION, podCidrsOf, wishOf } from './node-wishes.ts';
+import {
+  HIGHEST_NODE_INDEX,
+  indexOfPodCidr,
+  nodeAddresses,
+  planNode,
+  podAddressV6,
+  podCidrOf,
+} from './plan.ts';
 
 const node = (podCIDR: string | undefined, metadata: Partial<Node['metadata']> = {}): Node => ({
   apiVersion: 'v1',
@@ -15,31 +23,42 @@ const node = (podCIDR: string | undefined, metadata: Partial<Node['metadata']> =
 });
 
 test('a Node becomes a plan by its pod range, a power switch by its annotation', () => {
-  assert.deepEqual(wishOf(undefined), { kind: 'absent' });
-  assert.deepEqual(wishOf(node('10.244.3.0/24', { deletionTimestamp: '2026-01-01T00:00:00Z' })), {
+  assert.deepEqual(wishOf(undefined, 'ipv4'), { kind: 'absent' });
+  assert.deepEqual(wishOf(node('10.244.3.0/24', { deletionTimestamp: '2026-01-01T00:00:00Z' }), 'ipv4'), {
     kind: 'absent',
   });
-  assert.deepEqual(wishOf(node(undefined)), { kind: 'unplanned' });
-  const wish = wishOf(node('10.244.3.0/24'));
+  assert.deepEqual(wishOf(node(undefined), 'ipv4'), { kind: 'unplanned' });
+  const wish = wishOf(node('10.244.3.0/24'), 'ipv4');
   assert.deepEqual(wish, {
     kind: 'on',
     plan: { name: 'n3', index: 3, address: '172.31.0.13', podPrefix: '10.244.3', zone: 'z1' },
   });
-  assert.equal(wishOf(node('10.244.3.0/24', { annotations: { [POWER_ANNOTATION]: 'off' } })).kind, 'off');
-  const zoned = wishOf(node('10.244.3.0/24', { labels: { 'topology.kubernetes.io/zone': 'east' } }));
+  assert.equal(
+    wishOf(node('10.244.3.0/24', { annotations: { [POWER_ANNOTATION]: 'off' } }), 'ipv4').kind,
+    'off',
+  );
+  const zoned = wishOf(node('10.244.3.0/24', { labels: { 'topology.kubernetes.io/zone': 'east' } }), 'ipv4');
   assert.equal(zoned.kind === 'on' && zoned.plan.zone, 'east');
-  assert.equal(wishOf(node('10.0.0.0/24')).kind, 'impossible');
-  assert.equal(wishOf(node('10.244.245.0/24')).kind, 'impossible');
+  assert.equal(wishOf(node('10.0.0.0/24'), 'ipv4').kind, 'impossible');
+  assert.equal(wishOf(node('10.244.245.0/24'), 'ipv4').kind, 'impossible');
+});
+
+test('in a cluster with two families the second address spells the first', () => {
+  const wish = wishOf(node('10.244.3.0/24'), 'dual');
+  assert.ok(wish.kind === 'on' && wish.plan.v6 !== undefined);
+  assert.deepEqual(wish.plan.v6, { address: 'fd00:172:31::13', podPrefix: 'fd00:10:244:3' });
+  assert.deepEqual(podCidrsOf(wish.plan), ['10.244.3.0/24', 'fd00:10:244:3::/64']);
+  assert.equal(podAddressV6(wish.plan.v6, ip('10.244.3.7')), 'fd00:10:244:3::7');
 });
 
 test('every index has addresses of its own, and its range leads back to it', () => {
   const addresses = new Set<string>();
   for (let index = 1; index <= HIGHEST_NODE_INDEX; index++) {
-    const plan = planNode('x', index);
-    addresses.add(plan.address);
+    const plan = planNode('x', index, 'dual');
+    for (const address of nodeAddresses(plan)) addresses.add(address);
     assert.equal(indexOfPodCidr(podCidrOf(plan)), index);
   }
-  assert.equal(addresses.size, HIGHEST_NODE_INDEX);
+  assert.equal(addresses.size, 2 * HIGHEST_NODE_INDEX);
 });
 
 test('an index: the one of the name if free, never one that is taken, none when all are', () => {

@@ -3,7 +3,15 @@
 // keeps them for life, also over restarts.
 
 import type { Node } from '#k8s/objects.ts';
-import { HIGHEST_NODE_INDEX, indexOfPodCidr, type NodePlan, planNode } from './plan.ts';
+import {
+  type ClusterFamily,
+  HIGHEST_NODE_INDEX,
+  indexOfPodCidr,
+  type NodePlan,
+  planNode,
+  podCidrOf,
+  podCidrV6Of,
+} from './plan.ts';
 
 /** On a Node: `off` is a node without power, as `culvert node kill` leaves it. */
 export const POWER_ANNOTATION = 'culvert.local/power';
@@ -16,7 +24,7 @@ export type NodeWish =
   | { readonly kind: 'impossible'; readonly reason: string }
   | { readonly kind: 'absent' };
 
-export function wishOf(node: Node | undefined): NodeWish {
+export function wishOf(node: Node | undefined, family: ClusterFamily): NodeWish {
   if (node === undefined || node.metadata.deletionTimestamp !== undefined) return { kind: 'absent' };
   const { podCIDR = '' } = node.spec ?? {};
   if (podCIDR === '') return { kind: 'unplanned' };
@@ -26,9 +34,13 @@ export function wishOf(node: Node | undefined): NodeWish {
       kind: 'impossible',
       reason: `podCIDR ${podCIDR} is none of 10.244.1.0/24 to 10.244.${HIGHEST_NODE_INDEX}.0/24; make the node without one`,
     };
-  const plan = planNode(node.metadata.name, index, node.metadata.labels?.[ZONE_LABEL]);
+  const plan = planNode(node.metadata.name, index, family, node.metadata.labels?.[ZONE_LABEL]);
   return { kind: node.metadata.annotations?.[POWER_ANNOTATION] === 'off' ? 'off' : 'on', plan };
 }
+
+/** `spec.podCIDRs`: the ranges its pods have addresses of. */
+export const podCidrsOf = (plan: NodePlan): string[] =>
+  plan.v6 === undefined ? [podCidrOf(plan)] : [podCidrOf(plan), podCidrV6Of(plan.v6)];
 
 /** The lowest index that no node has; `n3` is given 3 where that is free, so that names and addresses agree. */
 export function freeIndex(name: string, taken: ReadonlySet<number>): number | undefined {

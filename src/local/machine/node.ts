@@ -6,10 +6,18 @@ import { existsSync, mkdirSync, readFileSync, rmSync, statSync, writeFileSync } 
 import { cp, lstat, mkdir, readdir, readlink, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { MeshError } from '#base/errors.ts';
-import { BRIDGE, cableBatch, cableName, machineBatch, NODE_SETTINGS, nodeBatch } from './node-network.ts';
+import {
+  BRIDGE,
+  cableBatch,
+  cableName,
+  machineBatch,
+  machineSettings,
+  nodeBatch,
+  nodeSettings,
+} from './node-network.ts';
 import { killProcessesBelow } from './node-power.ts';
 import { KEEPER_READY, keepPathsFor, renderNodeRoot } from './node-root.ts';
-import type { NodePlan } from './plan.ts';
+import { type ClusterFamily, type NodePlan, nodeAddresses } from './plan.ts';
 import { identify, isAlive, type ProcessId } from './process-id.ts';
 import { type Replacement, replacementPaths } from './replacements.ts';
 import { type CommandOptions, type CommandResult, mustRun, runCommand, type Tools } from './tools.ts';
@@ -50,24 +58,21 @@ export interface NodeOptions {
   readonly root: string;
   readonly node: string;
   readonly replacements: readonly Replacement[];
+  readonly ipFamily: ClusterFamily;
 }
 
 /** The bridge; returns false when an earlier LOCAL made it. */
-export async function ensureMachineNetwork(tools: Tools): Promise<boolean> {
+export async function ensureMachineNetwork(tools: Tools, family: ClusterFamily): Promise<boolean> {
   const probe = await runCommand(tools.ip, ['-o', 'link', 'show', 'dev', BRIDGE]);
   if (probe.code === 0) return false;
+  // Answers to pods pass through here only when LOCAL itself speaks to them; nothing is forwarded to the outside.
+  await mustRun(tools.sh, ['-c', settingsScript(machineSettings(family))], {
+    doing: 'setting up forwarding in the machine',
+  });
   await mustRun(tools.ip, ['-batch', '-'], {
-    input: machineBatch(),
+    input: machineBatch(family),
     doing: `making the bridge ${BRIDGE} (kernel module: bridge)`,
   });
-  // Answers to pods pass through here only when LOCAL itself speaks to them; nothing is forwarded to the outside.
-  await mustRun(
-    tools.sh,
-    ['-c', settingsScript({ 'ipv4/ip_forward': '1', 'ipv4/conf/all/rp_filter': '0' })],
-    {
-      doing: 'setting up forwarding in the machine',
-    },
-  );
   return true;
 }
 
@@ -90,7 +95,7 @@ export async function ensureNode(
   deps.rootDevices.set(keeper.rootDevice, plan.name);
   const node = emulatedNode(deps, plan, keeper);
   await mustRun(deps.tools.ip, ['-batch', '-'], {
-    input: cableBatch(plan, keeper.pid),
+    input: cableBatch(plan, String(keeper.pid)),
     doing: `connecting node ${plan.name} (kernel module: veth)`,
   });
   await mustRun(
@@ -100,7 +105,7 @@ export async function ensureNode(
       '--',
       deps.tools.sh,
       '-c',
-      `${settingsScript(NODE_SETTINGS)}\nexec ${deps.tools.ip} -batch -`,
+      `${settingsScript(nodeSettings(plan))}\nexec ${deps.tools.ip} -batch -`,
     ],
     { input: nodeBatch(plan), doing: `setting up the network of node ${plan.name}` },
   );
@@ -245,7 +250,9 @@ async function fillEtc(node: EmulatedNode): Promise<void> {
   await writeFile(join(etc, 'hostname'), `${node.plan.name}\n`);
   await writeFile(
     join(etc, 'hosts'),
-    `127.0.0.1\tlocalhost\n::1\tlocalhost\n${node.plan.address}\t${node.plan.name}\n`,
+    `127.0.0.1\tlocalhost\n::1\tlocalhost\n${nodeAddresses(node.plan)
+      .map((address) => `${address}\t${node.plan.name}\n`)
+      .join('')}`,
   );
   await writeFile(join(etc, 'resolv.conf'), '');
   await symlink('/proc/self/mounts', join(etc, 'mtab'));

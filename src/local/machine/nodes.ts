@@ -21,8 +21,8 @@ import {
   type NodeOptions,
 } from './node.ts';
 import { peerBatch } from './node-network.ts';
-import { freeIndex, wishOf } from './node-wishes.ts';
-import { indexOfPodCidr, type NodePlan, planNode, podCidrOf } from './plan.ts';
+import { freeIndex, type NodeWish, podCidrsOf, wishOf } from './node-wishes.ts';
+import { type ClusterFamily, indexOfPodCidr, type NodePlan, planNode } from './plan.ts';
 import { isAlive } from './process-id.ts';
 
 export interface NodeManagerDeps extends Omit<NodeDeps, 'rootDevices'> {
@@ -87,12 +87,14 @@ class Manager implements NodeManager {
     const { nodes } = this.#deps;
     await nodes.synced;
     const present = [...nodes.all()];
-    const on = present.filter((node) => wishOf(node).kind === 'on').map(({ metadata }) => metadata.name);
+    const on = present
+      .filter((node) => this.#wishOf(node).kind === 'on')
+      .map(({ metadata }) => metadata.name);
     await dismantleOthers(this.#nodeDeps, this.#options, new Set(on));
     await Promise.all(present.map(({ metadata }) => this.#reconcile(metadata.name)));
     const look = ({ metadata }: Node): void => this.#look(metadata.name);
     nodes.addHandlers({
-      upsert: (node, old) => (wishChanged(node, old) ? look(node) : undefined),
+      upsert: (node, old) => (wishChanged(node, old, this.#options.ipFamily) ? look(node) : undefined),
       remove: look,
     });
     this.#poll = setInterval(() => {
@@ -105,6 +107,10 @@ class Manager implements NodeManager {
     clearInterval(this.#poll);
     await Promise.all([...this.#working.values()].map(({ done }) => done));
     await Promise.all([...this.#hosts.values()].map(({ kubelet }) => kubelet.stopContainers(graceMs)));
+  }
+
+  #wishOf(node: Node | undefined): NodeWish {
+    return wishOf(node, this.#options.ipFamily);
   }
 
   /** One look at a time per node. */
@@ -144,7 +150,7 @@ class Manager implements NodeManager {
   async #reconcile(name: string): Promise<void> {
     const { nodes, events, log } = this.#deps;
     const object = nodes.get(name);
-    const wish = wishOf(object);
+    const wish = this.#wishOf(object);
     const host = this.#hosts.get(name);
     if (host !== undefined && (wish.kind !== 'on' || !isAlive(host.node.keeper))) {
       const lost = wish.kind === 'on';
@@ -193,10 +199,10 @@ class Manager implements NodeManager {
         `no addresses are left for node ${name}; remove another node first`,
       );
     this.#given.set(name, index);
-    const cidr = podCidrOf(planNode(name, index));
+    const podCIDRs = podCidrsOf(planNode(name, index, this.#options.ipFamily));
     const body = {
       metadata: { uid },
-      spec: { podCIDR: cidr, podCIDRs: [cidr], providerID: `culvert://${name}` },
+      spec: { podCIDR: podCIDRs[0], podCIDRs, providerID: `culvert://${name}` },
     };
     let planned: Node;
     try {
@@ -205,7 +211,7 @@ class Manager implements NodeManager {
       if (isNotFound(error)) return;
       throw error;
     }
-    const wish = wishOf(planned);
+    const wish = this.#wishOf(planned);
     if (wish.kind === 'on' && !this.#hosts.has(name)) await this.#bringUp(wish.plan);
   }
 
@@ -256,6 +262,6 @@ class Manager implements NodeManager {
   }
 }
 
-function wishChanged(node: Node, old: Node | undefined): boolean {
-  return old === undefined || JSON.stringify(wishOf(node)) !== JSON.stringify(wishOf(old));
+function wishChanged(node: Node, old: Node | undefined, family: ClusterFamily): boolean {
+  return old === undefined || JSON.stringify(wishOf(node, family)) !== JSON.stringify(wishOf(old, family));
 }

@@ -11,26 +11,65 @@ export interface NodePlan {
   /** First three bytes of the pods' addresses: `10.244.1`. */
   readonly podPrefix: string;
   readonly zone: string;
+  /** In a cluster with two families. */
+  readonly v6?: NodePlanV6;
 }
+
+export interface NodePlanV6 {
+  readonly address: IpAddress;
+  /** First 64 bits of the pods' addresses: `fd00:10:244:1`. */
+  readonly podPrefix: string;
+}
+
+/** What pods, nodes and services have addresses of. */
+export type ClusterFamily = 'ipv4' | 'dual';
 
 export const MACHINE_ADDRESS = ip('172.31.0.1');
 export const NODE_PREFIX_LENGTH = 24;
+/**
+ * Of the nodes' IPv6 network. All IPv6 ranges are unique local ones (RFC 4193) that spell the IPv4 plan, digit by digit, so
+ * that people recognize what they see; nothing of them leaves the machine.
+ */
+export const MACHINE_ADDRESS_V6 = ip('fd00:172:31::1');
+export const NODE_PREFIX_LENGTH_V6 = 64;
 export const CLUSTER_DOMAIN = 'cluster.local';
 export const API_SERVICE_ADDRESS = ip('10.96.0.1');
 export const DNS_SERVICE_ADDRESS = ip('10.96.0.10');
 /** Inside the machine, whatever port the host side has. */
 export const API_PORT = 16_443;
 export const SERVICE_CIDR = '10.96.0.0/16';
+export const SERVICE_CIDR_V6 = 'fd00:10:96::/112';
 /** Of all nodes together. */
 export const POD_CIDR = '10.244.0.0/16';
+export const POD_CIDR_V6 = 'fd00:10:244::/48';
+/** A pod's way out over IPv6: every pod's pair has it at its node's end, so it needs no neighbour discovery beyond the pair. */
+export const POD_GATEWAY_V6 = ip('fe80::1');
 
 export const DEFAULT_NODE_COUNT = 2;
 /** Node addresses are 172.31.0.11 to .254. */
 export const HIGHEST_NODE_INDEX = 244;
 
-export function planNode(name: string, index: number, zone = defaultZone(index)): NodePlan {
-  return { name, index, address: ip(`172.31.0.${10 + index}`), podPrefix: `10.244.${index}`, zone };
+export function planNode(
+  name: string,
+  index: number,
+  family: ClusterFamily,
+  zone = defaultZone(index),
+): NodePlan {
+  return {
+    name,
+    index,
+    address: ip(`172.31.0.${10 + index}`),
+    podPrefix: `10.244.${index}`,
+    zone,
+    ...(family === 'dual'
+      ? { v6: { address: ip(`fd00:172:31::${10 + index}`), podPrefix: `fd00:10:244:${index}` } }
+      : {}),
+  };
 }
+
+/** The first is the one that counts where only one can. */
+export const nodeAddresses = ({ address, v6 }: NodePlan): readonly IpAddress[] =>
+  v6 === undefined ? [address] : [address, v6.address];
 
 /** Two zones in turn, so that whatever minds zones has a choice of nodes in each. */
 function defaultZone(index: number): string {
@@ -39,6 +78,15 @@ function defaultZone(index: number): string {
 
 export function podCidrOf(node: NodePlan): string {
   return `${node.podPrefix}.0/24`;
+}
+
+export function podCidrV6Of({ podPrefix }: NodePlanV6): string {
+  return `${podPrefix}::/64`;
+}
+
+/** The pod's second address: its IPv4 address says which. `10.244.3.7` → `fd00:10:244:3::7`. */
+export function podAddressV6({ podPrefix }: NodePlanV6, podIp: IpAddress): IpAddress {
+  return ip(`${podPrefix}::${podIp.split('.')[3]}`);
 }
 
 /** `10.244.3.0/24` → 3; undefined for a range that is no node's. */

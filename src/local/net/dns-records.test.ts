@@ -5,6 +5,11 @@ import { lookup, type ZoneSource } from './dns-records.ts';
 
 const SERVICES: Readonly<Record<string, Service['spec']>> = {
   'shop/web': { clusterIP: '10.96.1.1', ports: [{ name: 'http', port: 80 }] },
+  'shop/both': {
+    clusterIP: '10.96.1.2',
+    clusterIPs: ['10.96.1.2', 'fd00:10:96::102'],
+    ports: [{ name: 'http', port: 80 }],
+  },
   'shop/db': { clusterIP: 'None', ports: [{ name: 'sql', port: 5432 }] },
   'shop/out': { type: 'ExternalName', externalName: 'db.example.com' },
   'shop/in': { type: 'ExternalName', externalName: 'web.shop.svc.cluster.local' },
@@ -22,6 +27,12 @@ const SLICE: EndpointSlice = {
     { addresses: ['10.244.2.4'], conditions: { ready: false } },
   ],
 };
+const SLICE_V6: EndpointSlice = {
+  ...SLICE,
+  metadata: { name: 'db-2', namespace: 'shop' },
+  addressType: 'IPv6',
+  endpoints: [{ addresses: ['fd00:10:244:1::2'], hostname: 'db-0' }, { addresses: ['fd00:10:244:2::3'] }],
+};
 const serviceOf = (key: string): Service | undefined => {
   const [namespace = '', name = ''] = key.split('/');
   const spec = SERVICES[key];
@@ -30,9 +41,13 @@ const serviceOf = (key: string): Service | undefined => {
 const zone: ZoneSource = {
   service: (namespace, name) => serviceOf(`${namespace}/${name}`),
   allServices: () => Object.keys(SERVICES).flatMap((key) => serviceOf(key) ?? []),
-  slices: (_namespace, name) => (name === 'db' ? [SLICE] : []),
+  slices: (_namespace, name) => (name === 'db' ? [SLICE, SLICE_V6] : []),
   hasNamespace: (namespace) => namespace === 'shop',
 };
+
+// Digits of fd00:10:96::102 and fd00:10:244:1::2 from the last to the first, written out.
+const V6_SERVICE = '2.0.1.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.6.9.0.0.0.1.0.0.0.0.d.f';
+const V6_POD = '2.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.1.0.0.0.4.4.2.0.0.1.0.0.0.0.d.f';
 
 // [name, type, answer data | 'empty' | 'none' | 'outside']
 const CASES: readonly (readonly [string, string, readonly unknown[] | 'empty' | 'none' | 'outside'])[] = [
@@ -55,8 +70,24 @@ const CASES: readonly (readonly [string, string, readonly unknown[] | 'empty' | 
     [
       { port: 15_432, target: 'db-0.db.shop.svc.cluster.local', weight: 100, priority: 0 },
       { port: 15_432, target: '10-244-2-3.db.shop.svc.cluster.local', weight: 100, priority: 0 },
+      { port: 15_432, target: 'fd00-10-244-2--3.db.shop.svc.cluster.local', weight: 100, priority: 0 },
     ],
   ],
+  ['both.shop.svc.cluster.local', 'A', ['10.96.1.2']],
+  ['both.shop.svc.cluster.local', 'AAAA', ['fd00:10:96::102']],
+  ['both.shop.svc.cluster.local', 'ANY', ['10.96.1.2', 'fd00:10:96::102']],
+  ['db.shop.svc.cluster.local', 'AAAA', ['fd00:10:244:1::2', 'fd00:10:244:2::3']],
+  ['db-0.db.shop.svc.cluster.local', 'AAAA', ['fd00:10:244:1::2']],
+  ['fd00-10-244-2--3.db.shop.svc.cluster.local', 'AAAA', ['fd00:10:244:2::3']],
+  ['fd00-10-244-1--2.shop.pod.cluster.local', 'AAAA', ['fd00:10:244:1::2']],
+  ['fd00-10-244-1--2.shop.pod.cluster.local', 'A', 'empty'],
+  [`${V6_SERVICE}.ip6.arpa`, 'PTR', ['both.shop.svc.cluster.local']],
+  [`${V6_POD}.ip6.arpa`, 'PTR', ['db-0.db.shop.svc.cluster.local']],
+  [`${V6_SERVICE.slice(2)}.ip6.arpa`, 'PTR', 'none'],
+  ['1.0.0.2.ip6.arpa', 'PTR', 'outside'],
+  ['x.ip6.arpa', 'PTR', 'outside'],
+  ['home.arpa', 'A', 'outside'],
+  ['10.96.10.in-addr.arpa', 'PTR', 'none'],
   ['_http._udp.web.shop.svc.cluster.local', 'SRV', 'none'],
   ['nope.shop.svc.cluster.local', 'A', 'none'],
   ['x.web.shop.svc.cluster.local', 'A', 'none'],

@@ -1,9 +1,12 @@
 // The cluster's DNS zone (pure): what a name means, from Services and EndpointSlices, by Kubernetes' DNS specification.
 // Wire format and sockets are dns-server.ts.
 
-import { isIPv4 } from 'node:net';
+import { isIP, isIPv4, isIPv6 } from 'node:net';
 import type { EndpointSlice, Service } from '#k8s/objects.ts';
-import { CLUSTER_DOMAIN } from '#local/machine/plan.ts';
+import { CLUSTER_DOMAIN, POD_CIDR, POD_CIDR_V6, SERVICE_CIDR, SERVICE_CIDR_V6 } from '#local/machine/plan.ts';
+import { type Cidr, cidrContains, parseCidr } from '#net/cidr.ts';
+import { type IpAddress, parseIp } from '#net/ip.ts';
+import { clusterAddresses } from './service-targets.ts';
 
 export interface ZoneSource {
   service(namespace: string, name: string): Service | undefined;
@@ -26,7 +29,7 @@ export interface StartOfAuthority {
 
 export type DnsRecord =
   | { readonly type: 'SOA'; readonly name: string; readonly data: StartOfAuthority }
-  | { readonly type: 'A'; readonly name: string; readonly data: string }
+  | { readonly type: 'A' | 'AAAA'; readonly name: string; readonly data: string }
   | { readonly type: 'CNAME'; readonly name: string; readonly data: string }
   | { readonly type: 'PTR'; readonly name: string; readonly data: string }
   | {
@@ -74,7 +77,7 @@ const EXISTS: ZoneAnswer = { kind: 'found', answers: [], additionals: [] };
 /** `name` without the final dot, any case; the answers carry it as it was asked. */
 export function lookup(name: string, type: string, source: ZoneSource): ZoneAnswer {
   const labels = name.toLowerCase().replace(/\.$/, '').split('.');
-  if (labels.slice(-2).join('.') === 'in-addr.arpa') return nameOfAddress(name, type, labels, source);
+  if (labels.at(-1) === 'arpa') return nameOfAddress(name, type, labels, source);
   const domain = CLUSTER_DOMAIN.split('.');
   if (labels.slice(-domain.length).join('.') !== CLUSTER_DOMAIN) return { kind: 'outside' };
   const rest = labels.slice(0, -domain.length);
@@ -124,24 +127,38 @@ function endpointsOf(slices: readonly EndpointSlice[]): Endpoint[] {
   return slices.flatMap((slice) =>
     (slice.endpoints ?? [])
       .filter(({ conditions }) => conditions?.ready !== false)
-      .flatMap(({ addresses: ips, hostname }) => ips.filter(isIPv4).map((ip) => ({ ip, hostname }))),
+      .flatMap(({ addresses: ips, hostname }) =>
+        ips.filter((ip) => isIP(ip) !== 0).map((ip) => ({ ip, hostname })),
+      ),
   );
 }
 
 /** Endpoints without a hostname are named after their address, as CoreDNS does. */
 function hostLabel({ ip, hostname }: Endpoint): string {
-  return hostname ?? ip.replaceAll('.', '-');
+  return hostname ?? ip.replaceAll(/[.:]/g, '-');
 }
 
 function addresses(name: string, type: string, service: Service, endpoints: readonly Endpoint[]): ZoneAnswer {
   if (isHeadless(service)) return records(name, type, [...new Set(endpoints.map(({ ip }) => ip))]);
-  const { clusterIP } = service.spec;
-  return clusterIP !== undefined && isIPv4(clusterIP) ? records(name, type, [clusterIP]) : EXISTS;
+  return records(
+    name,
+    type,
+    clusterAddresses(service).filter((address) => isIP(address) !== 0),
+  );
 }
 
+const addressRecord = (name: string, data: string): DnsRecord => ({
+  type: isIPv6(data) ? 'AAAA' : 'A',
+  name,
+  data,
+});
+
+const isAsked = (record: DnsRecord, type: string): boolean => type === 'ANY' || record.type === type;
+
 function records(name: string, type: string, ips: readonly string[]): ZoneAnswer {
-  if (type !== 'A' && type !== 'ANY') return EXISTS; // AAAA of a known name: the name exists, the record does not
-  return { kind: 'found', answers: ips.map((data) => ({ type: 'A', name, data })), additionals: [] };
+  // Of another family or type: the name exists, the record does not.
+  const answers = ips.map((ip) => addressRecord(name, ip)).filter((record) => isAsked(record, type));
+  return { kind: 'found', answers, additionals: [] };
 }
 
 /** The alias, and what it leads to if that is a name of the cluster: stub resolvers do not ask a second time. */
@@ -175,43 +192,64 @@ function lookupOnce(name: string, type: string, source: ZoneSource): ZoneAnswer 
   });
 }
 
-/** `10-244-1-2.NAMESPACE.pod.…` spells its own answer, as in any cluster. */
+/** `10-244-1-2.NAMESPACE.pod.…` and `fd00-10-244-1--2.…` spell their own answer, as in any cluster. */
 function podAddress(name: string, type: string, rest: readonly string[], source: ZoneSource): ZoneAnswer {
   const [spelled, namespace] = rest;
   if (spelled === undefined) return EXISTS;
   if (namespace === undefined) return source.hasNamespace(spelled) ? EXISTS : NOTHING;
-  const address = spelled.replaceAll('-', '.');
-  return rest.length === 2 && isIPv4(address) && source.hasNamespace(namespace)
+  const address = isIPv4(spelled.replaceAll('-', '.'))
+    ? spelled.replaceAll('-', '.')
+    : spelled.replaceAll('-', ':');
+  return rest.length === 2 && isIP(address) !== 0 && source.hasNamespace(namespace)
     ? records(name, type, [address])
     : NOTHING;
 }
 
-/** `4.3.2.1.in-addr.arpa`: the service with that address, or the pods of headless services. */
+/** `4.3.2.1.in-addr.arpa`, or 32 hex digits and `ip6.arpa` (RFC 3596 §2.5): the service with that address, or the pods of headless services. */
 function nameOfAddress(
   name: string,
   type: string,
   labels: readonly string[],
   source: ZoneSource,
 ): ZoneAnswer {
-  const address = labels.slice(0, -2).reverse().join('.');
+  const spelled = spelledRange(labels);
   // Parts of an address are names, too; of ours they have no records.
-  if (!OUR_ADDRESSES.test(`${address}.`)) return { kind: 'outside' };
+  if (spelled === undefined || !OURS.some((range) => cidrContains(range, spelled.address)))
+    return { kind: 'outside' };
+  const { address, isWhole } = spelled;
+  if (!isWhole) return NOTHING;
   const names: string[] = [];
   for (const service of source.allServices()) {
     const { name: serviceName, namespace = '' } = service.metadata;
     const fqdn = `${serviceName}.${namespace}.svc.${CLUSTER_DOMAIN}`;
-    if (service.spec.clusterIP === address) names.push(fqdn);
+    if (clusterAddresses(service).some((own) => parseIp(own) === address)) names.push(fqdn);
     else if (isHeadless(service))
       for (const endpoint of endpointsOf(source.slices(namespace, serviceName)))
-        if (endpoint.ip === address) names.push(`${hostLabel(endpoint)}.${fqdn}`);
+        if (parseIp(endpoint.ip) === address) names.push(`${hostLabel(endpoint)}.${fqdn}`);
   }
   if (names.length === 0) return NOTHING;
   if (type !== 'PTR' && type !== 'ANY') return EXISTS;
   return { kind: 'found', answers: names.map((data) => ({ type: 'PTR', name, data })), additionals: [] };
 }
 
-/** Services and pods (machine/plan.ts). */
-const OUR_ADDRESSES = /^10\.(96|244)\./;
+/** Services and pods. */
+const OURS: readonly Cidr[] = [SERVICE_CIDR, SERVICE_CIDR_V6, POD_CIDR, POD_CIDR_V6].flatMap(
+  (text) => parseCidr(text) ?? [],
+);
+
+/** What the labels spell: an address, or the beginning of one with zeros after it. */
+function spelledRange(
+  labels: readonly string[],
+): { readonly address: IpAddress; readonly isWhole: boolean } | undefined {
+  const parts = labels.slice(0, -2).reverse();
+  const [kind, width] = labels.at(-2) === 'ip6' ? (['ip6', 32] as const) : (['in-addr', 4] as const);
+  if (labels.at(-2) !== kind || parts.length > width) return undefined;
+  const whole = [...parts, ...new Array<string>(width - parts.length).fill('0')];
+  if (kind === 'ip6' && !parts.every((part) => /^[0-9a-f]$/.test(part))) return undefined;
+  const text = kind === 'ip6' ? (whole.join('').match(/.{4}/g) ?? []).join(':') : whole.join('.');
+  const address = parseIp(text);
+  return address === undefined ? undefined : { address, isWhole: parts.length === width };
+}
 
 /** `_port._protocol.service…` (RFC 2782). */
 function srv(
@@ -230,12 +268,12 @@ function srv(
   if (port === undefined) return NOTHING;
   if (type !== 'SRV' && type !== 'ANY') return EXISTS;
   if (!isHeadless(service)) {
-    const { clusterIP } = service.spec;
     return {
       kind: 'found',
       answers: [{ type: 'SRV', name, data: { port: port.port, target: fqdn, weight: 100, priority: 0 } }],
-      additionals:
-        clusterIP !== undefined && isIPv4(clusterIP) ? [{ type: 'A', name: fqdn, data: clusterIP }] : [],
+      additionals: clusterAddresses(service)
+        .filter((address) => isIP(address) !== 0)
+        .map((address) => addressRecord(fqdn, address)),
     };
   }
   const answers: DnsRecord[] = [];
@@ -245,8 +283,10 @@ function srv(
     if (target === undefined) continue;
     for (const endpoint of endpointsOf([slice])) {
       const host = `${hostLabel(endpoint)}.${fqdn}`;
-      answers.push({ type: 'SRV', name, data: { port: target, target: host, weight: 100, priority: 0 } });
-      additionals.push({ type: 'A', name: host, data: endpoint.ip });
+      // A pod with a hostname and two addresses is one target.
+      if (!answers.some((known) => known.type === 'SRV' && known.data.target === host))
+        answers.push({ type: 'SRV', name, data: { port: target, target: host, weight: 100, priority: 0 } });
+      additionals.push(addressRecord(host, endpoint.ip));
     }
   }
   return { kind: 'found', answers, additionals };

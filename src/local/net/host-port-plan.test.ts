@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { EndpointSlice, Service } from '#k8s/objects.ts';
-import { hostPortUses, nodeFor, unserved } from './host-port-plan.ts';
+import { hostPortUses, nodeAddressFor, unserved } from './host-port-plan.ts';
 
 const service = (name: string, spec: Service['spec'], created = '2026-01-01T00:00:00Z'): Service => ({
   apiVersion: 'v1',
@@ -10,7 +10,7 @@ const service = (name: string, spec: Service['spec'], created = '2026-01-01T00:0
   spec,
 });
 const NODES = [
-  { name: 'n1', address: '172.31.0.11' },
+  { name: 'n1', address: '172.31.0.11', v6: { address: 'fd00:172:31::11' } },
   { name: 'n2', address: '172.31.0.12' },
 ];
 
@@ -74,7 +74,9 @@ test('with the policy Local a node with an endpoint is asked, any node otherwise
   };
   const ports = [{ port: 80, nodePort: 30_001 }];
   const local = service('a', { type: 'NodePort', externalTrafficPolicy: 'Local', ports });
-  assert.equal(nodeFor(local, 30_001, [slice], NODES)?.name, 'n2');
-  assert.equal(nodeFor(local, 30_001, [], NODES), undefined);
-  assert.equal(nodeFor(service('a', { type: 'NodePort', ports }), 30_001, [], NODES)?.name, 'n1');
+  assert.equal(nodeAddressFor(local, 30_001, [slice], NODES), '172.31.0.12');
+  assert.equal(nodeAddressFor(local, 30_001, [], NODES), undefined);
+  assert.equal(nodeAddressFor(service('a', { type: 'NodePort', ports }), 30_001, [], NODES), '172.31.0.11');
+  const six = service('a', { type: 'NodePort', ports, ipFamilies: ['IPv6'] });
+  assert.equal(nodeAddressFor(six, 30_001, [], NODES), 'fd00:172:31::11');
 });

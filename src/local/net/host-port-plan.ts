@@ -64,18 +64,27 @@ export function unserved({ spec: { type, ports = [] } }: Service): string[] {
   });
 }
 
+export interface HostNode extends NodeView {
+  readonly v6?: { readonly address: string };
+}
+
 /**
- * The node whose port a connection is copied to. With externalTrafficPolicy Local it must have an endpoint itself; undefined
+ * The node's address whose port a connection is copied to, of the service's first family. With externalTrafficPolicy Local it must have an endpoint itself; undefined
  * when there is none.
  */
-export function nodeFor(
+export function nodeAddressFor(
   service: Service,
   nodePort: number,
   slices: Iterable<EndpointSlice>,
-  nodes: readonly NodeView[],
-): NodeView | undefined {
-  if (service.spec.externalTrafficPolicy !== 'Local') return nodes[0];
+  nodes: readonly HostNode[],
+): string | undefined {
+  const family = service.spec.ipFamilies?.[0] === 'IPv6' ? 'IPv6' : 'IPv4';
+  const addressOf = (node: HostNode | undefined): string | undefined =>
+    family === 'IPv6' ? node?.v6?.address : node?.address;
+  if (service.spec.externalTrafficPolicy !== 'Local') return addressOf(nodes[0]);
   const port = service.spec.ports?.find((each) => each.nodePort === nodePort && isTcp(each));
-  const own = groupByService(slices).get(keyOf(service)) ?? [];
-  return port === undefined ? undefined : nodes.find(({ name }) => endpointsOf(own, port, name).length > 0);
+  const own = groupByService(slices, family).get(keyOf(service)) ?? [];
+  return port === undefined
+    ? undefined
+    : addressOf(nodes.find(({ name }) => endpointsOf(own, port, name).length > 0));
 }

@@ -12,9 +12,8 @@ import { createWorkQueue } from '#local/controllers/queue.ts';
 import { createEvents } from '#local/kubelet/events.ts';
 import type { HostPorts } from '#local/machine/host-ports.ts';
 import type { Logger } from '#telemetry/log.ts';
-import { type HostPortUse, hostPortUses, nodeFor, unserved } from './host-port-plan.ts';
+import { type HostNode, type HostPortUse, hostPortUses, nodeAddressFor, unserved } from './host-port-plan.ts';
 import { relay } from './relay.ts';
-import type { NodeView } from './service-targets.ts';
 
 export interface HostServicesDeps {
   readonly client: KubeClient;
@@ -37,7 +36,7 @@ const CONNECT_LIMIT_MS = 5000;
 const ALL = 'all';
 
 /** `nodes` is asked for each connection. */
-export function startHostServices(deps: HostServicesDeps, nodes: () => readonly NodeView[]): HostServices {
+export function startHostServices(deps: HostServicesDeps, nodes: () => readonly HostNode[]): HostServices {
   const { client, services, slices, log } = deps;
   const events = createEvents(
     { client, log, clock: systemClock },
@@ -123,9 +122,10 @@ export function startHostServices(deps: HostServicesDeps, nodes: () => readonly 
     server.on('connection', (client: Socket) => {
       const { key, nodePort } = use();
       const service = services.get(key);
-      const node = service === undefined ? undefined : nodeFor(service, nodePort, slices.all(), nodes());
-      if (node === undefined) client.resetAndDestroy();
-      else relay(client, dial(node.address, nodePort));
+      const address =
+        service === undefined ? undefined : nodeAddressFor(service, nodePort, slices.all(), nodes());
+      if (address === undefined) client.resetAndDestroy();
+      else relay(client, dial(address, nodePort));
     });
     server.on('error', (error) => log.warn('a host port', { port: use().hostPort, error: reasonOf(error) }));
   };

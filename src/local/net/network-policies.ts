@@ -12,7 +12,7 @@ import { MACHINE_ADDRESS } from '#local/machine/plan.ts';
 import type { Logger } from '#telemetry/log.ts';
 import { blockedMeshPort, REDIRECTION_ANNOTATION } from './mesh-port.ts';
 import { isolationOf, type PolicyPod, type PolicyWorld } from './policy-rules.ts';
-import { type IsolatedPod, policyTable } from './policy-table.ts';
+import { type IsolatedPod, policyTables } from './policy-table.ts';
 import { createRuleWriter, type RuleWriter } from './rule-writer.ts';
 
 export interface NetworkPolicyDeps {
@@ -26,7 +26,7 @@ export interface NetworkPolicyDeps {
 /** What the kubelet asks before a pod's first container starts. */
 export interface PodPolicies {
   /** Resolves when the pod's rules stand on its node; rejects when they cannot be written: it must not start then. */
-  podStarts(pod: Pod, podIp: string): Promise<void>;
+  podStarts(pod: Pod, podIps: readonly string[]): Promise<void>;
 }
 
 export interface NetworkPolicies extends PodPolicies {
@@ -56,17 +56,17 @@ export async function startNetworkPolicies(deps: NetworkPolicyDeps): Promise<Net
   );
   const writers = new Map<string, RuleWriter>();
   /** Addresses that the status of their pods does not show yet: of new pods, and of pods whose sandbox was made again. */
-  const starting = new Map<string, { readonly pod: Pod; readonly ip: string }>();
+  const starting = new Map<string, { readonly pod: Pod; readonly ips: readonly string[] }>();
 
   /** One for each address: of two that claim it the one that starts has it, the other's sandbox failed or is gone. */
   const knownPods = (): KnownPod[] => {
     const byAddress = new Map<string, KnownPod>();
-    const add = (pod: Pod, ip: string | undefined): void => {
-      for (const known of knownPod(pod, ip)) byAddress.set(known.policyPod.ip, known);
+    const add = (pod: Pod, ips: readonly string[]): void => {
+      for (const known of knownPod(pod, ips)) byAddress.set(known.policyPod.ip, known);
     };
     const current = new Map([...pods.all()].map((pod) => [pod.metadata.uid ?? '', pod]));
-    for (const [uid, pod] of current) if (!starting.has(uid)) add(pod, pod.status?.podIP);
-    for (const [uid, { pod, ip }] of starting) add(current.get(uid) ?? pod, ip);
+    for (const [uid, pod] of current) if (!starting.has(uid)) add(pod, addressesOf(pod));
+    for (const [uid, { pod, ips }] of starting) add(current.get(uid) ?? pod, ips);
     return [...byAddress.values()];
   };
   const worldOf = (known: readonly KnownPod[]): PolicyWorld => ({
@@ -120,7 +120,7 @@ export async function startNetworkPolicies(deps: NetworkPolicyDeps): Promise<Net
   pods.addHandlers({
     upsert(pod, old) {
       const uid = pod.metadata.uid ?? '';
-      if (pod.status?.podIP === starting.get(uid)?.ip) starting.delete(uid);
+      if (String(addressesOf(pod)) === String(starting.get(uid)?.ips)) starting.delete(uid);
       // Most changes of a pod are its conditions and heartbeats.
       if (old === undefined || whatCounts(pod) !== whatCounts(old)) changed();
     },
@@ -142,7 +142,7 @@ export async function startNetworkPolicies(deps: NetworkPolicyDeps): Promise<Net
       removeNode(name);
       let written = '';
       const writer = createRuleWriter({ log }, { what: 'network policies', node: name }, async () => {
-        const text = policyTable(isolated(name));
+        const text = policyTables(isolated(name), node.plan.v6 === undefined ? ['ip'] : ['ip', 'ip6']);
         if (text !== written) {
           written = '';
           await node.nft(text, `writing the network policies of node ${name}`);
@@ -153,9 +153,9 @@ export async function startNetworkPolicies(deps: NetworkPolicyDeps): Promise<Net
       await writer.write();
     },
     remove: removeNode,
-    async podStarts(pod, podIp) {
+    async podStarts(pod, podIps) {
       const node = pod.spec.nodeName ?? '';
-      starting.set(pod.metadata.uid ?? '', { pod, ip: podIp });
+      starting.set(pod.metadata.uid ?? '', { pod, ips: podIps });
       state = undefined;
       if (hasNone()) return;
       const writer = writers.get(node);
@@ -174,18 +174,22 @@ export async function startNetworkPolicies(deps: NetworkPolicyDeps): Promise<Net
 }
 
 /** What of a pod policies depend on. */
-const whatCounts = ({ metadata, spec, status }: Pod): string =>
+const whatCounts = (pod: Pod): string =>
   JSON.stringify([
-    metadata.labels,
-    metadata.annotations?.[REDIRECTION_ANNOTATION],
-    spec.nodeName,
-    status?.podIP,
-    status?.phase,
+    pod.metadata.labels,
+    pod.metadata.annotations?.[REDIRECTION_ANNOTATION],
+    pod.spec.nodeName,
+    addressesOf(pod),
+    pod.status?.phase,
   ]);
 
+function addressesOf({ status }: Pod): readonly string[] {
+  const listed = (status?.podIPs ?? []).map(({ ip }) => ip);
+  return listed.length > 0 ? listed : [status?.podIP ?? ''].filter((ip) => ip !== '');
+}
+
 /** Pods of the node's own network have no address that a policy could select by; finished ones have none any more. */
-function knownPod(object: Pod, ip: string | undefined): KnownPod[] {
-  if (ip === undefined || ip === '') return [];
+function knownPod(object: Pod, ips: readonly string[]): KnownPod[] {
   const { metadata, spec, status } = object;
   if (spec.hostNetwork === true || status?.phase === 'Succeeded' || status?.phase === 'Failed') return [];
   const namedPorts = spec.containers.flatMap(({ ports = [] }) =>
@@ -193,13 +197,11 @@ function knownPod(object: Pod, ip: string | undefined): KnownPod[] {
       name === undefined ? [] : [{ name, protocol, port: containerPort }],
     ),
   );
-  const policyPod: PolicyPod = {
-    namespace: metadata.namespace ?? '',
-    labels: metadata.labels ?? {},
-    ip,
-    namedPorts,
-  };
-  return [{ object, node: spec.nodeName ?? '', policyPod }];
+  return ips.map((ip) => ({
+    object,
+    node: spec.nodeName ?? '',
+    policyPod: { namespace: metadata.namespace ?? '', labels: metadata.labels ?? {}, ip, namedPorts },
+  }));
 }
 
 /**

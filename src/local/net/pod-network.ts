@@ -4,6 +4,7 @@
 import { createHash } from 'node:crypto';
 import type { EmulatedNode } from '#local/machine/node.ts';
 import { quote } from '#local/machine/node-root.ts';
+import { POD_GATEWAY_V6 } from '#local/machine/plan.ts';
 import type { IpAddress } from '#net/ip.ts';
 
 /** Inside the node's file system. */
@@ -21,16 +22,26 @@ export interface PodLink {
   readonly podIp: IpAddress;
   /** The node's own address: the pod's gateway, and the source of what the node itself sends to the pod. */
   readonly nodeIp: IpAddress;
+  /** The same of the second family. */
+  readonly v6?: { readonly podIp: IpAddress; readonly nodeIp: IpAddress };
 }
 
 /** `ip -batch` texts: in the node's namespace, then in the pod's. */
-export function linkBatches({ podUid, podIp, nodeIp }: PodLink): { node: string; pod: string } {
+export function linkBatches({ podUid, podIp, nodeIp, v6 }: PodLink): { node: string; pod: string } {
   const host = hostInterface(podUid);
   return {
     node: [
       `link add ${host} type veth peer name eth0 netns cni-${podUid}`,
       `link set ${host} up`,
       `route add ${podIp}/32 dev ${host} src ${nodeIp}`,
+      // Neighbour discovery answers for an interface's own addresses only: the node's is on another one, so the gateway is a
+      // link-local address, the same on every pair.
+      ...(v6 === undefined
+        ? []
+        : [
+            `addr add ${POD_GATEWAY_V6}/64 dev ${host} nodad`,
+            `route add ${v6.podIp}/128 dev ${host} src ${v6.nodeIp}`,
+          ]),
     ].join('\n'),
     pod: [
       'link set lo up',
@@ -38,6 +49,9 @@ export function linkBatches({ podUid, podIp, nodeIp }: PodLink): { node: string;
       'link set eth0 up',
       `route add ${nodeIp}/32 dev eth0 scope link`,
       `route add default via ${nodeIp} dev eth0`,
+      ...(v6 === undefined
+        ? []
+        : [`addr add ${v6.podIp}/128 dev eth0 nodad`, `route add default via ${POD_GATEWAY_V6} dev eth0`]),
     ].join('\n'),
   };
 }

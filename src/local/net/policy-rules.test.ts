@@ -3,7 +3,7 @@ import { test } from 'node:test';
 import fc from 'fast-check';
 import type { LabelSelector, NetworkPolicy, NetworkPolicyPeer, NetworkPolicyPort } from '#k8s/objects.ts';
 import { type Allow, isolationOf, type PolicyPod, type PolicyWorld } from './policy-rules.ts';
-import { includes, ipv4Number } from './ranges.ts';
+import { addressNumber, includes } from './ranges.ts';
 
 const pod = (namespace: string, app: string, ip: string, over: Partial<PolicyPod> = {}): PolicyPod => ({
   namespace,
@@ -41,7 +41,7 @@ const passes = (
   allows === undefined ||
   allows.some(
     ({ peers, ports }) =>
-      (peers === 'any' || includes(peers, ipv4Number(peer) ?? -1)) &&
+      (peers === 'any' || includes(peers, addressNumber(peer) ?? -1)) &&
       (ports === 'any' || ports.some((range) => range.protocol === protocol && includes([range], port))),
   );
 
@@ -322,5 +322,40 @@ test('whatever the policies, the rules let through what the policies say', () =>
             }
     }),
     { numRuns: 150 },
+  );
+});
+
+test('a pod with two addresses: each is judged by peers and blocks of its own family', () => {
+  const web6 = { ...WEB, ip: 'fd00:10:244:1::2' };
+  const cart6 = { ...CART, ip: 'fd00:10:244:1::3' };
+  const blocks = policy({
+    podSelector: { matchLabels: { app: 'web' } },
+    ingress: [
+      {
+        from: [
+          { podSelector: { matchLabels: { app: 'cart' } } },
+          { ipBlock: { cidr: 'fd99::/64', except: ['fd99::8/125'] } },
+          { ipBlock: { cidr: '192.0.2.0/24' } },
+        ],
+      },
+    ],
+  });
+  const both = { ...world(blocks), pods: [WEB, CART, FOREIGN, web6, cart6] };
+  const open = (pod: PolicyPod, peer: string): boolean =>
+    passes(isolationOf(pod, both).ingress, peer, 'tcp', 80);
+  for (const [pod, peer, expected] of [
+    [web6, 'fd00:10:244:1::3', true],
+    [web6, 'fd00:10:244:1::4', false],
+    [web6, 'fd99::7', true],
+    [web6, 'fd99::8', false],
+    [web6, 'fd99::10', true],
+    [web6, 'fd99:0:0:1::1', false],
+    [WEB, '10.244.1.3', true],
+    [WEB, '192.0.2.9', true],
+  ] as const)
+    assert.equal(open(pod, peer), expected, `${peer} to ${pod.ip}`);
+  const { ingress = [] } = isolationOf(web6, both);
+  assert.ok(
+    ingress.every(({ peers }) => peers === 'any' || peers.every(({ first }) => typeof first === 'bigint')),
   );
 });

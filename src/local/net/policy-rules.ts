@@ -3,11 +3,12 @@
 
 import type { NetworkPolicy, NetworkPolicyPeer, NetworkPolicyPort } from '#k8s/objects.ts';
 import { matchesSelector } from '#k8s/selectors.ts';
-import { cidrRange, ipv4Number, type Range, union, without } from './ranges.ts';
+import { type AddressRange, addressNumber, cidrRange, type Range, union, without } from './ranges.ts';
 
 export interface PolicyPod {
   readonly namespace: string;
   readonly labels: Readonly<Record<string, string>>;
+  /** A pod with addresses of both families stands here once for each. */
   readonly ip: string;
   readonly namedPorts: readonly { readonly name: string; readonly protocol: string; readonly port: number }[];
   /** Only these of its ports belong to the pod: something else listens at the same address. */
@@ -29,7 +30,7 @@ export interface PortRange extends Range {
 /** One way in or out. */
 export interface Allow {
   /** Addresses of the other side. */
-  readonly peers: 'any' | readonly Range[];
+  readonly peers: 'any' | readonly AddressRange[];
   /** Ports of the receiving side. */
   readonly ports: 'any' | readonly PortRange[];
 }
@@ -42,7 +43,13 @@ export interface Isolation {
 
 type Direction = 'Ingress' | 'Egress';
 
-export function isolationOf(pod: PolicyPod, world: PolicyWorld): Isolation {
+/** For the pod's address: peers are those of the same family. */
+export function isolationOf(pod: PolicyPod, everything: PolicyWorld): Isolation {
+  const world = {
+    ...everything,
+    isV6: isV6(pod.ip),
+    pods: everything.pods.filter(({ ip }) => isV6(ip) === isV6(pod.ip)),
+  };
   const selecting = world.policies.filter((policy) => selects(policy, pod));
   const direction = <T>(type: Direction, allows: (policy: NetworkPolicy) => T[]): T[] | undefined => {
     const own = selecting.filter((policy) => policyTypesOf(policy).includes(type));
@@ -63,7 +70,14 @@ export function policyTypesOf({ spec }: NetworkPolicy): readonly Direction[] {
   return (spec?.egress ?? []).length > 0 ? ['Ingress', 'Egress'] : ['Ingress'];
 }
 
-function ingressOf(policy: NetworkPolicy, pod: PolicyPod, world: PolicyWorld): Allow[] {
+/** What of the world has addresses of one family. */
+interface FamilyWorld extends PolicyWorld {
+  readonly isV6: boolean;
+}
+
+const isV6 = (address: string): boolean => address.includes(':');
+
+function ingressOf(policy: NetworkPolicy, pod: PolicyPod, world: FamilyWorld): Allow[] {
   return (policy.spec?.ingress ?? []).flatMap(({ from, ports }) => {
     const peers = peersOf(policy, from, world);
     const open = isEmpty(ports) ? 'any' : numbersOf(ports, pod);
@@ -71,7 +85,7 @@ function ingressOf(policy: NetworkPolicy, pod: PolicyPod, world: PolicyWorld): A
   });
 }
 
-function egressOf(policy: NetworkPolicy, world: PolicyWorld): Allow[] {
+function egressOf(policy: NetworkPolicy, world: FamilyWorld): Allow[] {
   return (policy.spec?.egress ?? []).flatMap(({ to, ports }) => {
     const peers = peersOf(policy, to, world);
     if (isEmpty(ports)) return everyPort(peers);
@@ -92,7 +106,7 @@ function egressOf(policy: NetworkPolicy, world: PolicyWorld): Allow[] {
 
 interface Peers {
   readonly pods: readonly PolicyPod[];
-  readonly blocks: readonly Range[];
+  readonly blocks: readonly AddressRange[];
 }
 
 function everyPort(peers: Peers | 'any'): Allow[] {
@@ -140,15 +154,16 @@ const isEmpty = <T>(list: readonly T[] | undefined): list is undefined =>
 function peersOf(
   policy: NetworkPolicy,
   peers: readonly NetworkPolicyPeer[] | undefined,
-  world: PolicyWorld,
+  world: FamilyWorld,
 ): Peers | 'any' {
   if (isEmpty(peers)) return 'any';
   return {
     pods: world.pods.filter((pod) => peers.some((peer) => isPeer(policy, peer, pod, world))),
     blocks: peers.flatMap(({ ipBlock }) => {
-      const whole = ipBlock === undefined ? undefined : cidrRange(ipBlock.cidr);
+      if (ipBlock === undefined || isV6(ipBlock.cidr) !== world.isV6) return [];
+      const whole = cidrRange(ipBlock.cidr);
       if (whole === undefined) return [];
-      const holes = (ipBlock?.except ?? []).map(cidrRange).filter((range) => range !== undefined);
+      const holes = (ipBlock.except ?? []).map(cidrRange).filter((range) => range !== undefined);
       return without(whole, holes);
     }),
   };
@@ -168,8 +183,8 @@ function isPeer(
   return namespaceFits && (podSelector === undefined || matchesSelector(podSelector, pod.labels));
 }
 
-function rangesOf({ pods, blocks }: Peers): Range[] {
-  const addresses = pods.map(({ ip }) => ipv4Number(ip)).filter((value) => value !== undefined);
+function rangesOf({ pods, blocks }: Peers): AddressRange[] {
+  const addresses = pods.map(({ ip }) => addressNumber(ip)).filter((value) => value !== undefined);
   return union([...blocks, ...addresses.map((value) => ({ first: value, last: value }))]);
 }
 

@@ -3,7 +3,7 @@
 
 import { createHash } from 'node:crypto';
 import type { Allow, Isolation } from './policy-rules.ts';
-import { ipv4Text, type Range, union } from './ranges.ts';
+import { addressText, type Range, union } from './ranges.ts';
 
 export const POLICY_TABLE = 'culvert-netpol';
 
@@ -13,11 +13,24 @@ export interface IsolatedPod extends Isolation {
   readonly ip: string;
 }
 
+type Keyword = 'ip' | 'ip6';
+
 /** After the services' rules: addresses are pods' addresses by then. */
 const PRIORITY = 10;
 
-/** Input of `nft -f -`; replaces whatever the table held. */
-export function policyTable(pods: readonly IsolatedPod[]): string {
+/** Input of `nft -f -`; replaces whatever the tables held. A pod with two addresses stands in the list twice. */
+export function policyTables(pods: readonly IsolatedPod[], families: readonly Keyword[]): string {
+  return families
+    .map((family) =>
+      policyTable(
+        pods.filter(({ ip }) => ip.includes(':') === (family === 'ip6')),
+        family,
+      ),
+    )
+    .join('');
+}
+
+function policyTable(pods: readonly IsolatedPod[], family: Keyword): string {
   const chains: string[] = [];
   const ways: Record<'in' | 'out', string[]> = { in: [], out: [] };
   const add = (
@@ -30,8 +43,8 @@ export function policyTable(pods: readonly IsolatedPod[]): string {
     const peer = direction === 'in' ? 'saddr' : 'daddr';
     const rules = [
       `comment "${name}"`,
-      `ip ${peer} ${ip} return`, // through a service of its own
-      ...allows.flatMap((allow) => rulesOf(peer, allow)),
+      `${family} ${peer} ${ip} return`, // through a service of its own
+      ...allows.flatMap((allow) => rulesOf(`${family} ${peer}`, allow)),
       'drop',
     ];
     chains.push(`  chain ${chain} {\n${rules.map((rule) => `    ${rule}\n`).join('')}  }`);
@@ -41,30 +54,31 @@ export function policyTable(pods: readonly IsolatedPod[]): string {
     add('out', pod, pod.egress);
     add('in', pod, pod.ingress);
   }
-  const fresh = `table ip ${POLICY_TABLE}\ndelete table ip ${POLICY_TABLE}\n`;
+  const fresh = `table ${family} ${POLICY_TABLE}\ndelete table ${family} ${POLICY_TABLE}\n`;
   if (chains.length === 0) return fresh;
-  return `${fresh}table ip ${POLICY_TABLE} {
+  return `${fresh}table ${family} ${POLICY_TABLE} {
 ${chains.join('\n')}
-${map('egress', ways.out)}
-${map('ingress', ways.in)}
+${map('egress', family, ways.out)}
+${map('ingress', family, ways.in)}
   chain forward {
     type filter hook forward priority ${PRIORITY}; policy accept;
     ct state established,related accept
-    ip saddr vmap @egress
-    ip daddr vmap @ingress
+    ${family} saddr vmap @egress
+    ${family} daddr vmap @ingress
   }
 }
 `;
 }
 
-function map(name: string, elements: readonly string[]): string {
+function map(name: string, family: Keyword, elements: readonly string[]): string {
   const line = elements.length === 0 ? '' : `    elements = { ${elements.join(', ')} }\n`;
-  return `  map ${name} {\n    type ipv4_addr : verdict\n${line}  }`;
+  return `  map ${name} {\n    type ${family === 'ip' ? 'ipv4_addr' : 'ipv6_addr'} : verdict\n${line}  }`;
 }
 
-function rulesOf(peer: 'saddr' | 'daddr', { peers, ports }: Allow): string[] {
+/** `peer` is the other side's address, as nft says it. */
+function rulesOf(peer: string, { peers, ports }: Allow): string[] {
   const from =
-    peers === 'any' ? '' : `ip ${peer} { ${peers.map((range) => interval(range, ipv4Text)).join(', ')} } `;
+    peers === 'any' ? '' : `${peer} { ${peers.map((range) => interval(range, addressText)).join(', ')} } `;
   if (ports === 'any') return [`${from}return`];
   return (['tcp', 'udp', 'sctp'] as const).flatMap((protocol) => {
     const own = union(ports.filter((port) => port.protocol === protocol));
@@ -73,5 +87,7 @@ function rulesOf(peer: 'saddr' | 'daddr', { peers, ports }: Allow): string[] {
   });
 }
 
-const interval = ({ first, last }: Range, text: (value: number) => string): string =>
-  first === last ? text(first) : `${text(first)}-${text(last)}`;
+const interval = <N extends number | bigint>(
+  { first, last }: Range<N>,
+  text: (value: N) => string,
+): string => (first === last ? text(first) : `${text(first)}-${text(last)}`);

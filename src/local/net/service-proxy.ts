@@ -12,12 +12,12 @@ import { createRuleWriter, type RuleWriter } from './rule-writer.ts';
 import {
   contentOf,
   EMPTY_CONTENT,
-  SERVICE_TABLE,
   serviceTable,
   serviceTransaction,
   type TableContent,
+  tableName,
 } from './service-rules.ts';
-import { type ServiceTarget, serviceTargets } from './service-targets.ts';
+import { type Family, type NodeView, type ServiceTarget, serviceTargets } from './service-targets.ts';
 import { staleUdpFlow } from './udp-flows.ts';
 
 export interface ServiceProxyDeps {
@@ -70,18 +70,32 @@ export async function startServiceProxy(deps: ServiceProxyDeps): Promise<Service
   };
 }
 
-/** Brings one node's table up to date. */
-function tableOf(node: EmulatedNode, { services, slices, log }: ServiceProxyDeps): () => Promise<void> {
-  const { name, address } = node.plan;
+/** Brings one node's tables up to date, one for each family. */
+function tableOf(node: EmulatedNode, deps: ServiceProxyDeps): () => Promise<void> {
+  const { name, address, v6 } = node.plan;
+  const writes = [familyTable(node, deps, { name, address }, 'IPv4')];
+  if (v6 !== undefined) writes.push(familyTable(node, deps, { name, address: v6.address }, 'IPv6'));
+  return async () => {
+    for (const write of writes) await write();
+  };
+}
+
+function familyTable(
+  node: EmulatedNode,
+  { services, slices, log }: ServiceProxyDeps,
+  view: NodeView,
+  family: Family,
+): () => Promise<void> {
+  const { name, address } = view;
   let written = '';
   /** Undefined: not known, because this LOCAL has not written yet or a write failed halfway. */
   let held: TableContent | undefined;
   let targets: readonly ServiceTarget[] | undefined;
   return async () => {
-    const wanted = serviceTargets(services.all(), slices.all(), { name, address });
-    const table = serviceTable(wanted, address);
+    const wanted = serviceTargets(services.all(), slices.all(), view, family);
+    const table = serviceTable(wanted, address, family);
     if (table.body === written) return;
-    held ??= await readContent(node);
+    held ??= await readContent(node, family);
     const text = serviceTransaction(table, held);
     held = undefined;
     await node.nft(text, `writing the service rules of node ${name}`);
@@ -101,8 +115,8 @@ function tableOf(node: EmulatedNode, { services, slices, log }: ServiceProxyDeps
   };
 }
 
-async function readContent({ tools, netnsPath }: EmulatedNode): Promise<TableContent> {
-  const list = ['--terse', '--json', 'list', 'table', 'ip', SERVICE_TABLE];
+async function readContent({ tools, netnsPath }: EmulatedNode, family: Family): Promise<TableContent> {
+  const list = ['--terse', '--json', 'list', 'table', ...tableName(family).split(' ')];
   const { code, stdout } = await runCommand(tools.nsenter, [`--net=${netnsPath}`, '--', tools.nft, ...list]);
   return code === 0 ? contentOf(stdout) : EMPTY_CONTENT; // no such table yet
 }

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { contentOf, EMPTY_CONTENT, serviceTable, serviceTransaction } from './service-rules.ts';
+import { contentOf, EMPTY_CONTENT, serviceTable, serviceTransaction, tableName } from './service-rules.ts';
 import { FIXED_TARGETS, type ServiceTarget } from './service-targets.ts';
 
 const NODE = '172.31.0.11';
@@ -77,6 +77,43 @@ test('the table of one service, as nft reads it', () => {
   );
 });
 
+test('the table of the other family: its words, its ranges, its addresses in brackets', () => {
+  const node = 'fd00:172:31::11';
+  const { body } = serviceTable(
+    [
+      {
+        name: 'a/b:c',
+        address: 'fd00:10:96::101',
+        protocol: 'tcp',
+        port: 80,
+        endpoints: [{ ip: 'fd00:10:244:1::2', port: 8080 }],
+        affinityS: 60,
+        external: {
+          addresses: [{ ip: node, port: 30_080 }],
+          endpoints: [{ ip: 'fd00:10:244:1::2', port: 8080 }],
+          local: [],
+        },
+      },
+    ],
+    node,
+    'IPv6',
+  );
+  for (const line of [
+    'table ip6 culvert-svc {',
+    'type ipv6_addr\n    flags dynamic,timeout',
+    'update @aff-X { ip6 saddr }',
+    'meta l4proto tcp dnat to [fd00:10:244:1::2]:8080',
+    'ip6 saddr @aff-X goto ep-X',
+    'ip6 saddr != fd00:10:244::/48 ip6 saddr != fd00:172:31::11 goto own-X',
+    'elements = { fd00:10:96::101 . tcp . 80 : goto svc-X, fd00:172:31::11 . tcp . 30080 : goto ext-X }',
+    'ct status dnat ip6 saddr . ip6 daddr @hairpin snat to fd00:172:31::11',
+    'ip6 daddr fd00:10:96::/112 meta l4proto tcp reject with tcp reset',
+    'ip6 daddr fd00:10:96::/112 reject with icmpv6 type port-unreachable',
+  ])
+    assert.ok(named(body).includes(line), `${line}\nis missing in\n${named(body)}`);
+  assert.doesNotMatch(body, /\bip saddr|ipv4_addr|icmp type/);
+});
+
 test('an external address without endpoints is refused, a node port needs no rule for that', () => {
   const external = {
     addresses: [
@@ -130,20 +167,25 @@ const targets = fc.uniqueArray(target, {
   maxLength: 5,
 });
 
+/** Every IPv4 address of the generated services as one of IPv6. */
+const inV6 = <T>(value: T): T =>
+  JSON.parse(JSON.stringify(value).replace(/"(\d+)\.(\d+)\.(\d+)\.(\d+)"/g, '"fd00:$1:$2:$3::$4"')) as T;
+
 test('whatever the services, nft brings the table from one state to the next and holds what we believe', {
   skip: process.getuid?.() !== 0 && 'needs root',
 }, () => {
   fc.assert(
-    fc.property(fc.array(targets, { minLength: 2, maxLength: 4 }), (states) => {
+    fc.property(fc.array(targets, { minLength: 2, maxLength: 4 }), fc.boolean(), (states, isV6) => {
       let held = EMPTY_CONTENT;
       const steps = states.map((list) => {
-        const table = serviceTable([...FIXED_TARGETS, ...list], NODE);
+        const all = [...FIXED_TARGETS, ...list];
+        const table = isV6 ? serviceTable(inV6(all), inV6(NODE), 'IPv6') : serviceTable(all, NODE);
         const text = serviceTransaction(table, held);
         held = table.content;
         return text;
       });
       const script = steps.map((text) => `nft -f - <<'END'\n${text}\nEND\n`).join('');
-      const list = 'nft --terse --json list table ip culvert-svc';
+      const list = `nft --terse --json list table ${tableName(isV6 ? 'IPv6' : 'IPv4')}`;
       const result = spawnSync('unshare', ['-n', 'sh', '-c', `set -e\n${script}${list}`], {
         encoding: 'utf8',
       });

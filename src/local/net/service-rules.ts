@@ -2,10 +2,10 @@
 // one transaction. Rules and maps are written whole; the sets that remember clients (session affinity) stay.
 
 import { createHash } from 'node:crypto';
-import { POD_CIDR, SERVICE_CIDR } from '#local/machine/plan.ts';
-import type { Endpoint, ServiceTarget } from './service-targets.ts';
+import { POD_CIDR, POD_CIDR_V6, SERVICE_CIDR, SERVICE_CIDR_V6 } from '#local/machine/plan.ts';
+import type { Endpoint, Family, ServiceTarget } from './service-targets.ts';
 
-export const SERVICE_TABLE = 'culvert-svc';
+const SERVICE_TABLE = 'culvert-svc';
 
 /** Outside the bits that the mesh marks its own packets with (0xfff). Lives within one packet's way through the node. */
 const TAKE_NODE_ADDRESS = '0x4000';
@@ -18,7 +18,36 @@ export interface TableContent {
 
 export const EMPTY_CONTENT: TableContent = { chains: [], sets: [] };
 
+/** What the two families write differently. */
+interface Words {
+  readonly ip: 'ip' | 'ip6';
+  readonly type: 'ipv4_addr' | 'ipv6_addr';
+  readonly icmp: 'icmp' | 'icmpv6';
+  readonly services: string;
+  readonly pods: string;
+  readonly destination: (endpoint: Endpoint) => string;
+}
+const WORDS: Readonly<Record<Family, Words>> = {
+  IPv4: {
+    ip: 'ip',
+    type: 'ipv4_addr',
+    icmp: 'icmp',
+    services: SERVICE_CIDR,
+    pods: POD_CIDR,
+    destination: ({ ip, port }) => `${ip}:${port}`,
+  },
+  IPv6: {
+    ip: 'ip6',
+    type: 'ipv6_addr',
+    icmp: 'icmpv6',
+    services: SERVICE_CIDR_V6,
+    pods: POD_CIDR_V6,
+    destination: ({ ip, port }) => `[${ip}]:${port}`,
+  },
+};
+
 export interface ServiceTable {
+  readonly family: Family;
   readonly content: TableContent;
   /** The table as it shall be; the same text means nothing to do. */
   readonly body: string;
@@ -28,8 +57,16 @@ function digest(prefix: string, text: string): string {
   return `${prefix}-${createHash('sha256').update(text).digest('hex').slice(0, 12)}`;
 }
 
-/** `nodeIp` is the source of what a pod sends to itself through a service, and of what comes from outside. */
-export function serviceTable(targets: readonly ServiceTarget[], nodeIp: string): ServiceTable {
+/**
+ * All addresses are of one family. `nodeIp` is the source of what a pod sends to itself through a service, and of what comes
+ * from outside.
+ */
+export function serviceTable(
+  targets: readonly ServiceTarget[],
+  nodeIp: string,
+  family: Family = 'IPv4',
+): ServiceTable {
+  const words = WORDS[family];
   const chains = new Map<string, string[]>();
   const sets = new Map<string, string>();
   const elements: string[] = [];
@@ -39,13 +76,13 @@ export function serviceTable(targets: readonly ServiceTarget[], nodeIp: string):
   const endpointChain = (target: ServiceTarget, { ip, port }: Endpoint): string => {
     const { protocol, affinityS } = target;
     const text = `${protocol} ${ip}:${port}`;
-    const rules = [`meta l4proto ${protocol} dnat to ${ip}:${port}`];
+    const rules = [`meta l4proto ${protocol} dnat to ${words.destination({ ip, port })}`];
     // Without affinity services share the chain of an endpoint; with it every service remembers its own clients.
     const name = digest('ep', affinityS === undefined ? text : `${text} ${clientSet(target, { ip, port })}`);
     if (affinityS !== undefined) {
       const set = clientSet(target, { ip, port });
-      sets.set(set, `type ipv4_addr\n    flags dynamic,timeout\n    timeout ${affinityS}s`);
-      rules.unshift(`update @${set} { ip saddr }`);
+      sets.set(set, `type ${words.type}\n    flags dynamic,timeout\n    timeout ${affinityS}s`);
+      rules.unshift(`update @${set} { ${words.ip} saddr }`);
     }
     chains.set(name, rules);
     pairs.add(`${ip} . ${ip}`);
@@ -59,7 +96,8 @@ export function serviceTable(targets: readonly ServiceTarget[], nodeIp: string):
       target.affinityS === undefined
         ? []
         : ways.map(
-            (way, index) => `ip saddr @${clientSet(target, endpoints[index] as Endpoint)} goto ${way}`,
+            (way, index) =>
+              `${words.ip} saddr @${clientSet(target, endpoints[index] as Endpoint)} goto ${way}`,
           );
     chains.set(chain, [
       `comment "${name}"`,
@@ -88,7 +126,9 @@ export function serviceTable(targets: readonly ServiceTarget[], nodeIp: string):
     // the node as its client. Endpoints of this node answer through it anyway.
     const rules = [`meta mark set meta mark or ${TAKE_NODE_ADDRESS}`, `goto ${everywhere}`];
     if (local !== undefined) {
-      rules.unshift(`ip saddr != ${POD_CIDR} ip saddr != ${nodeIp} goto ${digest('own', everywhere)}`);
+      rules.unshift(
+        `${words.ip} saddr != ${words.pods} ${words.ip} saddr != ${nodeIp} goto ${digest('own', everywhere)}`,
+      );
       // With no endpoint here the chain is empty: the connection is refused by the node itself, where nobody listens.
       chains.set(
         digest('own', everywhere),
@@ -99,38 +139,47 @@ export function serviceTable(targets: readonly ServiceTarget[], nodeIp: string):
     for (const { ip, port } of addresses) elements.push(`${ip} . ${protocol} . ${port} : goto ${chain}`);
   }
 
-  const dispatch = 'ip daddr . meta l4proto . th dport vmap @services';
+  const dispatch = `${words.ip} daddr . meta l4proto . th dport vmap @services`;
+  const isRefused = `${words.ip} daddr . meta l4proto . th dport @refused`;
   const refuse = [
-    `ip daddr ${SERVICE_CIDR} meta l4proto tcp reject with tcp reset`,
-    `ip daddr ${SERVICE_CIDR} reject with icmp type port-unreachable`,
-    'ip daddr . meta l4proto . th dport @refused meta l4proto tcp reject with tcp reset',
-    'ip daddr . meta l4proto . th dport @refused reject with icmp type port-unreachable',
+    `${words.ip} daddr ${words.services} meta l4proto tcp reject with tcp reset`,
+    `${words.ip} daddr ${words.services} reject with ${words.icmp} type port-unreachable`,
+    `${isRefused} meta l4proto tcp reject with tcp reset`,
+    `${isRefused} reject with ${words.icmp} type port-unreachable`,
   ];
   const parts = [
     ...[...sets].map(([name, text]) => `  set ${name} {\n    ${text}\n  }`),
     ...[...chains].map(([name, rules]) => block(`chain ${name}`, rules)),
-    block('map services', ['type ipv4_addr . inet_proto . inet_service : verdict', ...elementsOf(elements)]),
-    block('set refused', ['type ipv4_addr . inet_proto . inet_service', ...elementsOf(refused)]),
-    block('set hairpin', ['type ipv4_addr . ipv4_addr', ...elementsOf([...pairs])]),
+    block('map services', [
+      `type ${words.type} . inet_proto . inet_service : verdict`,
+      ...elementsOf(elements),
+    ]),
+    block('set refused', [`type ${words.type} . inet_proto . inet_service`, ...elementsOf(refused)]),
+    block('set hairpin', [`type ${words.type} . ${words.type}`, ...elementsOf([...pairs])]),
     block('chain prerouting', ['type nat hook prerouting priority -100; policy accept;', dispatch]),
     block('chain output', ['type nat hook output priority -100; policy accept;', dispatch]),
     block('chain postrouting', [
       'type nat hook postrouting priority 100; policy accept;',
-      `ct status dnat ip saddr . ip daddr @hairpin snat to ${nodeIp}`,
+      `ct status dnat ${words.ip} saddr . ${words.ip} daddr @hairpin snat to ${nodeIp}`,
       `meta mark & ${TAKE_NODE_ADDRESS} != 0 meta mark set meta mark xor ${TAKE_NODE_ADDRESS} snat to ${nodeIp}`,
     ]),
     block('chain forward', ['type filter hook forward priority 0; policy accept;', ...refuse]),
     block('chain filter-output', ['type filter hook output priority 0; policy accept;', ...refuse]),
   ];
   return {
+    family,
     content: { chains: [...chains.keys()], sets: [...sets.keys()] },
-    body: `table ip ${SERVICE_TABLE} {\n${parts.join('\n')}\n}\n`,
+    body: `table ${tableName(family)} {\n${parts.join('\n')}\n}\n`,
   };
 }
 
+/** Family and name, as nft says them. */
+export const tableName = (family: Family): string => `${WORDS[family].ip} ${SERVICE_TABLE}`;
+
 /** Input of `nft -f -`; `held` is what the kernel's table holds now. */
 export function serviceTransaction(table: ServiceTable, held: TableContent): string {
-  const name = `ip ${SERVICE_TABLE}`;
+  const name = tableName(table.family);
+  const { type } = WORDS[table.family];
   const gone = (kind: 'chain' | 'set', before: readonly string[], after: readonly string[]): string[] => {
     const wanted = new Set(after);
     return before.filter((each) => !wanted.has(each)).map((each) => `delete ${kind} ${name} ${each}`);
@@ -138,9 +187,9 @@ export function serviceTransaction(table: ServiceTable, held: TableContent): str
   return [
     // Made if they are not there, so that they can be emptied.
     `table ${name} {`,
-    '  map services { type ipv4_addr . inet_proto . inet_service : verdict; }',
-    '  set refused { type ipv4_addr . inet_proto . inet_service; }',
-    '  set hairpin { type ipv4_addr . ipv4_addr; }',
+    `  map services { type ${type} . inet_proto . inet_service : verdict; }`,
+    `  set refused { type ${type} . inet_proto . inet_service; }`,
+    `  set hairpin { type ${type} . ${type}; }`,
     '}',
     `flush table ${name}`, // the rules only
     `flush map ${name} services`,

@@ -1,9 +1,14 @@
 // Which endpoints a service port has on one node (pure): from Services and EndpointSlices, by the rules of kube-proxy.
 // What nft is told of them is service-rules.ts.
 
-import { isIPv4 } from 'node:net';
+import { isIPv4, isIPv6 } from 'node:net';
 import type { EndpointSlice, Service, ServicePort } from '#k8s/objects.ts';
 import { API_PORT, API_SERVICE_ADDRESS, DNS_SERVICE_ADDRESS, MACHINE_ADDRESS } from '#local/machine/plan.ts';
+
+export type Family = 'IPv4' | 'IPv6';
+
+export const isOfFamily = (address: string, family: Family): boolean =>
+  family === 'IPv4' ? isIPv4(address) : isIPv6(address);
 
 export interface Endpoint {
   readonly ip: string;
@@ -34,7 +39,10 @@ export interface ExternalAccess {
 export const SERVICE_NAME_LABEL = 'kubernetes.io/service-name';
 export const DEFAULT_AFFINITY_S = 10_800;
 
-/** Served by LOCAL itself, whatever the objects say: without them nothing in the cluster could start. */
+/**
+ * Served by LOCAL itself, whatever the objects say: without them nothing in the cluster could start. Both have IPv4 only, as
+ * in a cluster that was IPv4 before it had two families.
+ */
 export const FIXED_TARGETS: readonly ServiceTarget[] = [
   {
     name: 'default/kubernetes:https',
@@ -56,7 +64,7 @@ export const FIXED_TARGETS: readonly ServiceTarget[] = [
 
 export interface NodeView {
   readonly name: string;
-  /** Where its node ports are. */
+  /** Where its node ports are: of the family asked about. */
   readonly address: string;
 }
 
@@ -64,21 +72,22 @@ export function serviceTargets(
   services: Iterable<Service>,
   slices: Iterable<EndpointSlice>,
   node: NodeView,
+  family: Family = 'IPv4',
 ): ServiceTarget[] {
-  const slicesOf = groupByService(slices);
-  const taken = new Set<string>(FIXED_TARGETS.map(({ address }) => address));
-  const targets = [...FIXED_TARGETS];
+  const slicesOf = groupByService(slices, family);
+  const fixed = family === 'IPv4' ? FIXED_TARGETS : [];
+  const taken = new Set<string>(fixed.map(({ address }) => address));
+  const targets = [...fixed];
   for (const service of services) {
     const { metadata, spec } = service;
-    const address = spec.clusterIP;
-    if (address === undefined || !isIPv4(address) || spec.type === 'ExternalName' || taken.has(address))
-      continue;
+    const address = clusterAddresses(service).find((each) => isOfFamily(each, family));
+    if (address === undefined || spec.type === 'ExternalName' || taken.has(address)) continue;
     const key = `${metadata.namespace}/${metadata.name}`;
     const own = slicesOf.get(key) ?? [];
     for (const port of spec.ports ?? []) {
       const protocol = (port.protocol ?? 'TCP').toLowerCase();
       if (protocol !== 'tcp' && protocol !== 'udp') continue;
-      const external = externalAccess(service, port, own, node);
+      const external = externalAccess(service, port, own, { node, family });
       targets.push({
         name: `${key}:${port.name ?? port.port}`,
         address,
@@ -95,11 +104,18 @@ export function serviceTargets(
   return targets.sort((a, b) => (a.name < b.name ? -1 : a.name > b.name ? 1 : 0));
 }
 
-export function groupByService(slices: Iterable<EndpointSlice>): Map<string, EndpointSlice[]> {
+/** `None` of a headless service among them. */
+export const clusterAddresses = ({ spec: { clusterIP, clusterIPs } }: Service): readonly string[] =>
+  clusterIPs ?? (clusterIP === undefined ? [] : [clusterIP]);
+
+export function groupByService(
+  slices: Iterable<EndpointSlice>,
+  family: Family,
+): Map<string, EndpointSlice[]> {
   const groups = new Map<string, EndpointSlice[]>();
   for (const slice of slices) {
     const service = slice.metadata.labels?.[SERVICE_NAME_LABEL];
-    if (service === undefined || slice.addressType !== 'IPv4') continue;
+    if (service === undefined || slice.addressType !== family) continue;
     const key = `${slice.metadata.namespace}/${service}`;
     const held = groups.get(key);
     if (held === undefined) groups.set(key, [slice]);
@@ -112,10 +128,10 @@ function externalAccess(
   { spec }: Service,
   port: ServicePort,
   slices: readonly EndpointSlice[],
-  node: NodeView,
+  { node, family }: { readonly node: NodeView; readonly family: Family },
 ): ExternalAccess | undefined {
   const addresses: Endpoint[] = (spec.externalIPs ?? [])
-    .filter(isIPv4)
+    .filter((ip) => isOfFamily(ip, family))
     .map((ip) => ({ ip, port: port.port }));
   const hasNodePort = (spec.type === 'NodePort' || spec.type === 'LoadBalancer') && (port.nodePort ?? 0) > 0;
   if (hasNodePort) addresses.push({ ip: node.address, port: port.nodePort as number });
@@ -145,7 +161,7 @@ export function endpointsOf(
     if (to === undefined) continue;
     for (const { addresses, conditions, nodeName } of slice.endpoints ?? []) {
       const [ip] = addresses; // all addresses of one endpoint are the same backend
-      if (ip === undefined || !isIPv4(ip)) continue;
+      if (ip === undefined || !isOfFamily(ip, slice.addressType as Family)) continue;
       if (onlyNode !== undefined && nodeName !== onlyNode) continue;
       const endpoint = { ip, port: to };
       if (conditions?.ready !== false) ready.set(`${ip}:${to}`, endpoint);

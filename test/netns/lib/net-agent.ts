@@ -17,15 +17,18 @@ const [name, ports = ''] = process.argv.slice(2);
 const PATIENCE_MS = 15_000;
 
 for (const port of ports.split(',').filter(Boolean).map(Number)) {
-  net
-    .createServer((socket) => {
-      socket.on('error', () => {});
-      socket.end(`${name}:${port} ${socket.remoteAddress}`);
-    })
-    .listen(port, '0.0.0.0');
-  const udp = dgram.createSocket('udp4');
-  udp.on('message', (_, from) => udp.send(`${name}:${port} ${from.address}`, from.port, from.address));
-  udp.bind(port);
+  for (const where of [{ host: '0.0.0.0' }, { host: '::', ipv6Only: true }])
+    net
+      .createServer((socket) => {
+        socket.on('error', () => {});
+        socket.end(`${name}:${port} ${socket.remoteAddress}`);
+      })
+      .listen({ port, ...where });
+  for (const type of ['udp4', 'udp6'] as const) {
+    const udp = dgram.createSocket({ type, ipv6Only: type === 'udp6' });
+    udp.on('message', (_, from) => udp.send(`${name}:${port} ${from.address}`, from.port, from.address));
+    udp.bind(port);
+  }
 }
 
 function askTcp({ host, port, sourcePort, patienceMs = PATIENCE_MS }: AskCommand): Promise<string> {
@@ -50,7 +53,7 @@ function askTcp({ host, port, sourcePort, patienceMs = PATIENCE_MS }: AskCommand
 
 function askUdp({ host, port, sourcePort, patienceMs = PATIENCE_MS }: AskCommand): Promise<string> {
   return new Promise((resolve) => {
-    const socket = dgram.createSocket({ type: 'udp4', reuseAddr: true });
+    const socket = dgram.createSocket({ type: net.isIPv6(host) ? 'udp6' : 'udp4', reuseAddr: true });
     const finish = (text: string): void => {
       clearTimeout(timer);
       socket.removeAllListeners();

@@ -7,8 +7,15 @@ import type { Informer, InformerHandlers } from '#k8s/informer.ts';
 import { objectKey } from '#k8s/informer.ts';
 import type { KubeObject } from '#k8s/objects.ts';
 import type { EmulatedNode } from '#local/machine/node.ts';
-import { BRIDGE, machineBatch, NODE_SETTINGS, nodeBatch, peerBatch } from '#local/machine/node-network.ts';
-import { planNode, podCidrOf } from '#local/machine/plan.ts';
+import {
+  cableBatch,
+  machineBatch,
+  machineSettings,
+  nodeBatch,
+  nodeSettings,
+  peerBatch,
+} from '#local/machine/node-network.ts';
+import { planNode, podAddressV6 } from '#local/machine/plan.ts';
 import { DEFAULT_PATH, findTools } from '#local/machine/tools.ts';
 import { linkBatches } from '#local/net/pod-network.ts';
 import { ip } from '#net/ip.ts';
@@ -20,7 +27,14 @@ export const PODS = {
   b1: { ip: '10.244.2.2', node: 'n2' },
   b2: { ip: '10.244.2.3', node: 'n2' },
 } as const;
-const NODES = [planNode('n1', 1), planNode('n2', 2)];
+const NODES = [planNode('n1', 1, 'dual'), planNode('n2', 2, 'dual')];
+
+/** The second address of a pod. */
+export function addressV6(name: keyof typeof PODS): string {
+  const v6 = NODES.find((node) => node.name === PODS[name].node)?.v6;
+  if (v6 === undefined) throw new Error('the rig has two families');
+  return podAddressV6(v6, ip(PODS[name].ip));
+}
 
 /** `machine` is the namespace around the nodes: clients from outside the cluster. */
 export type Place = keyof typeof PODS | 'n1' | 'n2' | 'machine';
@@ -45,9 +59,10 @@ export async function startNetRig(tag: string): Promise<NetRig> {
       stdio: ['pipe', 'pipe', 'pipe'],
     });
   };
-  const settings = Object.entries({ ...NODE_SETTINGS })
-    .map(([path, value]) => `echo ${value} > /proc/sys/net/${path}`)
-    .join('\n');
+  const set = (place: Place, settings: Readonly<Record<string, string>>): void => {
+    const script = Object.entries(settings).map(([path, value]) => `echo ${value} > /proc/sys/net/${path}`);
+    execFileSync('ip', ['netns', 'exec', netnsOf(place), 'sh', '-c', script.join('\n')]);
+  };
   const agents = new Map<Place, ChildProcess>();
   const close = (): void => {
     for (const agent of agents.values()) agent.kill('SIGKILL');
@@ -62,18 +77,12 @@ export async function startNetRig(tag: string): Promise<NetRig> {
   const tools = findTools(DEFAULT_PATH);
   try {
     for (const place of places) execFileSync('ip', ['netns', 'add', netnsOf(place)]);
-    batch('machine', machineBatch());
-    for (const place of ['n1', 'n2', 'machine'] as const)
-      execFileSync('ip', ['netns', 'exec', netnsOf(place), 'sh', '-c', settings]);
+    set('machine', machineSettings('dual'));
+    batch('machine', machineBatch('dual'));
     for (const node of NODES) {
       const name = node.name as 'n1' | 'n2';
-      batch(
-        'machine',
-        `link add ${name} type veth peer name eth0 netns ${netnsOf(name)}
-link set ${name} master ${BRIDGE} up
-route add ${podCidrOf(node)} via ${node.address} dev ${BRIDGE}
-`,
-      );
+      batch('machine', cableBatch(node, netnsOf(name)));
+      set(name, nodeSettings(node));
       batch(name, nodeBatch(node));
       batch(
         name,
@@ -84,9 +93,14 @@ route add ${podCidrOf(node)} via ${node.address} dev ${BRIDGE}
       );
     }
     for (const [name, pod] of Object.entries(PODS)) {
-      const node = NODES.find((each) => each.name === pod.node);
-      const link = { podUid: `${prefix}${name}`, podIp: ip(pod.ip), nodeIp: node?.address ?? ip('0.0.0.0') };
-      const texts = linkBatches(link);
+      const { address, v6 } = NODES.find((each) => each.name === pod.node) ?? NODES[0]!;
+      const podIp = ip(pod.ip);
+      const texts = linkBatches({
+        podUid: `${prefix}${name}`,
+        podIp,
+        nodeIp: address,
+        ...(v6 === undefined ? {} : { v6: { podIp: podAddressV6(v6, podIp), nodeIp: v6.address } }),
+      });
       batch(pod.node, `${texts.node}\n`);
       batch(name as Place, `${texts.pod}\n`);
     }
