@@ -6,7 +6,7 @@ import type { KubeClient } from '#k8s/client.ts';
 import { PODS, type Pod } from '#k8s/objects.ts';
 import { isNotFound } from '#k8s/status.ts';
 import { closeFd, type NetnsId, netnsId, openNetns, sameNetns } from '#linux/netns.ts';
-import type { IpAddress } from '#net/ip.ts';
+import { familyOf, type IpAddress } from '#net/ip.ts';
 import type { ZdsWorkloadInfo } from '#proto/zds.ts';
 import type { Logger } from '#telemetry/log.ts';
 import { REDIRECTION_ANNOTATION } from './constants.ts';
@@ -133,6 +133,12 @@ export function createEnrolment(deps: EnrolmentDeps, defaults: RuleDefaults): En
       await annotate(pod, entry, 'enabled');
       entry.stage = 'done';
       log.info('pod added to the mesh', { ...fieldsOf(pod), uid });
+      const open = defaults.ipv6 ? undefined : ips.find((ip) => familyOf(ip) === 6);
+      if (open !== undefined)
+        log.warn(
+          'the IPv6 traffic of this pod is not captured: it passes in plaintext and no policy of the mesh holds for it; set AMBIENT_IPV6=true',
+          { ...fieldsOf(pod), ip: open },
+        );
     },
 
     async remove(uid, pod, podEnded) {

@@ -8,7 +8,7 @@ import { warmThreadPool } from '#linux/thread-pool.ts';
 import { type NetworkPolicies, startNetworkPolicies } from '#local/net/network-policies.ts';
 import { startServiceProxy } from '#local/net/service-proxy.ts';
 import { silentLogger } from '#telemetry/log.ts';
-import { HandInformer, type NetRig, type Place, PODS, startNetRig } from './lib/net-rig.ts';
+import { addressV6, HandInformer, type NetRig, type Place, PODS, startNetRig } from './lib/net-rig.ts';
 
 const SERVICE = '10.96.7.7';
 let rig: NetRig;
@@ -28,7 +28,11 @@ const podObject = (name: keyof typeof PODS): Pod => ({
     nodeName: PODS[name].node,
     containers: [{ name: 'main', image: 'x', ports: [{ name: 'admin', containerPort: 9090 }] }],
   },
-  status: { phase: 'Running', podIP: PODS[name].ip },
+  status: {
+    phase: 'Running',
+    podIP: PODS[name].ip,
+    podIPs: [{ ip: PODS[name].ip }, { ip: addressV6(name) }],
+  },
 });
 const deny = { podSelector: {}, policyTypes: ['Ingress' as const] };
 
@@ -97,21 +101,26 @@ async function enforce(specs: Readonly<Record<string, NetworkPolicy['spec']>>): 
 const SILENCE_MS = 1500;
 const silent = { patienceMs: SILENCE_MS };
 
-/** Of those who ask a1's port exactly these get an answer. */
+/** Of those who ask a1's port exactly these get an answer, at either of its addresses. */
 async function reached(
   port: number,
   expected: readonly Place[],
   from: readonly Place[] = ['a2', 'b1', 'b2'],
 ): Promise<void> {
-  const answers = await Promise.all(
-    from.map(async (place) => {
-      const answer = await rig.ask(place, PODS.a1.ip, port, expected.includes(place) ? {} : silent);
-      return answer.startsWith('a1:') ? place : undefined;
+  await Promise.all(
+    [PODS.a1.ip, addressV6('a1')].map(async (address) => {
+      const answers = await Promise.all(
+        from.map(async (place) => {
+          const answer = await rig.ask(place, address, port, expected.includes(place) ? {} : silent);
+          return answer.startsWith('a1:') ? place : undefined;
+        }),
+      );
+      assert.deepEqual(
+        answers.filter((place) => place !== undefined),
+        expected,
+        `at ${address}`,
+      );
     }),
-  );
-  assert.deepEqual(
-    answers.filter((place) => place !== undefined),
-    expected,
   );
 }
 
@@ -119,7 +128,8 @@ test('without policies everything passes, with an empty one nothing but the own 
   await reached(8080, ['a2', 'b1', 'b2']);
   await enforce({ deny });
   await reached(8080, [], ['a2', 'b1', 'b2', 'machine', 'n2']);
-  assert.match(await rig.ask('n1', PODS.a1.ip, 8080), /^a1:/, 'probes come from the own node');
+  for (const address of [PODS.a1.ip, addressV6('a1')])
+    assert.match(await rig.ask('n1', address, 8080), /^a1:/, 'probes come from the own node');
   assert.match(await rig.ask('b1', PODS.a2.ip, 8080), /^a2:/, 'the policy is of another namespace');
   assert.equal(await rig.ask('b1', SERVICE, 80, silent), 'silence', 'a service is no way round');
 });
@@ -160,6 +170,8 @@ test('address blocks with exceptions', async () => {
           from: [
             { ipBlock: { cidr: '10.244.2.0/24', except: [`${PODS.b2.ip}/32`] } },
             { ipBlock: { cidr: '172.31.0.1/32' } },
+            { ipBlock: { cidr: 'fd00:10:244:2::/64', except: [`${addressV6('b2')}/128`] } },
+            { ipBlock: { cidr: 'fd00:172:31::1/128' } },
           ],
         },
       ],
@@ -177,6 +189,9 @@ test('egress: only what is opened; answers to others still leave', async () => {
     },
   });
   assert.match(await rig.ask('a1', PODS.b1.ip, 8080), /^b1:/);
+  assert.match(await rig.ask('a1', addressV6('b1'), 8080), /^b1:/);
+  assert.equal(await rig.ask('a1', addressV6('b1'), 9090, silent), 'silence');
+  assert.equal(await rig.ask('a1', addressV6('b2'), 8080, silent), 'silence');
   assert.equal(await rig.ask('a1', PODS.b1.ip, 9090, silent), 'silence');
   assert.equal(await rig.ask('a1', PODS.b2.ip, 8080, silent), 'silence');
   assert.match(await rig.ask('b2', PODS.a1.ip, 8080), /^a1:/);
@@ -225,17 +240,20 @@ test('a new pod is held back until its rules stand', async () => {
   await enforce({ deny });
   await reached(8080, ['a2', 'b1', 'b2']);
   const { status: _status, ...fresh } = podObject('a1');
-  await network.podStarts(fresh, [PODS.a1.ip]);
+  await network.podStarts(fresh, [PODS.a1.ip, addressV6('a1')]);
   await reached(8080, []);
   pods.put(podObject('a1'));
 });
 
 test('a pod whose sandbox is made again is judged at its new address before its status shows it', async () => {
   // Its status still names the address it had.
-  pods.put({ ...podObject('a1'), status: { phase: 'Running', podIP: '10.244.1.77' } });
+  pods.put({
+    ...podObject('a1'),
+    status: { phase: 'Running', podIP: '10.244.1.77', podIPs: [{ ip: '10.244.1.77' }] },
+  });
   await enforce({ deny });
   await reached(8080, ['a2', 'b1', 'b2']);
-  await network.podStarts(podObject('a1'), [PODS.a1.ip]);
+  await network.podStarts(podObject('a1'), [PODS.a1.ip, addressV6('a1')]);
   await reached(8080, []);
   pods.put(podObject('a1'));
 });

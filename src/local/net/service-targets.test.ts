@@ -181,3 +181,33 @@ test('session affinity has the time-out of the service, three hours unless told 
   assert.equal(sticky({ sessionAffinityConfig: { clientIP: { timeoutSeconds: 7 } } }), 7);
   assert.equal(sticky({}), 10_800);
 });
+
+test('a service with both families is two targets, each with the endpoints of its own slices', () => {
+  const both = service('both', {
+    type: 'NodePort',
+    clusterIP: '10.96.1.3',
+    clusterIPs: ['10.96.1.3', 'fd00:10:96::103'],
+    ports: [{ name: 'http', port: 80, nodePort: 30_080 }],
+  });
+  const v4 = slice('both', [{ addresses: ['10.244.1.2'] }]);
+  const v6 = { ...slice('both', [{ addresses: ['fd00:10:244:1::2'] }]), addressType: 'IPv6' as const };
+  const of = (family: 'IPv4' | 'IPv6', address: string): ServiceTarget[] =>
+    own(serviceTargets([both], [v4, v6], { name: 'n1', address }, family));
+  assert.deepEqual(of('IPv6', 'fd00:172:31::11'), [
+    {
+      name: 'shop/both:http',
+      address: 'fd00:10:96::103',
+      protocol: 'tcp',
+      port: 80,
+      endpoints: [{ ip: 'fd00:10:244:1::2', port: 8080 }],
+      external: {
+        addresses: [{ ip: 'fd00:172:31::11', port: 30_080 }],
+        endpoints: [{ ip: 'fd00:10:244:1::2', port: 8080 }],
+      },
+    },
+  ]);
+  assert.deepEqual(
+    of('IPv4', '172.31.0.11').map(({ address, endpoints }) => [address, endpoints]),
+    [['10.96.1.3', [{ ip: '10.244.1.2', port: 8080 }]]],
+  );
+});

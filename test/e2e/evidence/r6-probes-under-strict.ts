@@ -3,6 +3,7 @@ import { PEER_AUTHENTICATIONS, PODS } from '#k8s/objects.ts';
 import { isReady } from '../../../src/cli/screen/map.ts';
 import { type Evidence, getScript, now, podNamed, runInPod, waitForRecord } from './evidence.ts';
 import { showMeshPortTrap } from './mesh-port-trap.ts';
+import { askFromOutside, secondAddress, showSecondFamily } from './second-family.ts';
 
 export const evidence: Evidence = {
   id: 'R6',
@@ -17,6 +18,8 @@ export const evidence: Evidence = {
       script: getScript(`http://${catalog.status?.podIP}:8080/`),
     };
     assert.match(await runInPod(mesh, outsider), /^200 /);
+    const second = secondAddress(catalog);
+    if (second !== undefined) assert.match(await askFromOutside(mesh, second), /^200 /);
     say('PERMISSIVE: a pod outside the mesh is answered');
     await mesh.apply(`
 apiVersion: security.istio.io/v1
@@ -39,6 +42,7 @@ spec: { mtls: { mode: STRICT } }
           fields.has('error') && fields.get('direction') === 'inbound' && !fields.has('src.identity'),
       );
       say(`STRICT: refused: ${refused.fields.get('error')}`);
+      if (second !== undefined) await showSecondFamily(mesh, say, second);
       // Probes run every second; one period later the pods would be unready if these were refused.
       await new Promise((resolve) => setTimeout(resolve, 4000));
       const { items } = await mesh.client.list(PODS, { namespace: 'shop' });
