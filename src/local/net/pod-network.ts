@@ -56,6 +56,10 @@ export function linkBatches({ podUid, podIp, nodeIp, v6 }: PodLink): { node: str
   };
 }
 
+/** Some systems have IPv6 switched off in every new namespace (`ipv6.disable_ipv6=1`). */
+const withIpv6 = (sh: string): string =>
+  `${sh} -c 'echo 0 > /proc/sys/net/ipv6/conf/all/disable_ipv6; exec "$@"' sh `;
+
 /** Leaves nothing behind when it fails. */
 export async function addPodNetwork(node: EmulatedNode, link: PodLink): Promise<void> {
   const { sh, ip, nsenter, unshare } = node.tools;
@@ -68,7 +72,7 @@ ${unshare} --net=${pin} true
 ${ip} -batch - <<'END'
 ${batches.node}
 END
-${nsenter} --net=${pin} ${ip} -batch - <<'END'
+${nsenter} --net=${pin} ${link.v6 === undefined ? '' : withIpv6(sh)}${ip} -batch - <<'END'
 ${batches.pod}
 END
 `;

@@ -4,6 +4,7 @@
 import { isIPv4, isIPv6 } from 'node:net';
 import type { EndpointSlice, Service, ServicePort } from '#k8s/objects.ts';
 import { API_PORT, API_SERVICE_ADDRESS, DNS_SERVICE_ADDRESS, MACHINE_ADDRESS } from '#local/machine/plan.ts';
+import { parseIp } from '#net/ip.ts';
 
 export type Family = 'IPv4' | 'IPv6';
 
@@ -106,7 +107,10 @@ export function serviceTargets(
 
 /** `None` of a headless service among them. */
 export const clusterAddresses = ({ spec: { clusterIP, clusterIPs } }: Service): readonly string[] =>
-  clusterIPs ?? (clusterIP === undefined ? [] : [clusterIP]);
+  (clusterIPs ?? (clusterIP === undefined ? [] : [clusterIP])).map(canonical);
+
+/** People write IPv6 addresses in many ways; the kernel and we in one. */
+const canonical = (address: string): string => parseIp(address) ?? address;
 
 export function groupByService(
   slices: Iterable<EndpointSlice>,
@@ -131,6 +135,7 @@ function externalAccess(
   { node, family }: { readonly node: NodeView; readonly family: Family },
 ): ExternalAccess | undefined {
   const addresses: Endpoint[] = (spec.externalIPs ?? [])
+    .map(canonical)
     .filter((ip) => isOfFamily(ip, family))
     .map((ip) => ({ ip, port: port.port }));
   const hasNodePort = (spec.type === 'NodePort' || spec.type === 'LoadBalancer') && (port.nodePort ?? 0) > 0;
@@ -160,8 +165,9 @@ export function endpointsOf(
     )?.port;
     if (to === undefined) continue;
     for (const { addresses, conditions, nodeName } of slice.endpoints ?? []) {
-      const [ip] = addresses; // all addresses of one endpoint are the same backend
-      if (ip === undefined || !isOfFamily(ip, slice.addressType as Family)) continue;
+      const [first = ''] = addresses; // all addresses of one endpoint are the same backend
+      const ip = canonical(first);
+      if (!isOfFamily(ip, slice.addressType as Family)) continue;
       if (onlyNode !== undefined && nodeName !== onlyNode) continue;
       const endpoint = { ip, port: to };
       if (conditions?.ready !== false) ready.set(`${ip}:${to}`, endpoint);
