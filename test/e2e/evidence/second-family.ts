@@ -83,9 +83,10 @@ export async function showSecondFamily(
         mesh,
         'n2',
         asked,
-        `the tunnel to ${what}`,
+        `the tunnel to ${what}, itself over IPv6`,
         (fields) =>
           fields.get('direction') === 'inbound' &&
+          /^\[fd00:10:244:.*\]:15008$/.test(fields.get('dst.addr') ?? '') &&
           startsWith(fields.get('dst.hbone_addr'), '[fd00:10:244:') &&
           fields.has('src.identity'),
       );
