@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
 import { styleFor } from '../style.ts';
+import { captureCommands } from './capture.ts';
 import { PcapDecoder, tcpSegment } from './pcap.ts';
 import { describePayload, renderSegment } from './render.ts';
 
@@ -99,4 +100,13 @@ test('text is shown as text without anything that moves the cursor, TLS as TLS, 
     styleFor(false, {}),
   );
   assert.equal(line, '00:00:00.000 wire a:1 → b:2  5 B: hello');
+});
+
+test('the wire is watched at every address of the pod', () => {
+  const { wire } = captureCommands({
+    podUid: 'u1',
+    podIps: ['10.244.1.2', 'fd00:10:244:1::2'],
+    enrolled: true,
+  });
+  assert.equal(wire.at(-1), 'tcp and (host 10.244.1.2 or host fd00:10:244:1::2)');
 });

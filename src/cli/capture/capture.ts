@@ -8,7 +8,8 @@ import type { Place } from './render.ts';
 
 export interface CaptureTarget {
   readonly podUid: string;
-  readonly podIp: string;
+  /** One of each family. */
+  readonly podIps: readonly string[];
   /** In the mesh the application's bytes pass through the pod's loopback, to and from the proxy. */
   readonly enrolled: boolean;
 }
@@ -18,7 +19,7 @@ const UPLINK = 'eth0';
 /** The commands whose output is read, by place. */
 export function captureCommands({
   podUid,
-  podIp,
+  podIps,
   enrolled,
 }: CaptureTarget): Readonly<Record<Place, readonly string[]>> {
   const tcpdump = (link: string, ...filter: readonly string[]): string[] => [
@@ -29,7 +30,7 @@ export function captureCommands({
   ];
   return {
     pod: ['nsenter', `--net=/var/run/netns/cni-${podUid}`, ...tcpdump(enrolled ? 'lo' : 'eth0', 'tcp')],
-    wire: tcpdump(UPLINK, 'tcp', 'and', 'host', podIp),
+    wire: tcpdump(UPLINK, `tcp and (${podIps.map((ip) => `host ${ip}`).join(' or ')})`),
   };
 }
 

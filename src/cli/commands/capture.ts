@@ -51,11 +51,13 @@ async function run(context: CliContext, name: string, flags: CaptureFlags): Prom
         'REFUSED',
         `pod ${pod.metadata.name} uses its node's network: it has no wire of its own`,
       );
+    const podIps = (pod.status?.podIPs ?? []).map(({ ip }) => ip);
+    if (podIps.length === 0) throw new MeshError('REFUSED', `pod ${pod.metadata.name} has no address yet`);
     return {
       node: pod.spec.nodeName ?? '',
       target: {
         podUid: pod.metadata.uid ?? '',
-        podIp: pod.status?.podIP ?? '',
+        podIps,
         enrolled: pod.metadata.annotations?.['ambient.istio.io/redirection'] === 'enabled',
       },
     };
