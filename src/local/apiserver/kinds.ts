@@ -18,6 +18,7 @@ import {
   SECRET_COLUMNS,
   SERVICE_COLUMNS,
 } from './columns.ts';
+import { INGRESS_CLASS_COLUMNS, INGRESS_COLUMNS, WEBHOOK_CONFIGURATION_COLUMNS } from './columns-network.ts';
 import { POD_COLUMNS } from './columns-pod.ts';
 import {
   CONTROLLER_REVISION_COLUMNS,
@@ -27,7 +28,9 @@ import {
 import { crdStrategy } from './crd-strategy.ts';
 import { ALL_VERBS, type Column, type Kind, type ScalePaths, type Strategy, type Verb } from './kind.ts';
 import { resourceKey } from './store.ts';
+import { webhookConfigurationStrategy } from './strategy-admission.ts';
 import { disruptionBudgetStrategy } from './strategy-disruption.ts';
+import { ingressClassStrategy, ingressStrategy } from './strategy-ingress.ts';
 import {
   endpointSliceStrategy,
   endpointsStrategy,
@@ -252,7 +255,34 @@ const GROUPS: readonly (readonly [group: string, version: string, rows: readonly
         columns: NETWORK_POLICY_COLUMNS,
         strategy: networkPolicyStrategy,
       },
+      {
+        kind: 'Ingress',
+        plural: 'ingresses',
+        shortNames: ['ing'],
+        status: true,
+        columns: INGRESS_COLUMNS,
+        strategy: ingressStrategy,
+      },
+      {
+        kind: 'IngressClass',
+        plural: 'ingressclasses',
+        namespaced: false,
+        columns: INGRESS_CLASS_COLUMNS,
+        strategy: ingressClassStrategy,
+      },
     ],
+  ],
+  [
+    'admissionregistration.k8s.io',
+    'v1',
+    ['Mutating', 'Validating'].map((kind) => ({
+      kind: `${kind}WebhookConfiguration`,
+      plural: `${kind.toLowerCase()}webhookconfigurations`,
+      namespaced: false,
+      categories: ['api-extensions'],
+      columns: WEBHOOK_CONFIGURATION_COLUMNS,
+      strategy: webhookConfigurationStrategy,
+    })),
   ],
   ['coordination.k8s.io', 'v1', [{ kind: 'Lease', plural: 'leases', columns: LEASE_COLUMNS }]],
   ['rbac.authorization.k8s.io', 'v1', RBAC],
