@@ -1,5 +1,5 @@
 // Chained CNI plugins: every `*.conflist` in the node's /etc/cni/net.d is run as in the field (CNI 1.0.0), after the
-// primary network, which is built in. `culvert-cni` is put there by the CNI agent.
+// primary network, which is built in and has its entry there (machine/primary-network.ts). The CNI agent adds its plugin.
 
 import { existsSync } from 'node:fs';
 import { readdir, readFile } from 'node:fs/promises';
@@ -8,6 +8,7 @@ import { MeshError } from '#base/errors.ts';
 import type { Pod } from '#k8s/objects.ts';
 import type { EmulatedNode } from '#local/machine/node.ts';
 import { POD_GATEWAY_V6 } from '#local/machine/plan.ts';
+import { PRIMARY_PLUGIN } from '#local/machine/primary-network.ts';
 import { DEFAULT_PATH } from '#local/machine/tools.ts';
 import { hostInterface, podNetnsPath } from '#local/net/pod-network.ts';
 import { familyOf, type IpAddress } from '#net/ip.ts';
@@ -93,7 +94,8 @@ async function readConfigLists(node: EmulatedNode): Promise<ConfigList[]> {
       try {
         const list = JSON.parse(await readFile(join(dir, name), 'utf8')) as ConfigList;
         if (!Array.isArray(list.plugins)) throw new TypeError('it has no list "plugins"');
-        return list;
+        // Done already, by ourselves.
+        return { ...list, plugins: list.plugins.filter(({ type }) => type !== PRIMARY_PLUGIN) };
       } catch (error) {
         throw MeshError.from(
           error,

@@ -18,6 +18,7 @@ import {
 import { killProcessesBelow } from './node-power.ts';
 import { KEEPER_READY, keepPathsFor, renderNodeRoot } from './node-root.ts';
 import { type ClusterFamily, type NodePlan, nodeAddresses } from './plan.ts';
+import { ensurePrimaryConfig } from './primary-network.ts';
 import { identify, isAlive, type ProcessId } from './process-id.ts';
 import { type Replacement, replacementPaths } from './replacements.ts';
 import { type CommandOptions, type CommandResult, mustRun, runCommand, type Tools } from './tools.ts';
@@ -170,6 +171,7 @@ async function startKeeper({ tools }: NodeDeps, plan: NodePlan, options: NodeOpt
   mkdirSync(buildDir, { recursive: true, mode: 0o700 });
   const cniDir = join(options.stateDir, 'nodes', plan.name);
   for (const part of ['net.d', 'bin']) mkdirSync(join(cniDir, part), { recursive: true, mode: 0o755 });
+  ensurePrimaryConfig(join(cniDir, 'net.d'));
   const script = renderNodeRoot(tools, {
     buildDir,
     cniDir,
