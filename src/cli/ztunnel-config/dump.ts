@@ -7,6 +7,8 @@ export interface DumpWorkload {
   readonly name: string;
   readonly namespace: string;
   readonly workloadIps?: readonly string[];
+  /** Of a workload that has a name instead of addresses. */
+  readonly hostname?: string;
   readonly node?: string;
   readonly protocol?: string;
   readonly status?: string;
@@ -25,7 +27,7 @@ export interface DumpService {
   readonly hostname: string;
   readonly vips?: readonly string[];
   readonly ports?: Readonly<Record<string, number>>;
-  readonly endpoints?: Readonly<Record<string, { readonly status?: string }>>;
+  readonly endpoints?: Readonly<Record<string, { readonly workloadUid?: string }>>;
   readonly waypoint?: Gateway;
 }
 

@@ -19,9 +19,10 @@ const workloads = [
     uid: 'w2',
     name: 'web-1',
     namespace: 'shop',
-    workloadIps: ['10.244.1.3'],
+    workloadIps: ['10.244.1.3', 'fd00:10:244:1::3'],
     node: 'n1',
     protocol: 'HBONE',
+    status: 'Healthy',
     waypoint,
   },
   {
@@ -31,17 +32,18 @@ const workloads = [
     workloadIps: ['10.244.2.3'],
     node: 'n2',
     protocol: 'HBONE',
+    status: 'Healthy',
   },
-  { uid: 'w0', name: 'dns', namespace: 'kube-system', workloadIps: [], node: 'n1', protocol: 'TCP' },
+  { uid: 'w0', name: 'dns', namespace: 'kube-system', hostname: 'dns.example', node: 'n1', protocol: 'TCP' },
 ];
 const services = [
   {
     name: 'cart',
     namespace: 'shop',
     hostname: 'cart.shop.svc.cluster.local',
-    vips: ['/10.96.0.20'],
+    vips: ['/10.96.0.20', '/fd00:10:96::20'],
     ports: { 80: 8080 },
-    endpoints: { w1: { status: 'Healthy' }, w9: { status: 'Unhealthy' } },
+    endpoints: { w1: { workloadUid: 'w1' }, w0: { workloadUid: 'w0' }, w9: { workloadUid: 'w9' } },
   },
   { name: 'waypoint', namespace: 'shop', hostname: 'waypoint.shop.svc.cluster.local', vips: ['/10.96.0.21'] },
 ];
@@ -98,14 +100,14 @@ const dump = parseDump(
 );
 const lines = (...expected: string[]): string => expected.map((line) => `${line}\n`).join('');
 
-test('workloads: sorted by namespace and name, the first address, the waypoint by its service', () => {
+test('workloads: sorted by namespace and name, every address, the waypoint by its service', () => {
   assert.equal(
     workloadTable(dump),
     lines(
-      'NAMESPACE   POD NAME ADDRESS    NODE WAYPOINT PROTOCOL',
-      'kube-system dns                 n1   None     TCP',
-      'shop        cart-1   10.244.2.3 n2   None     HBONE',
-      'shop        web-1    10.244.1.3 n1   waypoint HBONE',
+      'NAMESPACE   POD NAME ADDRESS                     NODE WAYPOINT PROTOCOL',
+      'kube-system dns      dns.example                 n1   None     TCP',
+      'shop        cart-1   10.244.2.3                  n2   None     HBONE',
+      'shop        web-1    10.244.1.3,fd00:10:244:1::3 n1   waypoint HBONE',
     ),
   );
   assert.deepEqual(
@@ -118,13 +120,13 @@ test('workloads: sorted by namespace and name, the first address, the waypoint b
   );
 });
 
-test('services: the address without its network, healthy endpoints of all', () => {
+test('services: the addresses without their network, endpoints whose workload is healthy of all', () => {
   assert.equal(
     serviceTable(dump),
     lines(
-      'NAMESPACE SERVICE NAME SERVICE VIP WAYPOINT ENDPOINTS',
-      'shop      cart         10.96.0.20  None     1/2',
-      'shop      waypoint     10.96.0.21  None     0/0',
+      'NAMESPACE SERVICE NAME SERVICE VIP               WAYPOINT ENDPOINTS',
+      'shop      cart         10.96.0.20,fd00:10:96::20 None     1/3',
+      'shop      waypoint     10.96.0.21                None     0/0',
     ),
   );
 });

@@ -43,7 +43,7 @@ export function workloadTable(dump: Dump, filter: WorkloadFilter = {}, wide = fa
   const rows = selectWorkloads(dump, filter).map((workload) => [
     workload.namespace,
     workload.name,
-    workload.workloadIps?.[0] ?? '',
+    (workload.workloadIps ?? []).join(',') || (workload.hostname ?? ''),
     workload.node ?? '',
     waypointName(workload.waypoint, dump),
     workload.protocol ?? '',
@@ -70,13 +70,17 @@ export const selectServices = (dump: Dump, namespace?: string): DumpService[] =>
 
 export function serviceTable(dump: Dump, namespace?: string, wide = false): string {
   const header = ['NAMESPACE', 'SERVICE NAME', 'SERVICE VIP', 'WAYPOINT', 'ENDPOINTS'];
+  const healthyUids = new Set(
+    dump.workloads.filter(({ status }) => status === 'Healthy').map(({ uid }) => uid),
+  );
   const rows = selectServices(dump, namespace).map((service) => {
-    const endpoints = Object.values(service.endpoints ?? {});
-    const healthy = endpoints.filter(({ status }) => status === undefined || status === 'Healthy').length;
+    const endpoints = Object.entries(service.endpoints ?? {});
+    // As istioctl counts: by the state of the workload behind the endpoint.
+    const healthy = endpoints.filter(([key, { workloadUid = key }]) => healthyUids.has(workloadUid)).length;
     return [
       service.namespace,
       service.name,
-      (service.vips ?? []).map((vip) => vip.replace(/^[^/]*\//, ''))[0] ?? '',
+      (service.vips ?? []).map((vip) => vip.replace(/^[^/]*\//, '')).join(','),
       waypointName(service.waypoint, dump),
       `${healthy}/${endpoints.length}`,
       ...(wide
@@ -131,8 +135,13 @@ export function certificateTable(certificates: readonly DumpIdentity[], nowMs: n
       certificate.expirationTime || 'NA',
       certificate.validFrom || 'NA',
     ];
+    const typeOf = (index: number): string => {
+      if (index === 0) return 'Leaf';
+      // Older versions keep the root at the end of the chain.
+      return rootCerts.length === 0 && index === certChain.length - 1 ? 'Root' : 'Intermediate';
+    };
     return [
-      ...certChain.map((certificate, index) => row(certificate, index === 0 ? 'Leaf' : 'Intermediate')),
+      ...certChain.map((certificate, index) => row(certificate, typeOf(index))),
       ...rootCerts.map((certificate) => row(certificate, 'Root')),
     ];
   });
