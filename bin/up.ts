@@ -1,7 +1,7 @@
 // `culvert up`: FRONT. Starts the machine, brings the mesh up in it, shows it, and ends it all on Ctrl-C.
 
 import { writeFileSync } from 'node:fs';
-import { isAbsolute, join, relative, resolve } from 'node:path';
+import { dirname, isAbsolute, join, relative, resolve } from 'node:path';
 import { MeshError } from '#base/errors.ts';
 import type { UpFlags } from '#cli/command.ts';
 import { createProgram } from '#cli/program.ts';
@@ -83,7 +83,7 @@ async function up(flags: UpFlags): Promise<void> {
             bare: flags.bare === true,
             sample: flags.sample,
             timings: flags.timings ?? false,
-            replaced: new Set(replacements.map(({ program }) => program)),
+            replaced: new Map(replacements.map(({ program, argv }) => [program, dirname(argv[0] as string)])),
             replacedOn: replacements.flatMap(({ node }) => node ?? []),
             startedAtMs,
             signal: stopping.signal,

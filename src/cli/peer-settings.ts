@@ -2,8 +2,12 @@
 // leave it out because the defaults say the same, or because our programs have no use for it.
 
 import type { KubeObject } from '#k8s/objects.ts';
+import { peerObjects } from './peer-objects.ts';
 
 export type PeerProgram = 'ztunnel' | 'control' | 'cni';
+
+/** Which programs are somebody else's, and the directory each lies in. */
+export type Peers = ReadonlyMap<PeerProgram, string>;
 
 interface Settings {
   readonly kind: string;
@@ -36,6 +40,7 @@ const SETTINGS: Readonly<Record<PeerProgram, Settings>> = {
     env: {
       PILOT_CERT_PROVIDER: 'istiod',
       PILOT_ENABLE_AMBIENT: 'true',
+      PILOT_ENABLE_ANALYSIS: 'false',
       REVISION: 'default',
       SERVICE_ACCOUNT: 'istiod',
     },
@@ -45,7 +50,26 @@ const SETTINGS: Readonly<Record<PeerProgram, Settings>> = {
     kind: 'DaemonSet',
     name: 'istio-cni-node',
     args: [],
-    env: { AMBIENT_ENABLED: 'true', CHAINED_CNI_PLUGIN: 'true', REPAIR_ENABLED: 'false' },
+    env: {
+      AMBIENT_ENABLED: 'true',
+      AMBIENT_ENABLEMENT_SELECTOR: JSON.stringify([
+        { podSelector: { matchLabels: { 'istio.io/dataplane-mode': 'ambient' } } },
+        {
+          podSelector: {
+            matchExpressions: [{ key: 'istio.io/dataplane-mode', operator: 'NotIn', values: ['none'] }],
+          },
+          namespaceSelector: { matchLabels: { 'istio.io/dataplane-mode': 'ambient' } },
+        },
+      ]),
+      AMBIENT_RECONCILE_POD_RULES_ON_STARTUP: 'true',
+      CHAINED_CNI_PLUGIN: 'true',
+      // This machine has nftables; iptables need not be there.
+      NATIVE_NFTABLES: 'true',
+      REPAIR_ENABLED: 'false',
+      // Where ours, on the nodes that keep it, finds the node's directories (PLUGIN_SOURCE).
+      CNI_BIN_DIR: '/host/opt/cni/bin',
+      CNI_NET_DIR: '/host/etc/cni/net.d',
+    },
     hostPaths: {
       '/opt/cni/bin': '/host/opt/cni/bin',
       '/etc/cni/net.d': '/host/etc/cni/net.d',
@@ -55,6 +79,9 @@ const SETTINGS: Readonly<Record<PeerProgram, Settings>> = {
   },
 };
 
+/** A peer's image has the plugin here, and the agent copies it to the node: the agent's own directory stands in for it. */
+const PLUGIN_SOURCE = '/opt/cni/bin';
+
 interface PodTemplateHolder extends KubeObject {
   readonly spec: {
     readonly template: {
@@ -62,7 +89,7 @@ interface PodTemplateHolder extends KubeObject {
         readonly containers: readonly (Record<string, unknown> & {
           readonly args?: readonly string[];
           readonly env?: readonly { readonly name: string }[];
-          readonly volumeMounts?: readonly unknown[];
+          readonly volumeMounts?: readonly { readonly mountPath: string }[];
         })[];
         readonly volumes?: readonly unknown[];
       };
@@ -70,20 +97,34 @@ interface PodTemplateHolder extends KubeObject {
   };
 }
 
-/** The object with the settings of whichever replaced program it runs. What the manifest says already stays. */
-export function withPeerSettings(object: KubeObject, replaced: ReadonlySet<PeerProgram>): KubeObject {
-  const found = Object.entries(SETTINGS).find(
-    ([program, { kind, name }]) =>
-      replaced.has(program as PeerProgram) && object.kind === kind && object.metadata.name === name,
-  );
-  if (found === undefined) return object;
-  const [, { args, env, hostPaths }] = found;
-  const holder = object as PodTemplateHolder;
+/** The objects of a component as the peers among its programs need them. What the manifest says already stays. */
+export function withPeers(objects: readonly KubeObject[], peers: Peers): KubeObject[] {
+  return objects.flatMap((object) => {
+    const program = PROGRAMS.find((each) => runs(object, each) && peers.has(each));
+    if (program === undefined) return [object];
+    return [
+      ...peerObjects(program),
+      withSettings(object as PodTemplateHolder, program, peers.get(program) as string),
+    ];
+  });
+}
+
+const PROGRAMS = Object.keys(SETTINGS) as PeerProgram[];
+
+const runs = (object: KubeObject, program: PeerProgram): boolean =>
+  object.kind === SETTINGS[program].kind && object.metadata.name === SETTINGS[program].name;
+
+function withSettings(holder: PodTemplateHolder, program: PeerProgram, directory: string): KubeObject {
+  const { args, env, hostPaths } = SETTINGS[program];
   const { template } = holder.spec;
-  const volumes = Object.entries(hostPaths).map(([path, mountPath], index) => ({
+  const volumes = Object.entries({
+    ...hostPaths,
+    ...(program === 'cni' ? { [directory]: PLUGIN_SOURCE } : {}),
+  }).map(([path, mountPath], index) => ({
     volume: { name: `peer-${index}`, hostPath: { path } },
     mount: { name: `peer-${index}`, mountPath },
   }));
+  const taken = new Set(volumes.map(({ mount }) => mount.mountPath));
   const [first, ...others] = template.spec.containers;
   const known = new Set(first?.env?.map(({ name }) => name));
   const container = {
@@ -93,7 +134,10 @@ export function withPeerSettings(object: KubeObject, replaced: ReadonlySet<PeerP
       ...(first?.env ?? []),
       ...Object.entries(env).flatMap(([name, value]) => (known.has(name) ? [] : [{ name, value }])),
     ],
-    volumeMounts: [...(first?.volumeMounts ?? []), ...volumes.map(({ mount }) => mount)],
+    volumeMounts: [
+      ...(first?.volumeMounts ?? []).filter(({ mountPath }) => !taken.has(mountPath)),
+      ...volumes.map(({ mount }) => mount),
+    ],
   };
   const spec = {
     ...template.spec,

@@ -10,7 +10,7 @@ import { NODES, PODS } from '#k8s/objects.ts';
 import { applyMesh, waitForComponents } from './install/install.ts';
 import { readManifests, renderMesh } from './install/render.ts';
 import { parseSettings } from './install/settings.ts';
-import { type PeerProgram, withPeerSettings } from './peer-settings.ts';
+import { type Peers, withPeers } from './peer-settings.ts';
 import type { AccessRecord } from './screen/access-line.ts';
 import { renderConnection } from './screen/connection-line.ts';
 import { followConnections } from './screen/live.ts';
@@ -39,7 +39,7 @@ export interface UpOptions {
   readonly bare: boolean;
   readonly sample: boolean;
   /** Programs of somebody else that run in place of ours; their pods get what these expect. */
-  readonly replaced: ReadonlySet<PeerProgram>;
+  readonly replaced: Peers;
   /** Replaced on one node only: these nodes must exist. */
   readonly replacedOn: readonly string[];
   /** `monotonicMs` when the person pressed return. */
@@ -60,7 +60,7 @@ export async function bringUpMesh(deps: UpDeps, options: UpOptions): Promise<voi
     await steps.run('mesh: certificate authority, control plane, node proxies', async () => {
       const components = renderMesh(projectDir, options.version, parseSettings([])).map((component) => ({
         ...component,
-        objects: component.objects.map((object) => withPeerSettings(object, options.replaced)),
+        objects: withPeers(component.objects, options.replaced),
       }));
       const wait = { limitMs: READY_LIMIT_MS, signal };
       await applyMesh(client, components);
