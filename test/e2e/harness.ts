@@ -12,6 +12,9 @@ import { kubeconfigEndpoint } from '#k8s/kubeconfig.ts';
 import { createRestClient } from '#k8s/rest-client.ts';
 import type { OrdinaryUser } from './ordinary-user.ts';
 
+/** What the field's programs are called. */
+const PEER_FILES: Readonly<Record<string, string>> = { control: 'pilot-discovery', cni: 'install-cni' };
+
 export const projectDir = join(import.meta.dirname, '../..');
 const culvert = join(projectDir, 'bin/culvert');
 const run = promisify(execFile);
@@ -145,7 +148,7 @@ export async function startMesh(options: MeshOptions = {}): Promise<Mesh> {
           // Somebody else's program is known by its file.
           (executable.endsWith('/node')
             ? programOf(commandLine) === program
-            : executable.endsWith(`/${program}`)) &&
+            : executable.endsWith(`/${PEER_FILES[program] ?? program}`)) &&
           (node === undefined || environment.NODE_NAME === node),
       );
       if (matching.length !== 1) {

@@ -6,59 +6,87 @@ import { chmodSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, suite, test } from 'node:test';
+import { AUTHORIZATION_POLICIES } from '#k8s/objects.ts';
 import { ALL_EVIDENCE } from './evidence/all.ts';
 import { now, startsWith, waitForRecord } from './evidence/evidence.ts';
 import { isAlive, type Mesh, projectDir, startMesh, until } from './harness.ts';
 
+type Variable = 'PEER_ZTUNNEL' | 'PEER_CONTROL' | 'PEER_CNI';
+
 interface Pairing {
   readonly title: string;
-  readonly variable: 'PEER_ZTUNNEL' | 'PEER_CONTROL' | 'PEER_CNI';
-  readonly flags: (command: string) => readonly string[];
+  readonly variables: readonly Variable[];
+  /** Told the commands in the order of the variables. */
+  readonly flags: (...commands: readonly string[]) => readonly string[];
 }
 
 const PAIRINGS: readonly Pairing[] = [
   {
     title: "the peer's ztunnel on both nodes",
-    variable: 'PEER_ZTUNNEL',
-    flags: (command) => ['--ztunnel', command],
+    variables: ['PEER_ZTUNNEL'],
+    flags: (ztunnel = '') => ['--ztunnel', ztunnel],
   },
   {
     title: "the peer's ztunnel on n1, ours on n2",
-    variable: 'PEER_ZTUNNEL',
-    flags: (command) => ['--ztunnel', `n1=${command}`],
+    variables: ['PEER_ZTUNNEL'],
+    flags: (ztunnel) => ['--ztunnel', `n1=${ztunnel}`],
   },
   {
     title: "ours on n1, the peer's ztunnel on n2",
-    variable: 'PEER_ZTUNNEL',
-    flags: (command) => ['--ztunnel', `n2=${command}`],
+    variables: ['PEER_ZTUNNEL'],
+    flags: (ztunnel) => ['--ztunnel', `n2=${ztunnel}`],
   },
   {
     title: "the peer's control plane",
-    variable: 'PEER_CONTROL',
-    flags: (command) => ['--control', command],
+    variables: ['PEER_CONTROL'],
+    flags: (control = '') => ['--control', control],
   },
-  { title: "the peer's CNI agent", variable: 'PEER_CNI', flags: (command) => ['--cni', command] },
+  {
+    title: "the peer's CNI agent",
+    variables: ['PEER_CNI'],
+    flags: (cni = '') => ['--cni', cni],
+  },
+  {
+    title: "the peer's CNI agent and ztunnel",
+    variables: ['PEER_CNI', 'PEER_ZTUNNEL'],
+    flags: (cni = '', ztunnel = '') => ['--cni', cni, '--ztunnel', ztunnel],
+  },
+  {
+    title: "the peer's control plane and ztunnel",
+    variables: ['PEER_CONTROL', 'PEER_ZTUNNEL'],
+    flags: (control = '', ztunnel = '') => ['--control', control, '--ztunnel', ztunnel],
+  },
+  {
+    title: "everything the peer's, on our cluster",
+    variables: ['PEER_CONTROL', 'PEER_CNI', 'PEER_ZTUNNEL'],
+    flags: (control = '', cni = '', ztunnel = '') => [
+      ...['--control', control],
+      ...['--cni', cni],
+      ...['--ztunnel', ztunnel],
+    ],
+  },
 ];
 
 /** Beside the peer's ztunnel listeners overlap instead of being handed over, and a roll-out may lose a connection. */
 const OWN_ZTUNNEL_ONLY: ReadonlySet<string> = new Set(['M11']);
 
-for (const { title, variable, flags } of PAIRINGS) {
-  const command = process.env[variable];
-  if (command === undefined) {
-    test(title, { skip: `not run: ${variable} does not name the command of one` }, () => {});
+for (const { title, variables, flags } of PAIRINGS) {
+  const missing = variables.filter((variable) => process.env[variable] === undefined);
+  if (missing.length > 0) {
+    test(title, { skip: `not run: ${missing.join(', ')} does not name the command of one` }, () => {});
     continue;
   }
   suite(title, () => {
     let started: Mesh | undefined;
     before(async () => {
-      started = await startMesh({ flags: flags(command) });
+      const commands = variables.map((variable) => process.env[variable] as string);
+      started = await startMesh({ flags: flags(...commands) });
     });
     after(() => started?.stop());
     const theMesh = (): Mesh => started ?? assert.fail('no mesh');
 
     for (const { id, title: feature, show } of ALL_EVIDENCE) {
-      if (variable === 'PEER_ZTUNNEL' && OWN_ZTUNNEL_ONLY.has(id)) continue;
+      if (variables.includes('PEER_ZTUNNEL') && OWN_ZTUNNEL_ONLY.has(id)) continue;
       test(`${id}: ${feature}`, async (context) => {
         await show(theMesh(), (text) => context.diagnostic(text));
       });
@@ -74,8 +102,32 @@ for (const { title, variable, flags } of PAIRINGS) {
         await crossesNodes(mesh, 'n1', 'ledger', since);
       });
     }
+    test('the control plane killed: traffic goes on, and configuration is obeyed after it is back', async () => {
+      const mesh = theMesh();
+      const pid = mesh.pidOf('control');
+      process.kill(pid, 'SIGKILL');
+      await crossesNodes(mesh, 'n2', 'catalog', now());
+      const since = now();
+      await mesh.apply(DENY_CATALOG);
+      await waitForRecord(mesh, 'n2', since, 'a refused page', (fields) =>
+        /shop\/after-restart/.test(fields.get('error') ?? ''),
+      );
+      assert.notEqual(mesh.pidOf('control'), pid);
+      await mesh.client.delete(AUTHORIZATION_POLICIES, 'after-restart', { namespace: 'shop' });
+      await crossesNodes(mesh, 'n2', 'catalog', now());
+    });
   });
 }
+
+const DENY_CATALOG = `
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: { name: after-restart, namespace: shop }
+spec:
+  selector: { matchLabels: { app: catalog } }
+  action: DENY
+  rules: [{}]
+`;
 
 /** A connection from the other node, over mTLS, that began after `since`. */
 async function crossesNodes(mesh: Mesh, node: string, workload: string, since: string): Promise<void> {

@@ -35,7 +35,7 @@ export const evidence: Evidence = {
     const control = await podNamed(mesh, 'istio-system', 'istiod');
     const audit = (await logOf(mesh, 'istio-system', control.metadata.name))
       .split('\n')
-      .filter((line) => line.includes('\tca\t') && /refus/i.test(line) && line.includes('sa/catalog'));
+      .filter((line) => /refus|impersonation failed/i.test(line) && line.includes('sa/catalog'));
     assert.ok(audit.length > 0, "the refusal stands in the authority's audit log");
     say(`its audit line: ${audit.at(-1)}`);
   },
