@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { Pod } from '#k8s/objects.ts';
 import { podName } from './mesh-pods.ts';
-import { isBehind, proxyStatusTable, statusOf } from './proxy-status.ts';
+import { isBehind, parseClients, proxyStatusTable, statusOf } from './proxy-status.ts';
 import { loggingPath } from './ztunnel-config/log-levels.ts';
 
 test('the ways to name a proxy', () => {
@@ -61,6 +61,29 @@ test('a proxy beside what the control plane says of it', () => {
     proxyStatusTable([status], false),
     /^NAME +CLUSTER +ISTIOD +VERSION +SUBSCRIBED TYPES\n.*1 \(WDS\)\n$/,
   );
+});
+
+test("an istiod's list of its proxies: by name, with the nonces of each type", () => {
+  const resources = {
+    'type.googleapis.com/istio.workload.Address': {
+      sent: 'a1',
+      acked: 'a1',
+      sentTime: '2026-01-01T00:00:00Z',
+    },
+    'type.googleapis.com/istio.security.Authorization': {
+      sent: 'b2',
+      acked: 'b1',
+      lastError: 'no such field',
+    },
+  };
+  const text = JSON.stringify([{ cluster_id: 'east', proxy: 'ztunnel-a.istio-system', resources }]);
+  const status = statusOf(pod, '1.31', new Map([['istiod-x', parseClients(text, 'istiod-x')]]));
+  assert.equal(status.istiod, 'istiod-x');
+  assert.deepEqual(status.types, [
+    { type: 'WDS', state: 'SYNCED' },
+    { type: 'WADS', state: 'REJECTED', message: 'no such field' },
+  ]);
+  assert.throws(() => parseClients('<html>', 'istiod-x'), /istiod-x gave no list of its proxies/);
 });
 
 test('a proxy that nobody serves, one that waits, one that rejected what it got', () => {

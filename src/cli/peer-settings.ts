@@ -73,7 +73,8 @@ const SETTINGS: Readonly<Record<PeerProgram, Settings>> = {
     hostPaths: {
       '/opt/cni/bin': '/host/opt/cni/bin',
       '/etc/cni/net.d': '/host/etc/cni/net.d',
-      '/proc': '/host/proc',
+      // Where the kubelet shows pods in the form of a procfs with cgroups (local/kubelet/pod-proc.ts).
+      '/run/culvert-proc': '/host/proc',
       '/var/run/netns': '/host/var/run/netns',
     },
   },

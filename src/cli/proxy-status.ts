@@ -80,14 +80,38 @@ export async function readProxyStatus(
   return found;
 }
 
-function parseClients(text: string, pod: string): XdsClient[] {
+/** Of our control plane, or of an istiod. Exported for its test. @throws MeshError API_UNREACHABLE */
+export function parseClients(text: string, pod: string): XdsClient[] {
   try {
     const clients: unknown = JSON.parse(text);
-    if (Array.isArray(clients)) return clients as XdsClient[];
+    if (Array.isArray(clients)) return (clients as (XdsClient & IstiodClient)[]).map(fromIstiod);
   } catch {
     // Said below.
   }
   throw new MeshError('API_UNREACHABLE', `${pod} gave no list of its proxies`);
+}
+
+/** An istiod names the proxy and, by type, the nonces it sent and got back. */
+interface IstiodClient {
+  readonly proxy?: string;
+  readonly resources?: Readonly<
+    Record<string, { readonly sent?: string; readonly acked?: string; readonly lastError?: string }>
+  >;
+}
+
+function fromIstiod(client: XdsClient & IstiodClient): XdsClient {
+  const { proxy, resources = {} } = client;
+  if (proxy === undefined) return client;
+  return {
+    node: proxy,
+    subscriptions: Object.entries(resources).map(([typeUrl, { sent = '', acked = '', lastError = '' }]) => ({
+      typeUrl,
+      pending: 0,
+      sentNonce: sent,
+      ackedNonce: acked,
+      ...(lastError === '' ? {} : { rejected: { message: lastError } }),
+    })),
+  };
 }
 
 /** Exported for its test. */

@@ -72,7 +72,8 @@ function logging(control: LogControl, atStart: LogFilter, request: HttpRequest):
   if (refusal !== undefined) return refusal;
   const wanted = request.query.get('level');
   const base: LogFilter = request.query.has('reset') ? atStart : filterOf(control);
-  const next = wanted === null ? base : parseLogFilter(wanted, base);
+  // istioctl asks for the levels by naming an empty one.
+  const next = wanted === null || wanted === '' ? base : parseLogFilter(wanted, base);
   if (next === undefined)
     return { status: 400, body: `Invalid level provided: ${wanted}\n\n${LOGGING_HELP}` };
   control.level = next.level;

@@ -369,6 +369,8 @@ test('admin, metrics and readiness answer', async () => {
   assert.equal((await get(admin, '/logging', 'GET')).status, 405);
   assert.equal((await get(admin, '/logging?level=loud', 'POST')).status, 400);
   assert.equal((await get(admin, '/logging?level=debug', 'POST')).body, 'current log level is debug\n');
+  // As istioctl asks for it.
+  assert.equal((await get(admin, '/logging?level=', 'POST')).body, 'current log level is debug\n');
   assert.equal((await get(admin, '/logging?reset', 'POST')).body, 'current log level is info\n');
   assert.equal(
     (await get(admin, '/logging?level=access=warn', 'POST')).body,

@@ -49,13 +49,13 @@ const VIEWS: readonly View[] = [
     perProxy: true,
     table: (tables, dump, _flags, wide) =>
       [
-        ['WORKLOAD', tables.workloadTable(dump, {}, wide)],
-        ['SERVICE', tables.serviceTable(dump, undefined, wide)],
-        ['POLICY', tables.policyTable(dump, undefined, wide)],
-        ['SECRET', tables.certificateTable(dump.certificates, Date.now())],
-        ['CONNECTIONS', tables.connectionTable(dump)],
+        tables.workloadTable(dump, {}, wide),
+        tables.serviceTable(dump, undefined, wide),
+        tables.policyTable(dump, undefined, wide),
+        tables.certificateTable(dump.certificates, Date.now()),
+        tables.connectionTable(dump),
       ]
-        .map(([title, table]) => `\n------ ${title} INFO ------\n\n${table}`)
+        .map((table) => `\n${table}`)
         .join(''),
     values: (_tables, dump) => dump.raw,
   },
