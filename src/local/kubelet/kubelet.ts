@@ -16,6 +16,7 @@ import type { ReachablePod } from './kubelet-streams.ts';
 import type { LogStore } from './logs.ts';
 import { type NodeRegistration, registerNode } from './node-status.ts';
 import type { ObjectSource } from './object-source.ts';
+import { preparePodProc } from './pod-proc.ts';
 import { PodWorker } from './pod-worker.ts';
 import { type FoundSandbox, findSandboxes, removeSandbox } from './sandbox.ts';
 
@@ -57,6 +58,7 @@ export async function startKubelet(deps: KubeletDeps, options: KubeletOptions): 
   const workers = new Map<string, PodWorker>();
   let closed = false;
 
+  await preparePodProc(node);
   const found = await findSandboxes(node);
   const foundByUid = new Map<string, FoundSandbox>();
   for (const sandbox of found) {

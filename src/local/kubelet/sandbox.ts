@@ -14,6 +14,7 @@ import { addPodNetwork, type PodLink, podNetnsPath, removePodNetwork } from '#lo
 import type { IpAddress } from '#net/ip.ts';
 import type { Logger } from '#telemetry/log.ts';
 import { addChained, deleteChained } from './cni.ts';
+import { addPodProc, removePodProc } from './pod-proc.ts';
 import { resolvConf } from './resolv-conf.ts';
 
 export interface Sandbox {
@@ -71,6 +72,7 @@ export async function createSandbox(deps: SandboxDeps, pod: Pod, attempt: number
       // Before the pod has an interface: no packet of it passes unjudged.
       await policies.podStarts(pod, podIps);
       await addPodNetwork(node, podLink(node, uid, podIp));
+      await addPodProc(node, uid);
       await addChained(node, { pod, podIps, sandboxId: sandbox.id });
     }
     await writeFile(join(dir, 'ready'), '');
@@ -99,6 +101,7 @@ export async function removeSandbox(
         error: reasonOf(error),
       });
     }
+    await removePodProc(node, uid);
     await removePodNetwork(node, uid);
     pool.release(sandbox.podIp);
   }
