@@ -24,7 +24,14 @@ export const evidence: Evidence = {
         token,
         `spiffe://cluster.local/ns/shop/sa/${account}`,
       );
-    assert.equal(await ask(ownToken, 'web'), 'signed\n');
+    const control = await podNamed(mesh, 'istio-system', 'istiod');
+    const linesAbout = async (account: string): Promise<string[]> =>
+      (await logOf(mesh, 'istio-system', control.metadata.name))
+        .split('\n')
+        .filter((line) => /refus|impersonation failed/i.test(line) && line.includes(`sa/${account}`));
+    const own = await ask(ownToken, 'web');
+    if (own !== 'signed\n')
+      assert.fail(`${own}in the authority's log: ${(await linesAbout('web')).join('\n')}`);
     say('ztunnel of n1 asks for shop/web, which runs on n1: signed');
     const foreign = await ask(ownToken, 'catalog');
     assert.match(foreign, /^refused: /);
@@ -32,10 +39,7 @@ export const evidence: Evidence = {
     const forged = await ask('not-a-token', 'web');
     assert.match(forged, /^refused: /);
     say(`somebody with a made-up token asks for shop/web: ${forged.trim()}`);
-    const control = await podNamed(mesh, 'istio-system', 'istiod');
-    const audit = (await logOf(mesh, 'istio-system', control.metadata.name))
-      .split('\n')
-      .filter((line) => /refus|impersonation failed/i.test(line) && line.includes('sa/catalog'));
+    const audit = await linesAbout('catalog');
     assert.ok(audit.length > 0, "the refusal stands in the authority's audit log");
     say(`its audit line: ${audit.at(-1)}`);
   },
