@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { canonicalTarget, parseExitFile } from './container-script.ts';
+import type { Tools } from '#local/machine/tools.ts';
+import { type BindMount, canonicalTarget, parseExitFile, renderContainerScript } from './container-script.ts';
 import { portOf } from './probe.ts';
 import { ProbeCount } from './prober.ts';
 
@@ -10,6 +11,39 @@ test('mount targets below /var/run are those below /run', () => {
   assert.equal(canonicalTarget('/var/running'), '/var/running');
   assert.equal(canonicalTarget('//etc//a'), '/etc/a');
   assert.equal(canonicalTarget('/'), '/');
+});
+
+/** The paths of one line's mount, in order. */
+const mountsOf = (mounts: readonly BindMount[]): string[] =>
+  renderContainerScript({ mount: 'mount', umount: 'umount' } as Tools, {
+    mounts,
+    stageDirs: { run: '/pod/run', tmp: '/pod/tmp' },
+    keepPaths: [],
+    maskDirs: [],
+    workingDir: '/',
+  })
+    .split('\n')
+    .flatMap((line) => /--rbind(?: -o ro)? (.*)$/.exec(line)?.[1] ?? /^umount.*/.exec(line)?.[0] ?? [])
+    .map((text) => text.replaceAll("'", ''));
+
+test('a host directory whose place another volume takes is still itself where it is mounted elsewhere', () => {
+  const mount = (source: string, target: string): BindMount => ({
+    source,
+    target,
+    kind: 'dir',
+    readOnly: false,
+  });
+  assert.deepEqual(mountsOf([mount('/opt/cni/bin', '/host/opt/cni/bin'), mount('/peer', '/opt/cni/bin')]), [
+    '/opt/cni/bin /pod/run/.source-0',
+    '/peer /opt/cni/bin',
+    '/pod/run/.source-0 /host/opt/cni/bin',
+    'umount -n -l /pod/run/.source-0',
+  ]);
+  // Below /run nothing is covered before the end, and a volume may stand in its own place.
+  assert.deepEqual(mountsOf([mount('/run/netns', '/run/netns'), mount('/opt/x', '/opt/x')]), [
+    '/opt/x /opt/x',
+    '/run/netns /pod/run/netns',
+  ]);
 });
 
 test('what the exit file tells', () => {

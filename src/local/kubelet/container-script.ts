@@ -65,8 +65,30 @@ export function renderContainerScript(tools: Tools, plan: ContainerPlan): string
     if (covers.some(([top]) => path.startsWith(`${top}/`)))
       bind({ source: path, target: path, kind: 'dir', readOnly: false });
   }
-  // Outer targets first, or they would cover the inner ones.
-  for (const binding of [...plan.mounts].sort((a, b) => a.target.length - b.target.length)) bind(binding);
+  // Outer targets first, or they would cover the inner ones. What a target covers and another mount still needs as its
+  // source is held in a place of its own until then.
+  const covered = plan.mounts.filter((binding) =>
+    plan.mounts.some(
+      (other) =>
+        other !== binding &&
+        staged(other.target) === other.target &&
+        (binding.source === other.target || binding.source.startsWith(`${other.target}/`)),
+    ),
+  );
+  const held = (binding: BindMount): string => `${run}/.source-${covered.indexOf(binding)}`;
+  for (const binding of covered) {
+    const at = quote(held(binding));
+    lines.push(
+      binding.kind === 'dir' ? `mkdir ${at}` : `: > ${at}`,
+      `${mount} --rbind ${quote(binding.source)} ${at}`,
+    );
+  }
+  for (const binding of [...plan.mounts].sort((a, b) => a.target.length - b.target.length))
+    bind(covered.includes(binding) ? { ...binding, source: held(binding) } : binding);
+  for (const binding of covered) {
+    const at = quote(held(binding));
+    lines.push(`${tools.umount} -n -l ${at}`, `${binding.kind === 'dir' ? 'rmdir' : 'rm'} ${at}`);
+  }
   for (const [top, stage] of covers) lines.push(`${mount} --move ${quote(stage)} ${top}`);
   for (const dir of plan.maskDirs) lines.push(`${mount} -t tmpfs -o ro,mode=0 masked ${quote(dir)}`);
   lines.push(
