@@ -42,6 +42,8 @@ function harness(options: { onDemand?: boolean; demandLimitMs?: number } = {}) {
         podName: 'zt',
         podNamespace: 'istio-system',
         nodeName: 'n1',
+        clusterId: 'Kubernetes',
+        istioVersion: '1.2.3',
       }),
       ...options,
     },
@@ -94,6 +96,8 @@ test('one wildcard request per type at once, addresses first, each with the node
       NAMESPACE: 'istio-system',
       INSTANCE_IPS: '10.0.0.1',
       NODE_NAME: 'n1',
+      CLUSTER_ID: 'Kubernetes',
+      ISTIO_VERSION: '1.2.3',
     });
     assert.deepEqual([request.subscribe, request.unsubscribe], [[], []]);
     assert.equal(request.initialResourceVersions.size, 0);

@@ -90,9 +90,11 @@ export function ztunnelNode(facts: {
   readonly podName: string;
   readonly podNamespace: string;
   readonly nodeName: string;
+  readonly clusterId: string;
+  readonly istioVersion: string;
   readonly metadata?: XdsNode['metadata'];
 }): XdsNode {
-  const { instanceIp, podName, podNamespace, nodeName } = facts;
+  const { instanceIp, podName, podNamespace, nodeName, clusterId, istioVersion } = facts;
   return {
     id: `ztunnel~${instanceIp}~${podName}.${podNamespace}~${podNamespace}.svc.cluster.local`,
     metadata: {
@@ -100,6 +102,9 @@ export function ztunnelNode(facts: {
       NAMESPACE: podNamespace,
       INSTANCE_IPS: instanceIp,
       NODE_NAME: nodeName,
+      // What istioctl shows of a proxy.
+      CLUSTER_ID: clusterId,
+      ISTIO_VERSION: istioVersion,
       ...facts.metadata,
     },
   };

@@ -243,6 +243,8 @@ describe('xDS', () => {
           podName: 'ztunnel-n1',
           podNamespace: 'istio-system',
           nodeName: 'n2',
+          clusterId: 'Kubernetes',
+          istioVersion: '1.2.3',
         }),
         onDemand: true,
       },

@@ -187,7 +187,14 @@ function startNode(
   const client = startXdsClient(
     { open, store, log: silentLogger, scope },
     {
-      node: ztunnelNode({ instanceIp: '10.0.0.1', podName: 'zt', podNamespace: namespace, nodeName: 'n1' }),
+      node: ztunnelNode({
+        instanceIp: '10.0.0.1',
+        podName: 'zt',
+        podNamespace: namespace,
+        nodeName: 'n1',
+        clusterId: 'Kubernetes',
+        istioVersion: '1.2.3',
+      }),
       onDemand,
     },
   );
@@ -444,6 +451,8 @@ test('a client that reads nothing holds a bounded number of names and is cut off
     podName: 'silent',
     podNamespace: 'istio-system',
     nodeName: 'n1',
+    clusterId: 'Kubernetes',
+    istioVersion: '1.2.3',
   });
   stream.send(encodeDeltaRequest(deltaRequest(ADDRESS_TYPE_URL, { node: { id, metadata } })));
   const pending = (): number => plane.server.clients()[0]?.subscriptions[0]?.pending ?? 0;
