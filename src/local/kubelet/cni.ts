@@ -43,7 +43,7 @@ export function primaryResult(node: EmulatedNode, { pod, podIps }: CniPod): Reco
   const uid = pod.metadata.uid ?? '';
   return {
     cniVersion: CNI_VERSION,
-    interfaces: [{ name: hostInterface(uid) }, { name: INTERFACE, sandbox: podNetnsPath(uid) }],
+    interfaces: [{ name: hostInterface(uid) }, { name: INTERFACE, sandbox: `/var${podNetnsPath(uid)}` }],
     ips: podIps.map((address) =>
       familyOf(address) === 4
         ? { interface: 1, address: `${address}/32`, gateway: node.plan.address }
@@ -124,7 +124,8 @@ async function callPlugin(
       PATH: DEFAULT_PATH,
       CNI_COMMAND: command,
       CNI_CONTAINERID: sandboxId,
-      CNI_NETNS: podNetnsPath(uid),
+      // As runtimes of the field name it: agents look for it below the mount of that directory.
+      CNI_NETNS: `/var${podNetnsPath(uid)}`,
       CNI_IFNAME: INTERFACE,
       CNI_PATH: BINARY_DIR,
       CNI_ARGS: `IgnoreUnknown=1;K8S_POD_NAMESPACE=${namespace};K8S_POD_NAME=${name};K8S_POD_INFRA_CONTAINER_ID=${sandboxId};K8S_POD_UID=${uid}`,
