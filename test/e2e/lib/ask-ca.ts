@@ -12,7 +12,15 @@ const [host = '', rootPem = '', token = '', identity = ''] = process.argv.slice(
 const scope = new Scope('ask-ca');
 const channel = createGrpcChannel(
   { log: silentLogger, scope },
-  { host, port: 15012, serverName: 'istiod.istio-system.svc', rootPem: () => rootPem, token: () => token },
+  {
+    host,
+    port: 15012,
+    serverName: 'istiod.istio-system.svc',
+    rootPem: () => rootPem,
+    token: () => token,
+    // As ztunnel says it: an authority for several clusters asks the caller's own about its pods.
+    metadata: { clusterid: 'Kubernetes' },
+  },
 );
 try {
   const { csrPem } = await requestFor(identity as SpiffeId);
