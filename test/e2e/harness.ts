@@ -143,7 +143,7 @@ export async function startMesh(options: MeshOptions = {}): Promise<Mesh> {
       (await run(...command(...words, '--state-dir', stateDir), { timeout: 60_000 })).stdout,
     processes: () => descendants(up.pid as number),
     pidOf(program, node) {
-      const matching = mesh.processes().filter(
+      const candidates = mesh.processes().filter(
         ({ commandLine, executable, environment }) =>
           // Somebody else's program is known by its file.
           (executable.endsWith('/node')
@@ -151,6 +151,8 @@ export async function startMesh(options: MeshOptions = {}): Promise<Mesh> {
             : executable.endsWith(`/${PEER_FILES[program] ?? program}`)) &&
           (node === undefined || environment.NODE_NAME === node),
       );
+      // A program that is about to start another one is twice there for a moment.
+      const matching = candidates.filter(({ parent }) => !candidates.some(({ pid }) => pid === parent));
       if (matching.length !== 1) {
         throw new Error(
           `expected one ${program}${node === undefined ? '' : ` on ${node}`}, found ${matching.length}`,
