@@ -291,13 +291,14 @@ export class ContainerSlot {
       this.#record = { ...this.#record, ...change };
       wake();
     };
+    let prepared = false;
     this.#stopProbes = startProbes(
       {
         run: async (probe) => {
           // Until its mounts are made it has not started: a command would run in the node's file system, and a refused
-          // connection would tell nothing.
-          if (!(await whenPrepared(running)))
-            return { kind: 'failure', message: 'the container is not running' };
+          // connection would tell nothing. Asked once: probing ends with the run.
+          prepared ||= await whenPrepared(running);
+          if (!prepared) return { kind: 'failure', message: 'the container is not running' };
           return await runProbe(probe, target);
         },
         onStarted: () => set({ started: true }),
