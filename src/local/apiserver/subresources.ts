@@ -19,12 +19,15 @@ import { apply } from './rest.ts';
 import {
   badRequest,
   conflict,
+  type FieldError,
+  fieldForbidden,
   forbidden,
   invalid,
   invalidObject,
   MODIFIED,
   methodNotAllowed,
   notServed,
+  type StatusError,
 } from './status.ts';
 import type { Stored } from './store.ts';
 import { requestToken, type TokensDeps } from './tokens.ts';
@@ -219,24 +222,29 @@ export function chosenContainer(pod: ApiObject, asked: string): string {
 
 function logOptions(query: URLSearchParams): Omit<PodLogOptions, 'signal'> {
   const flag = (name: string): boolean => query.get(name) === 'true' || query.get(name) === '1';
+  const wrong = (...errors: FieldError[]): StatusError =>
+    invalidObject({ group: '', plural: 'podlogoptions', kind: 'PodLogOptions' }, '', errors);
   const whole = (name: string, least: number): { [option: string]: number } => {
     const text = query.get(name);
     if (text === null || text === '') return {};
     const value = Number(text);
     if (!Number.isInteger(value) || value < least)
-      throw invalidObject({ group: '', plural: 'podlogoptions', kind: 'PodLogOptions' }, '', [
-        invalid(name, text, `must be greater than or equal to ${least}`),
-      ]);
+      throw wrong(invalid(name, text, `must be greater than or equal to ${least}`));
     return { [name]: value };
   };
-  const sinceTime = query.get('sinceTime');
+  const sinceSeconds = whole('sinceSeconds', 1);
+  const sinceTime = query.get('sinceTime') ?? '';
+  if (sinceTime !== '' && Number.isNaN(Date.parse(sinceTime)))
+    throw badRequest(`sinceTime: ${JSON.stringify(sinceTime)} is not a time such as 2026-01-02T15:04:05Z`);
+  if (sinceTime !== '' && sinceSeconds.sinceSeconds !== undefined)
+    throw wrong(fieldForbidden('', 'at most one of `sinceTime` or `sinceSeconds` may be specified'));
   return {
     follow: flag('follow'),
     previous: flag('previous'),
     timestamps: flag('timestamps'),
     ...whole('tailLines', 0),
-    ...whole('sinceSeconds', 1),
+    ...sinceSeconds,
     ...whole('limitBytes', 1),
-    ...(sinceTime === null ? {} : { sinceTime }),
+    ...(sinceTime === '' ? {} : { sinceTime }),
   };
 }

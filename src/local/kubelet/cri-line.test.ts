@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
 import { CriLineSplitter, parseCriLine } from './cri-line.ts';
-import { lastLines, plainText } from './logs.ts';
+import { lastLines, plainTextOf } from './logs.ts';
 
 const at = new Date('2026-01-02T03:04:05.678Z');
 
@@ -38,7 +38,7 @@ test('a line longer than 16 KiB becomes parts', () => {
 test('a part ends between two characters', () => {
   const splitter = new CriLineSplitter('stdout');
   const text = `x${'ü'.repeat(9000)}\n`;
-  assert.equal(plainText(splitter.push(Buffer.from(text), at), false), text);
+  assert.equal(plainTextOf(false)(splitter.push(Buffer.from(text), at)), text);
 });
 
 test('however the output is cut into chunks, it comes back whole', () => {
@@ -57,7 +57,7 @@ test('however the output is cut into chunks, it comes back whole', () => {
           from += cut;
         }
         lines += splitter.push(bytes.subarray(from), at) + splitter.end(at);
-        assert.equal(plainText(lines, false), text);
+        assert.equal(plainTextOf(false)(lines), text);
       },
     ),
   );
@@ -71,11 +71,17 @@ test('the last lines count whole lines, parts included', () => {
     '2026-01-01T00:00:04.000Z stderr F c',
     '',
   ].join('\n');
-  const tail = (count: number): string => plainText(lastLines(text, '', count), false);
+  const tail = (count: number): string => plainTextOf(false)(lastLines(text, '', count));
   assert.deepEqual([0, 1, 2, 3, 9].map(tail), ['', 'c\n', 'b1b2\nc\n', 'a\nb1b2\nc\n', 'a\nb1b2\nc\n']);
-  assert.equal(plainText(lastLines(text, '2026-01-01T00:00:04.000Z', undefined), false), 'c\n');
+  assert.equal(plainTextOf(false)(lastLines(text, '2026-01-01T00:00:04.000Z', undefined)), 'c\n');
   assert.equal(
-    plainText(text, true),
+    plainTextOf(true)(text),
     '2026-01-01T00:00:01.000Z a\n2026-01-01T00:00:02.000Z b1b2\n2026-01-01T00:00:04.000Z c\n',
   );
+});
+
+test('a long line that is followed in parts has one time', () => {
+  const plain = plainTextOf(true);
+  assert.equal(plain('T1 stdout P long '), 'T1 long ');
+  assert.equal(plain('T2 stdout F line\nT3 stdout F next\n'), 'line\nT3 next\n');
 });

@@ -15,7 +15,7 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import { MeshError } from '#base/errors.ts';
-import type { Pod } from '#k8s/objects.ts';
+import type { ContainerStatus, Pod } from '#k8s/objects.ts';
 import { parseCriLine } from './cri-line.ts';
 
 export interface LogOptions {
@@ -99,26 +99,27 @@ export class LogStore {
   }
 
   open(pod: Pod, container: string, options: LogOptions): AsyncIterable<Uint8Array> {
-    const status = pod.status?.containerStatuses?.find(({ name }) => name === container);
-    const restarts = status?.restartCount ?? 0;
-    const attempt = options.previous === true ? restarts - 1 : this.#latestAttempt(pod, container, restarts);
-    if (attempt < 0) {
-      throw new MeshError(
-        'API_STATUS',
-        `previous terminated container "${container}" in pod "${pod.metadata.name}" not found`,
-        { details: { status: 400, reason: 'BadRequest' } },
-      );
-    }
+    const attempt = this.#attemptFor(pod, container, options.previous === true);
     const path = this.#path(pod, container, attempt);
-    if (!existsSync(path)) {
-      const why = status?.state?.waiting?.reason ?? 'PodPending';
-      throw new MeshError(
-        'API_STATUS',
-        `container "${container}" in pod "${pod.metadata.name}" is waiting to start: ${why}`,
-        { details: { status: 400, reason: 'BadRequest' } },
+    if (attempt < 0)
+      throw badRequest(
+        `previous terminated container "${container}" in pod "${pod.metadata.name}" not found`,
       );
-    }
+    if (!existsSync(path))
+      throw badRequest(
+        `container "${container}" in pod "${pod.metadata.name}" is waiting to start: ${whyWaiting(statusOf(pod, container))}`,
+      );
     return this.#read(path, options);
+  }
+
+  /** Which run is meant; negative when there is none. */
+  #attemptFor(pod: Pod, container: string, previous: boolean): number {
+    const status = statusOf(pod, container);
+    const latest = this.#latestAttempt(pod, container, status?.restartCount ?? 0);
+    if (!previous) return latest;
+    // Between two runs the one that ended last is the one before, and the latest as well.
+    const isBetweenRuns = status?.state?.waiting !== undefined && status.lastState?.terminated !== undefined;
+    return isBetweenRuns ? (status?.restartCount ?? 0) : latest - 1;
   }
 
   /** The published restart count may lag behind the run that writes now, and may run ahead of its first line. */
@@ -167,11 +168,12 @@ export class LogStore {
       const past = readAll(path);
       followers?.add(follower);
       const since = sinceOf(options);
-      const start = plainText(lastLines(past, since, options.tailLines), options.timestamps === true);
+      const plain = plainTextOf(options.timestamps === true);
+      const start = plain(lastLines(past, since, options.tailLines));
       if (start !== '') yield take(start);
       while (followers !== undefined && budget > 0) {
         const lines = queue.shift();
-        if (lines !== undefined) yield take(plainText(lines, options.timestamps === true));
+        if (lines !== undefined) yield take(plain(lines));
         else if (ended) return;
         else {
           await new Promise<void>((resolve) => {
@@ -212,18 +214,39 @@ export function lastLines(text: string, since: string, count: number | undefined
   return lines.length === 0 ? '' : `${lines.join('\n')}\n`;
 }
 
-/** What the container wrote, with the time before every line when asked. */
-export function plainText(criLines: string, timestamps: boolean): string {
-  let out = '';
+/**
+ * What the container wrote, with the time before every line when asked. A long line comes in parts, which may come in
+ * several calls: it has one time.
+ */
+export function plainTextOf(timestamps: boolean): (criLines: string) => string {
   let midLine = false;
-  for (const raw of criLines.split('\n')) {
-    if (raw === '') continue;
-    const line = parseCriLine(raw);
-    if (line === undefined) continue;
-    if (timestamps && !midLine) out += `${line.time} `;
-    out += line.text;
-    if (line.full) out += '\n';
-    midLine = !line.full;
-  }
-  return out;
+  return (criLines) => {
+    let out = '';
+    for (const raw of criLines.split('\n')) {
+      if (raw === '') continue;
+      const line = parseCriLine(raw);
+      if (line === undefined) continue;
+      if (timestamps && !midLine) out += `${line.time} `;
+      out += line.text;
+      if (line.full) out += '\n';
+      midLine = !line.full;
+    }
+    return out;
+  };
 }
+
+const statusOf = ({ status }: Pod, container: string): ContainerStatus | undefined =>
+  [...(status?.containerStatuses ?? []), ...(status?.initContainerStatuses ?? [])].find(
+    ({ name }) => name === container,
+  );
+
+/** In the words of a kubelet. */
+function whyWaiting(status: ContainerStatus | undefined): string {
+  const reason = status?.state?.waiting?.reason ?? 'PodPending';
+  if (reason === 'ErrImagePull') return "image can't be pulled";
+  if (reason === 'ImagePullBackOff') return 'trying and failing to pull image';
+  return reason;
+}
+
+const badRequest = (message: string): MeshError =>
+  new MeshError('API_STATUS', message, { details: { status: 400, reason: 'BadRequest' } });

@@ -155,6 +155,7 @@ function spawnMachine(
       PATH: config.path,
       HOME: '/root',
       LANG: 'C.UTF-8',
+      MALLOC_ARENA_MAX: '1', // as in containers (container-plan.ts)
       NODE_COMPILE_CACHE: join(config.stateDir, 'cache'),
     },
   });
