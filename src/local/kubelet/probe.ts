@@ -10,6 +10,7 @@ import type { Container, LifecycleHandler, Probe } from '#k8s/objects.ts';
 import { tcpSocket } from '#linux/socket.ts';
 import type { EmulatedNode } from '#local/machine/node.ts';
 import { runCommand } from '#local/machine/tools.ts';
+import { probeGrpc } from './probe-grpc.ts';
 
 export type ProbeOutcome =
   | { readonly kind: 'success' }
@@ -40,10 +41,13 @@ export async function runProbe(probe: Probe, target: ProbeTarget): Promise<Probe
       return SUCCESS;
     }
     if (probe.exec !== undefined) return await probeExec(probe.exec.command, target, timeoutMs);
-    return {
-      kind: 'failure',
-      message: 'it has no httpGet, tcpSocket or exec (gRPC is not supported in local mode)',
-    };
+    if (probe.grpc !== undefined) {
+      const { port, service = '' } = probe.grpc;
+      const startedAt = Date.now();
+      const socket = await connect(target, target.podIp, port, timeoutMs);
+      return await probeGrpc(socket, service, Math.max(1, timeoutMs - (Date.now() - startedAt)));
+    }
+    return { kind: 'failure', message: 'it has no httpGet, tcpSocket, exec or grpc' };
   } catch (error) {
     return { kind: 'failure', message: reasonOf(error) };
   }
