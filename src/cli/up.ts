@@ -16,6 +16,7 @@ import { renderConnection } from './screen/connection-line.ts';
 import { followConnections } from './screen/live.ts';
 import { isEnrolled, isReady, renderMap } from './screen/map.ts';
 import { type NextStepsFacts, renderNextSteps } from './screen/next-steps.ts';
+import { followPortTraps, renderPortTrap } from './screen/port-trap.ts';
 import type { Steps } from './screen/steps.ts';
 import { renderTimeLine } from './screen/time-line.ts';
 import type { Style } from './style.ts';
@@ -107,6 +108,8 @@ export async function bringUpMesh(deps: UpDeps, options: UpOptions): Promise<voi
   write(`${style.bold('Connections')} ${style.dim('(Ctrl-C ends the mesh and leaves nothing behind)')}\n`);
   show = (record) => write(`${renderConnection(record, style)}\n`);
   for (const record of shown.splice(0)) show(record);
+  const startedAt = new Date(Date.now() - (deps.monotonicMs() - options.startedAtMs)).toISOString();
+  followPortTraps(client, signal, startedAt, (trap) => write(`${renderPortTrap(trap, style)}\n`));
   await live;
 }
 

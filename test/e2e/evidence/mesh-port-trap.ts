@@ -38,6 +38,8 @@ export async function showMeshPortTrap(mesh: Mesh, say: (text: string) => void):
     }, 'the event that explains the trap');
     assert.match(message, /port 15008 \(HBONE\).*"- port: 15008"/);
     say(`kubectl describe networkpolicy ${POLICY}: ${message}`);
+    const onScreen = `BLOCKED by NetworkPolicy shop/${POLICY}: `;
+    await until(async () => mesh.screen().includes(onScreen), 'the same on the first screen');
 
     const since = now();
     const blocked = await call('caller-blocked');
