@@ -436,6 +436,10 @@ test('scale, binding, finalize', async () => {
       422,
     );
     await made(rig, PODS, pod('p'));
+    const other = { metadata: { uid: 'of-another-life' }, target: { kind: 'Node', name: 'n1' } };
+    const refused = await rig.call('POST', `${PODS}/p/binding`, { body: other });
+    assert.equal(refused.code, 409);
+    assert.match(refused.body.message, /UID in precondition: of-another-life/);
     await made(rig, `${PODS}/p/binding`, { target: { kind: 'Node', name: 'n1' } });
     assert.equal((await rig.call('GET', `${PODS}/p`)).body.spec.nodeName, 'n1');
     assert.equal(

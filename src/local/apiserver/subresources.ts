@@ -131,12 +131,20 @@ export function serveBinding(
 ): ApiAnswer {
   if (request.method !== 'POST') throw methodNotAllowed();
   const options = writeOptions(request);
-  const node = at(typedBody(request, BINDING, options), 'target', 'name');
+  const binding = typedBody(request, BINDING, options);
+  const node = at(binding, 'target', 'name');
   if (typeof node !== 'string' || node === '')
     throw invalidObject({ group: '', plural: 'bindings', kind: 'Binding' }, path.name, [
       { path: 'target.name', type: 'Required', message: '' },
     ]);
   const stored = getStored(deps, kind, path.namespace, path.name);
+  const uid = at(binding, 'metadata', 'uid');
+  if (uid !== undefined && uid !== stored.object.metadata.uid)
+    throw conflict(
+      kind,
+      path.name,
+      `Precondition failed: UID in precondition: ${String(uid)}, UID in object meta: ${stored.object.metadata.uid}`,
+    );
   const present = at(stored.object, 'spec', 'nodeName');
   if (stored.object.metadata.deletionTimestamp !== undefined)
     throw conflict(kind, path.name, `pod ${path.name} is being deleted, cannot be assigned to a host`);

@@ -62,6 +62,8 @@ const SETTLE_LIMIT_MS = 5_000;
 export interface Settle<T> {
   /** The copy holds the object in this state or a later one, or it is gone again. */
   updated(written: T): Promise<void>;
+  /** The copy shows something of this object that no answer held, or the object is gone again. */
+  shown(object: T, isShown: (held: T) => boolean): Promise<void>;
   /** The copy holds the object that was just made. */
   created(made: T): Promise<void>;
   /** The copy shows the end, or its beginning, of this object. */
@@ -99,6 +101,11 @@ export function settleOn<T extends KubeObject>(informer: Informer<T>): Settle<T>
         return (
           held === undefined || isAtLeast(held.metadata.resourceVersion, written.metadata.resourceVersion)
         );
+      }),
+    shown: (object, isShown) =>
+      until(() => {
+        const held = sameLife(object);
+        return held === undefined || isShown(held);
       }),
     created: (made) => until(() => sameLife(made) !== undefined),
     deleted: (object) =>

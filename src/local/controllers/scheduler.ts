@@ -4,6 +4,7 @@
 import { objectKey } from '#k8s/informer.ts';
 import { NAMESPACES, NODES, PODS, type Pod } from '#k8s/objects.ts';
 import type { Labels } from '#k8s/selectors.ts';
+import { isConflict, isNotFound } from '#k8s/status.ts';
 import { createEvents } from '#local/kubelet/events.ts';
 import { type ControllerContext, settleOn } from './context.ts';
 import { nodeFacts } from './daemon-sets.ts';
@@ -37,8 +38,20 @@ export function createScheduler(context: ControllerContext): WorkQueue {
     );
     const placement = placePod(pod, [...nodes.all()], [...pods.all()], labels);
     if (placement.kind === 'node') {
-      const body = { metadata: { uid }, spec: { nodeName: placement.node } };
-      await podsSettled.updated(await client.patch(PODS, name, 'merge', body, { namespace }));
+      const binding = {
+        apiVersion: 'v1',
+        kind: 'Binding',
+        metadata: { name, namespace, uid },
+        target: { apiVersion: 'v1', kind: 'Node', name: placement.node },
+      };
+      try {
+        await client.request('POST', `/api/v1/namespaces/${namespace}/pods/${name}/binding`, binding);
+      } catch (error) {
+        // Somebody was faster, or it ends: what became of it comes by the watch.
+        if (isConflict(error) || isNotFound(error)) return;
+        throw error;
+      }
+      await podsSettled.shown(pod, ({ spec }) => (spec.nodeName ?? '') !== '');
       events.record(pod, 'Normal', 'Scheduled', `Successfully assigned ${key} to ${placement.node}`);
       return;
     }
