@@ -166,6 +166,46 @@ test('kubectl taint: NoExecute moves the pods that do not tolerate it', async (t
   assert.deepEqual(taintKeys(await client.get(NODES, 'n2')), []);
 });
 
+test('DisruptionTarget: a pod that is evicted, tainted away or without its node says so before it goes', async (t) => {
+  const { client, kubectl } = await openCluster(t);
+  const make = (name: string, nodeName: string): Promise<Pod> =>
+    client.create(
+      PODS,
+      {
+        apiVersion: 'v1',
+        kind: 'Pod',
+        // Kept by the finalizer, or it could not be looked at.
+        metadata: { name, namespace: 'shop', finalizers: ['example.io/look'] },
+        spec: { nodeName, containers: [{ name: 'c', image: 'local/x' }] },
+      },
+      'shop',
+    );
+  const cause = async (name: string): Promise<string | undefined> => {
+    const { metadata, status } = await client.get(PODS, name, 'shop');
+    const found = status?.conditions?.find(({ type }) => type === 'DisruptionTarget');
+    return metadata.deletionTimestamp === undefined ? undefined : `${found?.status} ${found?.reason}`;
+  };
+  const becomes = (name: string, wanted: string): Promise<unknown> =>
+    until(`${name}: ${wanted}`, async () => (await cause(name)) === wanted);
+  await make('evicted', 'n1');
+  await make('plain', 'n1');
+  await make('tainted', 'n2');
+  await make('orphan', 'n2');
+  await client.request('POST', '/api/v1/namespaces/shop/pods/evicted/eviction', {
+    apiVersion: 'policy/v1',
+    kind: 'Eviction',
+    metadata: { name: 'evicted', namespace: 'shop' },
+  });
+  await becomes('evicted', 'True EvictionByEvictionAPI');
+  await client.delete(PODS, 'plain', inShop);
+  await becomes('plain', 'undefined undefined');
+  await client.patch(PODS, 'orphan', 'merge', { spec: { tolerations: [{ operator: 'Exists' }] } }, inShop);
+  await kubectl('taint', 'nodes', 'n2', 'broken=yes:NoExecute');
+  await becomes('tainted', 'True DeletionByTaintManager');
+  await client.delete(NODES, 'n2');
+  await becomes('orphan', 'True DeletionByPodGC');
+});
+
 testEachKubectl('drains a node', async (kubectl, t) => {
   const cluster = await openCluster(t, { kubectlPath: kubectl.path });
   startKubelet(t, cluster.client);

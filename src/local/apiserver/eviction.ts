@@ -32,9 +32,40 @@ export function serveEviction(
     );
   const stored = getStored(deps, kind, path.namespace, path.name);
   const options = evictionOptions(eviction, request);
+  // What forbids the deletion itself is found before anything is written.
+  deleteObject(deps, kind, stored, { ...options, dryRun: true });
   if (mindsBudgets(stored.object)) takeFromBudget(deps, stored.object, request, options.dryRun);
-  deleteObject(deps, kind, stored, options);
+  if (!options.dryRun) {
+    const { resourceVersion: _, ...preconditions } = options.preconditions ?? {};
+    deleteObject(deps, kind, markEvicted(deps, kind, stored, request), { ...options, preconditions });
+  }
   return json(201, { kind: 'Status', apiVersion: 'v1', metadata: {}, status: 'Success', code: 201 });
+}
+
+/** Who looks at a pod that goes learns that it was not its own doing. */
+function markEvicted(deps: ObjectsDeps, kind: Kind, stored: Stored, request: ApiRequest): Stored {
+  const marked = {
+    type: 'DisruptionTarget',
+    status: 'True',
+    reason: 'EvictionByEvictionAPI',
+    message: 'Eviction API: evicting',
+    lastTransitionTime: kubeTime(deps.clock.now()),
+  };
+  return updateObject(
+    deps,
+    kind,
+    stored,
+    (current) => {
+      const conditions = at(current, 'status', 'conditions');
+      const present = Array.isArray(conditions) ? conditions : [];
+      if (present.some((each) => at(each, 'type') === marked.type && at(each, 'status') === 'True'))
+        return current;
+      const others = present.filter((each) => at(each, 'type') !== marked.type);
+      return { ...current, status: { ...(current.status as JsonObject), conditions: [...others, marked] } };
+    },
+    'status',
+    writeOptions(request),
+  );
 }
 
 function evictionOptions(eviction: JsonObject, request: ApiRequest): DeleteOptions {

@@ -4,15 +4,17 @@ import { objectKey } from '#k8s/informer.ts';
 import { NODES, PODS, type Pod } from '#k8s/objects.ts';
 import { isNotFound } from '#k8s/status.ts';
 import type { ControllerContext } from './context.ts';
-import { deletePod, isNodeReady, isPodTerminating } from './pods.ts';
+import { deletePod, isNodeReady, isPodTerminating, markDisrupted } from './pods.ts';
 import { createWorkQueue, type WorkQueue } from './queue.ts';
 import { OUT_OF_SERVICE_TAINT } from './tolerations.ts';
 
 /** The node of a pod may be about to be made; and one that is removed ends its pods itself if it can. */
 const MISSING_NODE_MS = 5_000;
 
+const ORPHANED = { reason: 'DeletionByPodGC', message: 'PodGC: node no longer exists' };
+
 export function createPodGarbageCollector(context: ControllerContext): WorkQueue {
-  const { client, informers, log } = context;
+  const { client, informers, log, clock } = context;
   const pods = informers.of(PODS);
   const nodes = informers.of(NODES);
   const waited = new Set<string>();
@@ -34,6 +36,7 @@ export function createPodGarbageCollector(context: ControllerContext): WorkQueue
       waited.delete(key);
       // The copy may be behind: only the server's own word gives a pod up.
       if (await exists(nodeName)) return;
+      await markDisrupted(client, pod, ORPHANED, clock.now());
     }
     await deletePod(client, pod, 0);
   };

@@ -2,9 +2,18 @@
 
 import type { Random } from '#base/clock.ts';
 import type { KubeClient } from '#k8s/client.ts';
-import { type KubeObject, type Node, PODS, type Pod, type PodTemplate, type Resource } from '#k8s/objects.ts';
+import {
+  type Condition,
+  type KubeObject,
+  type Node,
+  PODS,
+  type Pod,
+  type PodTemplate,
+  type Resource,
+} from '#k8s/objects.ts';
 import { isConflict, isNotFound } from '#k8s/status.ts';
 import { controllerReference } from './ownership.ts';
+import { withCondition, writeStatus } from './status.ts';
 
 const readyCondition = (pod: Pod) => pod.status?.conditions?.find(({ type }) => type === 'Ready');
 
@@ -78,6 +87,23 @@ export function createPodFor(
     spec: { ...spec, ...extra.spec },
   };
   return deps.client.create(PODS, pod, namespace);
+}
+
+/** Says on a pod that is about to be deleted that it was not its own doing. Gone already is fine. */
+export async function markDisrupted(
+  client: KubeClient,
+  pod: Pod,
+  why: { readonly reason: string; readonly message: string },
+  nowMs: number,
+): Promise<void> {
+  const condition: Condition = { type: 'DisruptionTarget', status: 'True', ...why };
+  try {
+    await writeStatus(client, PODS, pod, {
+      conditions: withCondition(pod.status?.conditions ?? [], condition, nowMs),
+    });
+  } catch (error) {
+    if (!isNotFound(error) && !isConflict(error)) throw error;
+  }
 }
 
 /** Deletes this pod and no later one of its name; gone already is fine. A grace of 0 s asks no kubelet. */

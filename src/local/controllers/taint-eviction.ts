@@ -4,12 +4,17 @@ import { objectKey } from '#k8s/informer.ts';
 import { NODES, type Node, PODS, type Pod } from '#k8s/objects.ts';
 import { createEvents } from '#local/kubelet/events.ts';
 import type { ControllerContext } from './context.ts';
-import { deletePod, isPodTerminating } from './pods.ts';
+import { deletePod, isPodTerminating, markDisrupted } from './pods.ts';
 import { createWorkQueue, type WorkQueue } from './queue.ts';
 import { evictionDueMs, type Taint, type Toleration } from './tolerations.ts';
 
 const executing = (node: Node | undefined): Taint[] =>
   ((node?.spec?.taints ?? []) as Taint[]).filter(({ effect }) => effect === 'NoExecute');
+
+const TAINTED = {
+  reason: 'DeletionByTaintManager',
+  message: 'Taint manager: deleting due to NoExecute taint',
+};
 
 export function createTaintEviction(context: ControllerContext): WorkQueue {
   const { client, informers, log, clock } = context;
@@ -43,6 +48,7 @@ export function createTaintEviction(context: ControllerContext): WorkQueue {
     }
     const { name, namespace } = pod.metadata;
     events.record(pod, 'Normal', 'TaintManagerEviction', `Marking for deletion Pod ${namespace}/${name}`);
+    await markDisrupted(client, pod, TAINTED, clock.now());
     await deletePod(client, pod);
   };
 
