@@ -25,7 +25,7 @@ interface Range {
 
 export class ServiceIndex {
   readonly #byKey = new Map<ServiceKey, MutableEntry>();
-  /** Network → VIP → services in the order of insertion. Namespaces may share a VIP. */
+  /** Network → VIP → services, the one told of last at the end. Namespaces may share a VIP. */
   readonly #byVip = new Map<string, Map<IpAddress, ServiceEntry[]>>();
   readonly #byHostname = new Map<string, ServiceEntry[]>();
   #ranges: Range[] = [];
@@ -48,6 +48,8 @@ export class ServiceIndex {
     const key = serviceKey(service.namespace, service.hostname);
     const before = this.#byKey.get(key);
     if (before !== undefined) this.#unlink(before);
+    // To the end: `all` is in the order in which services were last told of, as every other index here.
+    this.#byKey.delete(key);
     const endpoints = before?.endpoints ?? this.#staged.get(key) ?? new Map<WorkloadUid, Workload>();
     this.#staged.delete(key);
     const entry: MutableEntry = { key, service, endpoints };

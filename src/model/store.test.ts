@@ -314,6 +314,22 @@ function visibleState(made: Store): unknown {
   };
 }
 
+test('of services of one namespace that share an address, one that is told of again counts as the last', () => {
+  const vips = [{ network: '', ip: ip('10.96.0.5') }];
+  const told = (hostname: string): StoreUpdate => ({
+    addresses: [{ kind: 'service', service: serviceOf({ namespace: 'x', hostname, vips }) }],
+    removedAddresses: [],
+    policies: [],
+    removedPolicies: [],
+  });
+  const made = store(told('a'), told('b'), told('a'));
+  assert.equal(made.serviceByVip('', ip('10.96.0.5'), 'x')?.service.hostname, 'a');
+  assert.deepEqual(
+    [...made.services()].map(({ service }) => service.hostname),
+    ['b', 'a'],
+  );
+});
+
 test('incremental updates end where a fresh start ends', () => {
   fc.assert(
     fc.property(fc.array(someUpdate, { maxLength: 8 }), (updates) => {
