@@ -75,7 +75,7 @@ test('proxy-status: both proxies have what the control plane sent', async () => 
 test('ztunnel-config: every view as table and as JSON, of one proxy and of all', async () => {
   assert.match(
     await printed('ztunnel-config', 'workloads'),
-    /\nshop +web-\S+ +10\.244\.1\.\d+ +n1 +None +HBONE\n/,
+    /\nshop +web-\S+ +10\.244\.1\.\d+(?:,fd00:\S+)? +n1 +None +HBONE\n/,
   );
   assert.match(
     await printed('zc', 'services', '--service-namespace', 'shop'),
