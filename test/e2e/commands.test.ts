@@ -90,7 +90,7 @@ test('ztunnel-config: every view as table and as JSON, of one proxy and of all',
     node: string;
   }[];
   assert.deepEqual([...new Set(workloads.map(({ node }) => node))], ['n2']);
-  assert.match(await printed('zc', 'all', '--node', 'n2'), /POLICY INFO/);
+  assert.match(await printed('zc', 'all', '--node', 'n2'), /\nNAMESPACE +POLICY NAME +ACTION +SCOPE\n/);
   assert.match(await printed('zc', 'connections', '--raw'), /^WORKLOAD +DIRECTION/);
 });
 
