@@ -7,8 +7,9 @@ import { createCniAgent } from '#cni/agent.ts';
 import { readCniConfig } from '#cni/config.ts';
 import { startHealthServer } from '#cni/health.ts';
 import { installPlugin, removePlugin } from '#cni/installer.ts';
+import { describeOlder } from '#cni/older-watch.ts';
 import { inClusterEndpoint } from '#k8s/config.ts';
-import { NAMESPACES, PODS } from '#k8s/objects.ts';
+import { NAMESPACES, PEER_AUTHENTICATIONS, PODS } from '#k8s/objects.ts';
 import { startInformer } from '#k8s/reflector.ts';
 import { createRestClient } from '#k8s/rest-client.ts';
 import { warmThreadPool } from '#linux/thread-pool.ts';
@@ -30,10 +31,13 @@ async function run(config: ReturnType<typeof readCniConfig>, log: Logger): Promi
   const informerDeps = { client, log };
   const pods = startInformer(informerDeps, PODS, { fieldSelector: `spec.nodeName=${config.nodeName}` });
   const namespaces = startInformer(informerDeps, NAMESPACES);
-  const agent = createCniAgent({ client, pods, namespaces, log }, config.agent);
+  const peerAuthentications = startInformer(informerDeps, PEER_AUTHENTICATIONS);
+  const agent = createCniAgent({ client, pods, namespaces, peerAuthentications, log }, config.agent);
 
   let isInstalled = false;
-  const health = await startHealthServer(config.healthPort, () => agent.isReady && isInstalled);
+  const health = await startHealthServer(config.healthPort, () => agent.isReady && isInstalled, {
+    '/debug/older-connections': () => describeOlder(agent.olderConnections()),
+  });
   const stopped = Promise.withResolvers<void>();
   for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => stopped.resolve());
 
@@ -52,6 +56,7 @@ async function run(config: ReturnType<typeof readCniConfig>, log: Logger): Promi
     await agent.stop({ removeHostRules: config.removeOnExit });
     pods.close();
     namespaces.close();
+    peerAuthentications.close();
     client.close();
     health.close();
   }

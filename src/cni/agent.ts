@@ -3,11 +3,12 @@
 
 import { mkdirSync } from 'node:fs';
 import { dirname } from 'node:path';
+import { systemClock } from '#base/clock.ts';
 import { MeshError, reasonOf } from '#base/errors.ts';
 import { Scope } from '#base/scope.ts';
 import type { KubeClient } from '#k8s/client.ts';
 import type { Informer } from '#k8s/informer.ts';
-import type { Namespace, Pod } from '#k8s/objects.ts';
+import type { Namespace, PeerAuthentication, Pod } from '#k8s/objects.ts';
 import { closeFd, netnsId, openNetns } from '#linux/netns.ts';
 import type { Logger } from '#telemetry/log.ts';
 import { DATAPLANE_MODE_LABEL } from './constants.ts';
@@ -22,12 +23,19 @@ import {
 } from './decision.ts';
 import { createEnrolment, infoOf, uidOf } from './enrolment.ts';
 import { type FindNetns, pinnedNetns } from './netns-finder.ts';
+import {
+  createOlderWatch,
+  kernelOlderConnections,
+  type OlderConnectionCalls,
+  type PodOlderConnections,
+} from './older-watch.ts';
 import type { PluginAnswer, PluginEvent } from './plugin-event.ts';
 import { createPluginPods } from './plugin-pods.ts';
 import { startPluginServer } from './plugin-server.ts';
 import { PodTable } from './pod-table.ts';
 import { createHostProbes, type HostProbes } from './rules/host-probes.ts';
-import { nftPodRules, type PodRules } from './rules/pod-rules.ts';
+import { nftPodRules } from './rules/nft-pod-rules.ts';
+import type { PodRules } from './rules/pod-rules.ts';
 import { createWorkQueue } from './work-queue.ts';
 import { createZdsServer, type ZdsServer } from './zds-server.ts';
 
@@ -36,11 +44,14 @@ export interface CniAgentDeps {
   /** Of this node only (`spec.nodeName`). */
   readonly pods: Informer<Pod>;
   readonly namespaces: Informer<Namespace>;
+  /** Say where older connections in plaintext may not go on; not waited for at the start. */
+  readonly peerAuthentications: Informer<PeerAuthentication>;
   readonly log: Logger;
   /** How rules get into a namespace; the kernel's nftables unless given. */
   readonly rules?: PodRules;
   readonly probes?: HostProbes;
   readonly findNetns?: FindNetns;
+  readonly older?: OlderConnectionCalls;
 }
 
 export interface CniAgentOptions {
@@ -54,6 +65,10 @@ export interface CniAgentOptions {
   readonly dnsCapture: boolean;
   /** Whose sockets on the node count as probes. */
   readonly kubeletUid: number;
+  /** How long redirected connections of a pod that leaves the mesh may go on. */
+  readonly unenrolDrainMs: number;
+  /** Connections older than the enrolment end with it, unless the pod says otherwise. */
+  readonly closeOlder: boolean;
   /** How often the namespaces' real state is compared; 60 s unless given. */
   readonly resyncMs?: number;
 }
@@ -63,6 +78,8 @@ export interface CniAgent {
   start(): Promise<void>;
   readonly isReady: boolean;
   readonly connectedZtunnels: number;
+  /** Connections of enrolled pods that go past ztunnel because they are older than the enrolment. */
+  olderConnections(): PodOlderConnections[];
   /** Pods stay as they are: their rules hold without us. `removeHostRules` also forgets the node's probes. */
   stop(options?: { readonly removeHostRules?: boolean }): Promise<void>;
 }
@@ -70,6 +87,7 @@ export interface CniAgent {
 const RESYNC_MS = 60_000;
 const RETRY = { initialMs: 50, maxMs: 5000, jitter: 0.2 } as const;
 const CONCURRENCY = 4;
+const DRAIN_CHECK_MS = 250;
 
 export function createCniAgent(deps: CniAgentDeps, options: CniAgentOptions): CniAgent {
   const { client, pods, namespaces, log } = deps;
@@ -77,6 +95,7 @@ export function createCniAgent(deps: CniAgentDeps, options: CniAgentOptions): Cn
   const rules = deps.rules ?? nftPodRules;
   const probes = deps.probes ?? createHostProbes({ ipv6: options.ipv6, kubeletUid: options.kubeletUid });
   const findNetns = deps.findNetns ?? pinnedNetns(options.netnsDir);
+  const olderCalls = deps.older ?? kernelOlderConnections;
   const scope = new Scope('cni agent');
   const table = new PodTable();
   /** Every pod of the node that the informer holds, by uid. */
@@ -101,13 +120,30 @@ export function createCniAgent(deps: CniAgentDeps, options: CniAgentOptions): Cn
       client,
       findNetns,
       hostNetns,
+      older: olderCalls,
+      clock: systemClock,
       log,
       zds: {
         add: (pod, waitMs) => requireZds().add(pod, waitMs),
         del: (uid) => requireZds().del(uid),
       },
     },
-    { ipv6: options.ipv6, dnsCapture: options.dnsCapture },
+    { ipv6: options.ipv6, dnsCapture: options.dnsCapture, drainMs: options.unenrolDrainMs },
+  );
+  const older = createOlderWatch(
+    {
+      calls: olderCalls,
+      table,
+      pod: (uid) => known.get(uid),
+      peerAuthentications: deps.peerAuthentications,
+      log,
+    },
+    {
+      ipv6: options.ipv6,
+      dnsCapture: options.dnsCapture,
+      rootNamespace: policy.systemNamespace,
+      closeByDefault: options.closeOlder,
+    },
   );
 
   const queue = createWorkQueue(
@@ -157,13 +193,17 @@ export function createCniAgent(deps: CniAgentDeps, options: CniAgentOptions): Cn
         return;
       case 'add':
         unchecked.delete(uid);
-        if (pod !== undefined) await enrolment.add(pod, step.ips);
+        if (pod === undefined) return;
+        await enrolment.add(pod, step.ips);
+        older.review(uid);
         return;
       case 'addresses':
         return enrolment.setAddresses(uid, step.ips);
       case 'remove':
         unchecked.delete(uid);
-        return enrolment.remove(uid, pod, step.podEnded);
+        if ((await enrolment.remove(uid, pod, step.podEnded)) === 'draining')
+          scope.timeout(DRAIN_CHECK_MS, () => queue.schedule(uid));
+        return;
     }
   }
 
@@ -195,6 +235,7 @@ export function createCniAgent(deps: CniAgentDeps, options: CniAgentOptions): Cn
       // Its pods go first, each with an event of its own.
       remove: () => {},
     });
+    deps.peerAuthentications.addHandlers({ upsert: () => older.reviewAll(), remove: () => {} });
   }
 
   /**
@@ -241,6 +282,7 @@ export function createCniAgent(deps: CniAgentDeps, options: CniAgentOptions): Cn
       await queue.exclusive(uid, () => enrolment.verify(uid, known.get(uid)));
       consider(uid);
     }
+    older.reviewAll();
   }
 
   function resyncLater(): void {
@@ -287,6 +329,7 @@ export function createCniAgent(deps: CniAgentDeps, options: CniAgentOptions): Cn
     get connectedZtunnels() {
       return zds?.connectedCount ?? 0;
     },
+    olderConnections: () => older.list(),
     async stop({ removeHostRules = false } = {}) {
       isReady = false;
       started.reject(new MeshError('CNI_REFUSED', 'the agent is stopping'));

@@ -14,6 +14,8 @@ test('the defaults are those of a node', () => {
       runDir: '/var/run/istio-cni',
       ipv6: false,
       dnsCapture: false,
+      unenrolDrainMs: 30_000,
+      closeOlder: false,
       kubeletUid: 0,
     },
     installer: {

@@ -58,6 +58,8 @@ export function readCniConfig(env: Environment, projectDir: string): CniConfig {
       runDir,
       ipv6: flag('AMBIENT_IPV6', false),
       dnsCapture: flag('AMBIENT_DNS_CAPTURE', false),
+      unenrolDrainMs: 1000 * count('CULVERT_UNENROL_DRAIN_SECONDS', 30, 86_400),
+      closeOlder: oneOf('CULVERT_OLDER_CONNECTIONS', ['keep', 'close'], 'keep') === 'close',
       kubeletUid: count('CULVERT_KUBELET_UID', 0, 0xffff_fffe),
     },
     installer: {

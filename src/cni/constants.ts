@@ -30,6 +30,9 @@ export const BYPASS_INBOUND_ANNOTATION = 'ambient.istio.io/bypass-inbound-captur
 export const DNS_CAPTURE_ANNOTATION = 'ambient.istio.io/dns-capture';
 export const VIRTUAL_INTERFACES_ANNOTATION = 'istio.io/reroute-virtual-interfaces';
 
+/** `close`: connections older than the pod's enrolment end with it. `keep`: they go on, where policy lets them. */
+export const OLDER_CONNECTIONS_ANNOTATION = 'culvert.local/older-connections';
+
 export const PLUGIN_SOCKET = 'pluginevent.sock';
 export const PLUGIN_PATH = '/cmdadd';
 export const PLUGIN_TYPE = 'culvert-cni';

@@ -1,6 +1,12 @@
-// The two sequences (cni.md A.4.4, A.4.5). Adding: namespace, rules, ztunnel's ack, probes on the node, annotation last,
-// because peers start to speak HBONE when they see it. Removing: the other way round. Every step may be repeated.
+// The two sequences (cni.md A.4.4, A.4.5); every step may be repeated.
+//
+// Adding a new pod: namespace, rules, ztunnel's ack, probes on the node, annotation last, because peers start to speak
+// HBONE when they see it. A pod that already runs gets its rules after ztunnel listens and the probes are let through,
+// so that none of its connections meets a closed door; those it has open stay as they are (rules/older-connections.ts).
+//
+// Removing: annotation, redirection of new connections, a time for the redirected ones to end, then everything else.
 
+import type { Clock } from '#base/clock.ts';
 import { MeshError, reasonOf } from '#base/errors.ts';
 import type { KubeClient } from '#k8s/client.ts';
 import { PODS, type Pod } from '#k8s/objects.ts';
@@ -12,11 +18,18 @@ import type { Logger } from '#telemetry/log.ts';
 import { REDIRECTION_ANNOTATION } from './constants.ts';
 import { redirectionOf } from './decision.ts';
 import type { FindNetns } from './netns-finder.ts';
+import type { OlderConnectionCalls } from './older-watch.ts';
 import { podRuleOptions, type RuleDefaults } from './pod-overrides.ts';
 import type { PodTable, TableEntry } from './pod-table.ts';
 import type { HostProbes } from './rules/host-probes.ts';
+import type { PodRuleOptions } from './rules/nft.ts';
 import type { PodRules } from './rules/pod-rules.ts';
 import type { ZdsServer } from './zds-server.ts';
+
+export interface EnrolmentSettings extends RuleDefaults {
+  /** How long redirected connections of a pod that leaves the mesh may go on. */
+  readonly drainMs: number;
+}
 
 export interface EnrolmentDeps {
   readonly table: PodTable;
@@ -27,6 +40,8 @@ export interface EnrolmentDeps {
   readonly findNetns: FindNetns;
   /** The agent's own namespace: no pod's, ever. */
   readonly hostNetns: NetnsId;
+  readonly older: Pick<OlderConnectionCalls, 'keep' | 'served'>;
+  readonly clock: Pick<Clock, 'monotonicMs'>;
   readonly log: Logger;
 }
 
@@ -40,8 +55,11 @@ export interface AddOptions {
 export interface Enrolment {
   /** @throws MeshError; what was done stays done, and the next call goes on from there. */
   add(pod: Pod, ips: readonly IpAddress[], options?: AddOptions): Promise<void>;
-  /** `pod` undefined: it no longer exists. `podEnded`: its namespace goes with it. */
-  remove(uid: string, pod: Pod | undefined, podEnded: boolean): Promise<void>;
+  /**
+   * `pod` undefined: it no longer exists. `podEnded`: its namespace goes with it. `draining`: redirected connections are
+   * still open; to be called again a little later.
+   */
+  remove(uid: string, pod: Pod | undefined, podEnded: boolean): Promise<'removed' | 'draining'>;
   /** The pod's addresses changed while it was enrolled. */
   setAddresses(uid: string, ips: readonly IpAddress[]): Promise<void>;
   /** Marks a pod for a new `add` if its rules, its sandbox or its annotation are not what was left there. */
@@ -50,8 +68,8 @@ export interface Enrolment {
   cleanLeftovers(uid: string, pod: Pod): Promise<void>;
 }
 
-export function createEnrolment(deps: EnrolmentDeps, defaults: RuleDefaults): Enrolment {
-  const { table, rules, probes, zds, client, findNetns, hostNetns, log } = deps;
+export function createEnrolment(deps: EnrolmentDeps, settings: EnrolmentSettings): Enrolment {
+  const { table, rules, probes, zds, client, findNetns, hostNetns, older, clock, log } = deps;
 
   function holdNetns(pod: Pod, entry: TableEntry, path: string | undefined): number {
     if (path === undefined && entry.netnsFd !== undefined) return entry.netnsFd;
@@ -110,13 +128,25 @@ export function createEnrolment(deps: EnrolmentDeps, defaults: RuleDefaults): En
       const uid = uidOf(pod);
       const isNew = table.entry(uid) === undefined;
       const entry = table.ensure(uid, infoOf(pod), redirectionOf(pod));
-      if (entry.stage === 'removing') entry.stage = 'partial';
-      const overrides = podRuleOptions(pod.metadata.annotations, defaults);
+      if (entry.stage === 'removing' || entry.stage === 'draining') entry.stage = 'partial';
+      const overrides = podRuleOptions(pod.metadata.annotations, settings);
       for (const reason of overrides.ignored) log.warn('pod setting ignored', { ...fieldsOf(pod), reason });
+      const serve = async (): Promise<void> => {
+        await zds.add({ uid, info: entry.info, netnsFd }, options.waitForZtunnelMs);
+        await probes.set(uid, ips);
+      };
       let netnsFd: number;
+      let isOpen: boolean;
       try {
         netnsFd = holdNetns(pod, entry, options.netnsPath);
-        await rules.apply(netnsFd, overrides.options);
+        // A pod that runs, and that nobody was told is in the mesh: it goes on as it was until everything stands.
+        isOpen =
+          options.netnsPath === undefined &&
+          entry.annotation !== 'enabled' &&
+          (await rules.state(netnsFd, overrides.options)) === 'none';
+        if (!isOpen) await rules.apply(netnsFd, overrides.options);
+        // A new pod has not spoken yet.
+        if (options.netnsPath !== undefined) entry.mayHaveOlder = false;
       } catch (error) {
         // Not captured: it must not be announced either.
         if (isNew) table.drop(uid);
@@ -124,8 +154,8 @@ export function createEnrolment(deps: EnrolmentDeps, defaults: RuleDefaults): En
       }
       entry.ips = ips;
       try {
-        await zds.add({ uid, info: entry.info, netnsFd }, options.waitForZtunnelMs);
-        await probes.set(uid, ips);
+        await serve();
+        if (isOpen) await captureRunning(pod, entry, netnsFd, overrides.options);
       } catch (error) {
         await annotatePending(pod, entry);
         throw error;
@@ -133,7 +163,7 @@ export function createEnrolment(deps: EnrolmentDeps, defaults: RuleDefaults): En
       await annotate(pod, entry, 'enabled');
       entry.stage = 'done';
       log.info('pod added to the mesh', { ...fieldsOf(pod), uid });
-      const open = defaults.ipv6 ? undefined : ips.find((ip) => familyOf(ip) === 6);
+      const open = settings.ipv6 ? undefined : ips.find((ip) => familyOf(ip) === 6);
       if (open !== undefined)
         log.warn(
           'the IPv6 traffic of this pod is not captured: it passes in plaintext and no policy of the mesh holds for it; set AMBIENT_IPV6=true',
@@ -143,20 +173,15 @@ export function createEnrolment(deps: EnrolmentDeps, defaults: RuleDefaults): En
 
     async remove(uid, pod, podEnded) {
       const entry = table.entry(uid);
+      if (!podEnded && entry !== undefined && (await drain(entry, pod))) return 'draining';
       if (entry !== undefined) entry.stage = 'removing';
       await probes.remove(uid);
       if (!podEnded) await takeRulesOut(uid, entry);
       await zds.del(uid);
-      if (pod !== undefined) {
-        try {
-          await patchAnnotation(pod, null);
-        } catch (error) {
-          // The pod may end at any moment; then nobody reads its annotation.
-          if (!podEnded && !isNotFound(error)) throw error;
-        }
-      }
+      if (pod !== undefined && entry?.annotation !== 'absent') await unannotate(pod, podEnded);
       table.drop(uid);
       log.info('pod removed from the mesh', pod === undefined ? { uid } : { ...fieldsOf(pod), uid });
+      return 'removed';
     },
 
     async setAddresses(uid, ips) {
@@ -171,7 +196,7 @@ export function createEnrolment(deps: EnrolmentDeps, defaults: RuleDefaults): En
       const fd = findNetns(uid);
       const isMoved = fd !== undefined && table.setNetns(entry, fd) === 'changed';
       const annotation = pod === undefined ? entry.annotation : redirectionOf(pod);
-      if (!isMoved && annotation === 'enabled' && (await rules.present(entry.netnsFd))) return;
+      if (!isMoved && annotation === 'enabled' && (await rulesStand(entry.netnsFd, pod))) return;
       log.warn('an enrolled pod had lost its state; restoring it', { ...(pod && fieldsOf(pod)), uid });
       entry.annotation = annotation;
       entry.stage = 'partial';
@@ -182,8 +207,9 @@ export function createEnrolment(deps: EnrolmentDeps, defaults: RuleDefaults): En
       const fd = findNetns(uid);
       if (fd === undefined) return;
       try {
-        if (!(await rules.present(fd))) return;
-        await rules.remove(fd, defaults);
+        const { options } = podRuleOptions(pod.metadata.annotations, settings);
+        if ((await rules.state(fd, options)) === 'none') return;
+        await rules.remove(fd, settings);
         log.info('rules left behind in a pod outside the mesh were removed', { ...fieldsOf(pod), uid });
       } finally {
         closeFd(fd);
@@ -191,12 +217,65 @@ export function createEnrolment(deps: EnrolmentDeps, defaults: RuleDefaults): En
     },
   };
 
+  async function captureRunning(
+    pod: Pod,
+    entry: TableEntry,
+    netnsFd: number,
+    options: PodRuleOptions,
+  ): Promise<void> {
+    await rules.track(netnsFd, options);
+    const kept = older.keep(netnsFd);
+    entry.mayHaveOlder = kept > 0;
+    await rules.apply(netnsFd, options);
+    if (kept > 0)
+      log.info('connections older than the enrolment go on past ztunnel', { ...fieldsOf(pod), kept });
+  }
+
+  async function rulesStand(netnsFd: number, pod: Pod | undefined): Promise<boolean> {
+    const { options } = podRuleOptions(pod?.metadata.annotations, settings);
+    return (await rules.state(netnsFd, options)) === 'steering';
+  }
+
+  /** Peers are told first, then new connections go their own way; true while redirected ones are open. */
+  async function drain(entry: TableEntry, pod: Pod | undefined): Promise<boolean> {
+    const { netnsFd } = entry;
+    if (netnsFd === undefined) return false;
+    if (pod !== undefined && entry.annotation !== 'absent') {
+      await unannotate(pod, false);
+      entry.annotation = 'absent';
+    }
+    if (entry.stage !== 'draining' && entry.stage !== 'removing') {
+      await rules.release(netnsFd, settings);
+      entry.stage = 'draining';
+      entry.drainUntilMs = clock.monotonicMs() + settings.drainMs;
+    }
+    const open = entry.stage === 'draining' ? older.served(netnsFd) : 0;
+    if (open === 0) return false;
+    if (clock.monotonicMs() < entry.drainUntilMs) return true;
+    log.warn('connections through ztunnel are cut: the pod left the mesh and they did not end in time', {
+      ...(pod && fieldsOf(pod)),
+      uid: entry.uid,
+      open,
+      waitedMs: settings.drainMs,
+    });
+    return false;
+  }
+
+  async function unannotate(pod: Pod, podEnded: boolean): Promise<void> {
+    try {
+      await patchAnnotation(pod, null);
+    } catch (error) {
+      // The pod may end at any moment; then nobody reads its annotation.
+      if (!podEnded && !isNotFound(error)) throw error;
+    }
+  }
+
   async function takeRulesOut(uid: string, entry: TableEntry | undefined): Promise<void> {
-    if (entry?.netnsFd !== undefined) return rules.remove(entry.netnsFd, defaults);
+    if (entry?.netnsFd !== undefined) return rules.remove(entry.netnsFd, settings);
     const fd = findNetns(uid);
     if (fd === undefined) return;
     try {
-      await rules.remove(fd, defaults);
+      await rules.remove(fd, settings);
     } finally {
       closeFd(fd);
     }

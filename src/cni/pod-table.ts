@@ -12,8 +12,13 @@ export interface TableEntry {
   readonly info: ZdsWorkloadInfo;
   netnsFd: number | undefined;
   netnsId: NetnsId | undefined;
-  stage: 'partial' | 'done' | 'removing';
+  /** `draining`: new connections are no longer redirected, older ones may still pass through ztunnel. */
+  stage: 'partial' | 'done' | 'draining' | 'removing';
+  /** Monotonic time at which draining ends whatever is still open. */
+  drainUntilMs: number;
   ips: readonly IpAddress[];
+  /** Connections older than the enrolment may still be open. */
+  mayHaveOlder: boolean;
   /** What this agent last wrote or read, so that a retry does not write it again. */
   annotation: RedirectionStatus;
 }
@@ -48,7 +53,9 @@ export class PodTable implements ZdsPods {
       netnsFd: undefined,
       netnsId: undefined,
       stage: 'partial',
+      drainUntilMs: 0,
       ips: [],
+      mayHaveOlder: true,
       annotation,
     };
     this.#entries.set(uid, entry);

@@ -1,29 +1,36 @@
-// The kernel's memory of connections (conntrack) of a network namespace, over netlink: list the UDP flows, forget some.
-// A UDP flow keeps the endpoint it was first given for as long as packets come, also when that endpoint is gone.
+// The kernel's memory of connections (conntrack) of a network namespace, over netlink: list flows, forget some, teach
+// it connections that are older than itself.
 
-import { readSync, writeSync } from 'node:fs';
-import { MeshError } from '#base/errors.ts';
-import { ipFromBytes } from '#net/ip.ts';
-import { check, libc, SOCK_CLOEXEC } from './libc.ts';
-import { closeFd, inNetns } from './netns.ts';
+import type { IpAddress } from '#net/ip.ts';
+import { familyOf, ipFromBytes, ipToBytes } from '#net/ip.ts';
+import { AF_INET, AF_INET6 } from './libc.ts';
+import {
+  attribute,
+  attributesOf,
+  EEXIST,
+  ENOENT,
+  NETLINK_NETFILTER,
+  type Netlink,
+  NLM_ACK,
+  NLM_CREATE,
+  NLM_DUMP,
+  NLM_EXCLUSIVE,
+  nested,
+  withNetlink,
+} from './netlink.ts';
 
-const AF_NETLINK = 16;
-const SOCK_RAW = 3;
-const NETLINK_NETFILTER = 12;
 /** include/uapi/linux/netfilter/nfnetlink.h: subsystem in the high byte. */
+const CT_NEW = 1 << 8;
 const CT_GET = (1 << 8) | 1;
 const CT_DELETE = (1 << 8) | 2;
-const NLM_REQUEST = 1;
-const NLM_ACK = 4;
-const NLM_DUMP = 0x300;
-const NLMSG_ERROR = 2;
-const NLMSG_DONE = 3;
-const HEADER_BYTES = 20;
+/** struct nfgenmsg: family, version, resource. */
+const FAMILY_HEADER_BYTES = 4;
 const AF_UNSPEC = 0;
-const AF_INET = 2;
-const AF_INET6 = 10;
 const CTA_TUPLE_ORIG = 1;
 const CTA_TUPLE_REPLY = 2;
+const CTA_STATUS = 3;
+const CTA_PROTOINFO = 4;
+const CTA_TIMEOUT = 7;
 const CTA_TUPLE_IP = 1;
 const CTA_TUPLE_PROTO = 2;
 const CTA_IP_V4_SRC = 1;
@@ -33,117 +40,190 @@ const CTA_IP_V6_DST = 4;
 const CTA_PROTO_NUM = 1;
 const CTA_PROTO_SRC_PORT = 2;
 const CTA_PROTO_DST_PORT = 3;
+const CTA_PROTOINFO_TCP = 1;
+const CTA_PROTOINFO_TCP_STATE = 1;
+const CTA_PROTOINFO_TCP_FLAGS_ORIGINAL = 4;
+const CTA_PROTOINFO_TCP_FLAGS_REPLY = 5;
+const TCP = 6;
 const UDP = 17;
-/** More than the kernel puts into one message of a dump. */
-const READ_BYTES = 64 * 1024;
-const ENOENT = 2;
+const IPS_SEEN_REPLY = 1 << 1;
+const IPS_ASSURED = 1 << 2;
+/** In the table for good; a new entry has it and may not lose it. */
+const IPS_CONFIRMED = 1 << 3;
+/** The destination was changed: the flow was redirected. */
+const IPS_DST_NAT = 1 << 5;
+/** The window of an older connection is not known, so packets outside it are not "invalid". */
+const BE_LIBERAL = 0x08;
+/** enum tcp_conntrack, and the kernel's own time limits; each packet renews them (nf_conntrack_tcp_timeout_*). */
+const STAGES = {
+  connecting: { state: 1, timeoutS: 120, status: 0 },
+  accepting: { state: 2, timeoutS: 60, status: IPS_SEEN_REPLY },
+  established: { state: 3, timeoutS: 5 * 24 * 3600, status: IPS_SEEN_REPLY | IPS_ASSURED },
+} as const;
 
-export interface UdpFlow {
+export interface FlowEnd {
+  readonly ip: IpAddress;
+  readonly port: number;
+}
+
+export interface Flow {
+  readonly protocol: 'tcp' | 'udp';
+  readonly from: FlowEnd;
   /** Where the client sends to: a service's address, when the flow goes through one. */
-  readonly to: { readonly ip: string; readonly port: number };
+  readonly to: FlowEnd;
   /** Who answers: the endpoint. */
-  readonly answeredBy: { readonly ip: string; readonly port: number };
+  readonly answeredBy: FlowEnd;
+  readonly isRedirected: boolean;
 }
 
-/** Forgets the UDP flows of either family that `isStale` picks; returns how many. @throws MeshError SYSCALL_FAILED. */
-export function forgetConnections(netnsFd: number, isStale: (flow: UdpFlow) => boolean): number {
-  const context = 'reading the connections of a node';
-  const fd = inNetns(netnsFd, () =>
-    check(libc.socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_NETFILTER), 'socket', context),
+/** The flows of TCP and UDP, both families. @throws MeshError SYSCALL_FAILED. */
+export function listFlows(netnsFd: number): Flow[] {
+  return withNetlink(netnsFd, NETLINK_NETFILTER, 'reading the connections of a namespace', (netlink) =>
+    dump(netlink).map(({ flow }) => flow),
   );
-  try {
-    writeSync(fd, message(CT_GET, NLM_REQUEST | NLM_DUMP, AF_UNSPEC));
-    const stale = readAll(fd, context).flatMap((payload) => {
-      const attributes = attributesOf(payload);
-      const original = attributes.get(CTA_TUPLE_ORIG);
-      const flow = flowOf(original, attributes.get(CTA_TUPLE_REPLY));
-      return original !== undefined && flow !== undefined && isStale(flow)
-        ? [{ original, family: flow.to.ip.includes(':') ? AF_INET6 : AF_INET }]
-        : [];
-    });
-    for (const { original, family } of stale) {
-      const tuple = attribute(CTA_TUPLE_ORIG | NESTED, original);
-      writeSync(fd, message(CT_DELETE, NLM_REQUEST | NLM_ACK, family, tuple));
-      readAll(fd, 'forgetting a connection of a node');
-    }
+}
+
+/** Forgets the flows of either family that `isStale` picks; returns how many. @throws MeshError SYSCALL_FAILED. */
+export function forgetFlows(netnsFd: number, isStale: (flow: Flow) => boolean): number {
+  return withNetlink(netnsFd, NETLINK_NETFILTER, 'forgetting connections of a namespace', (netlink) => {
+    const stale = dump(netlink).filter(({ flow }) => isStale(flow));
+    for (const { flow, original } of stale)
+      netlink.request({
+        type: CT_DELETE,
+        flags: NLM_ACK,
+        body: Buffer.concat([familyHeader(flow.to.ip), nested(CTA_TUPLE_ORIG, original)]),
+        // A flow may end by itself before it is forgotten.
+        accepted: [ENOENT],
+      });
     return stale.length;
-  } catch (error) {
-    throw MeshError.from(error, 'SYSCALL_FAILED', context);
-  } finally {
-    closeFd(fd);
-  }
+  });
 }
 
-const NESTED = 0x8000;
-const TYPE_MASK = 0x3fff;
-
-function message(type: number, flags: number, family: number, body: Buffer = Buffer.alloc(0)): Buffer {
-  const head = Buffer.alloc(HEADER_BYTES);
-  head.writeUInt32LE(HEADER_BYTES + body.length, 0);
-  head.writeUInt16LE(type, 4);
-  head.writeUInt16LE(flags, 6);
-  head.writeUInt8(family, 16); // struct nfgenmsg
-  return Buffer.concat([head, body]);
+export interface OlderConnection {
+  readonly from: FlowEnd;
+  readonly to: FlowEnd;
+  /** `connecting`: the first packet is out and unanswered; `accepting`: answered, not yet confirmed. */
+  readonly stage: keyof typeof STAGES;
 }
 
-function attribute(type: number, value: Buffer): Buffer {
-  const head = Buffer.alloc(4);
-  head.writeUInt16LE(4 + value.length, 0);
-  head.writeUInt16LE(type, 2);
-  return Buffer.concat([head, value, Buffer.alloc(-value.length & 3)]);
-}
-
-/** The payloads (after struct nfgenmsg) up to the end of the answer. The socket blocks, but the kernel never makes it wait. */
-function readAll(fd: number, context: string): Buffer[] {
-  const payloads: Buffer[] = [];
-  for (;;) {
-    const buffer = Buffer.alloc(READ_BYTES);
-    const length = readSync(fd, buffer, 0, READ_BYTES, null);
-    for (let at = 0; at + 16 <= length; ) {
-      const size = buffer.readUInt32LE(at);
-      const type = buffer.readUInt16LE(at + 4);
-      if (type === NLMSG_DONE) return payloads;
-      if (type === NLMSG_ERROR) {
-        const errno = -buffer.readInt32LE(at + 16);
-        // 0 acknowledges; a flow may end by itself before it is forgotten.
-        if (errno === 0 || errno === ENOENT) return payloads;
-        throw new MeshError('SYSCALL_FAILED', `${context}: the kernel answers with errno ${errno}`);
-      }
-      payloads.push(buffer.subarray(at + HEADER_BYTES, at + size));
-      at += (size + 3) & ~3;
+/**
+ * Makes the kernel know TCP connections that began before it tracked any, as connections without address translation:
+ * their next packet is then one of a known connection and not the first of a new one, which rules would redirect.
+ * Those known already are left as they are. @throws MeshError SYSCALL_FAILED.
+ */
+export function trackConnections(netnsFd: number, connections: readonly OlderConnection[]): void {
+  if (connections.length === 0) return;
+  withNetlink(netnsFd, NETLINK_NETFILTER, 'entering older connections', (netlink) => {
+    for (const { from, to, stage } of connections) {
+      const { state, timeoutS, status } = STAGES[stage];
+      netlink.request({
+        type: CT_NEW,
+        flags: NLM_ACK | NLM_CREATE | NLM_EXCLUSIVE,
+        body: Buffer.concat([
+          familyHeader(to.ip),
+          nested(CTA_TUPLE_ORIG, tupleOf(from, to)),
+          nested(CTA_TUPLE_REPLY, tupleOf(to, from)),
+          attribute(CTA_STATUS, uint32(IPS_CONFIRMED | status)),
+          attribute(CTA_TIMEOUT, uint32(timeoutS)),
+          nested(
+            CTA_PROTOINFO,
+            nested(
+              CTA_PROTOINFO_TCP,
+              attribute(CTA_PROTOINFO_TCP_STATE, Buffer.of(state)),
+              // struct nf_ct_tcp_flags: flags, and which of them are set by this.
+              attribute(CTA_PROTOINFO_TCP_FLAGS_ORIGINAL, Buffer.of(BE_LIBERAL, BE_LIBERAL)),
+              attribute(CTA_PROTOINFO_TCP_FLAGS_REPLY, Buffer.of(BE_LIBERAL, BE_LIBERAL)),
+            ),
+          ),
+        ]),
+        accepted: [EEXIST],
+      });
     }
-  }
+  });
 }
 
-function attributesOf(bytes: Buffer): Map<number, Buffer> {
-  const found = new Map<number, Buffer>();
-  for (let at = 0; at + 4 <= bytes.length; ) {
-    const size = bytes.readUInt16LE(at);
-    if (size < 4) break;
-    found.set(bytes.readUInt16LE(at + 2) & TYPE_MASK, bytes.subarray(at + 4, at + size));
-    at += (size + 3) & ~3;
-  }
-  return found;
+function dump(netlink: Netlink): { flow: Flow; original: Buffer }[] {
+  const body = familyHeader(undefined);
+  return netlink.request({ type: CT_GET, flags: NLM_DUMP, body }).flatMap((payload) => {
+    const attributes = attributesOf(payload.subarray(FAMILY_HEADER_BYTES));
+    const original = attributes.get(CTA_TUPLE_ORIG);
+    const flow = flowOf(attributes);
+    return original === undefined || flow === undefined ? [] : [{ flow, original }];
+  });
 }
 
-/** Undefined unless both directions are UDP. */
-function flowOf(original: Buffer | undefined, reply: Buffer | undefined): UdpFlow | undefined {
-  const to = endOf(original, [CTA_IP_V4_DST, CTA_IP_V6_DST], CTA_PROTO_DST_PORT);
-  const answeredBy = endOf(reply, [CTA_IP_V4_SRC, CTA_IP_V6_SRC], CTA_PROTO_SRC_PORT);
-  return to === undefined || answeredBy === undefined ? undefined : { to, answeredBy };
+/** Undefined unless both directions are TCP or UDP. */
+function flowOf(attributes: ReadonlyMap<number, Buffer>): Flow | undefined {
+  const original = readTuple(attributes.get(CTA_TUPLE_ORIG));
+  const reply = readTuple(attributes.get(CTA_TUPLE_REPLY));
+  if (original === undefined || reply === undefined) return undefined;
+  const status = attributes.get(CTA_STATUS)?.readUInt32BE(0) ?? 0;
+  return {
+    protocol: original.protocol,
+    from: original.source,
+    to: original.destination,
+    answeredBy: reply.source,
+    isRedirected: (status & IPS_DST_NAT) !== 0,
+  };
 }
 
-function endOf(
-  tuple: Buffer | undefined,
-  [v4, v6]: readonly [number, number],
-  portType: number,
-): UdpFlow['to'] | undefined {
-  if (tuple === undefined) return undefined;
-  const parts = attributesOf(tuple);
+interface Tuple {
+  readonly protocol: 'tcp' | 'udp';
+  readonly source: FlowEnd;
+  readonly destination: FlowEnd;
+}
+
+function readTuple(bytes: Buffer | undefined): Tuple | undefined {
+  if (bytes === undefined) return undefined;
+  const parts = attributesOf(bytes);
   const addresses = attributesOf(parts.get(CTA_TUPLE_IP) ?? Buffer.alloc(0));
-  const ip = addresses.get(v4) ?? addresses.get(v6);
+  const source = addresses.get(CTA_IP_V4_SRC) ?? addresses.get(CTA_IP_V6_SRC);
+  const destination = addresses.get(CTA_IP_V4_DST) ?? addresses.get(CTA_IP_V6_DST);
   const protocol = attributesOf(parts.get(CTA_TUPLE_PROTO) ?? Buffer.alloc(0));
-  const port = protocol.get(portType);
-  if (protocol.get(CTA_PROTO_NUM)?.[0] !== UDP || ip === undefined || port === undefined) return undefined;
-  return { ip: ipFromBytes(ip), port: port.readUInt16BE(0) };
+  const number = protocol.get(CTA_PROTO_NUM)?.[0];
+  const sourcePort = protocol.get(CTA_PROTO_SRC_PORT)?.readUInt16BE(0);
+  const destinationPort = protocol.get(CTA_PROTO_DST_PORT)?.readUInt16BE(0);
+  if (source === undefined || destination === undefined) return undefined;
+  if (sourcePort === undefined || destinationPort === undefined) return undefined;
+  if (number !== TCP && number !== UDP) return undefined;
+  return {
+    protocol: number === TCP ? 'tcp' : 'udp',
+    source: { ip: ipFromBytes(source), port: sourcePort },
+    destination: { ip: ipFromBytes(destination), port: destinationPort },
+  };
+}
+
+function tupleOf(from: FlowEnd, to: FlowEnd): Buffer {
+  const isV4 = familyOf(from.ip) === 4;
+  return Buffer.concat([
+    nested(
+      CTA_TUPLE_IP,
+      attribute(isV4 ? CTA_IP_V4_SRC : CTA_IP_V6_SRC, ipToBytes(from.ip)),
+      attribute(isV4 ? CTA_IP_V4_DST : CTA_IP_V6_DST, ipToBytes(to.ip)),
+    ),
+    nested(
+      CTA_TUPLE_PROTO,
+      attribute(CTA_PROTO_NUM, Buffer.of(TCP)),
+      attribute(CTA_PROTO_SRC_PORT, uint16(from.port)),
+      attribute(CTA_PROTO_DST_PORT, uint16(to.port)),
+    ),
+  ]);
+}
+
+/** `ip` undefined: both families. */
+function familyHeader(ip: IpAddress | undefined): Buffer {
+  const family = ip === undefined ? AF_UNSPEC : familyOf(ip) === 4 ? AF_INET : AF_INET6;
+  return Buffer.of(family, 0, 0, 0);
+}
+
+function uint16(value: number): Buffer {
+  const bytes = Buffer.alloc(2);
+  bytes.writeUInt16BE(value);
+  return bytes;
+}
+
+function uint32(value: number): Buffer {
+  const bytes = Buffer.alloc(4);
+  bytes.writeUInt32BE(value);
+  return bytes;
 }

@@ -6,7 +6,7 @@ import { execFileSync } from 'node:child_process';
 import net from 'node:net';
 import { after, before, test } from 'node:test';
 import { errnoOf } from '#base/errors.ts';
-import { nftPodRules } from '#cni/rules/pod-rules.ts';
+import { nftPodRules } from '#cni/rules/nft-pod-rules.ts';
 import { closeFd, openNetns } from '#linux/netns.ts';
 import { fdOf, originalDst } from '#linux/original-dst.ts';
 import { listenTcp, tcpSocket } from '#linux/socket.ts';

@@ -8,7 +8,7 @@ import { after, before, test } from 'node:test';
 import { errnoOf } from '#base/errors.ts';
 import { createHostProbes } from '#cni/rules/host-probes.ts';
 import type { PodRuleOptions } from '#cni/rules/nft.ts';
-import { nftPodRules } from '#cni/rules/pod-rules.ts';
+import { nftPodRules } from '#cni/rules/nft-pod-rules.ts';
 import { runToolOrFail } from '#cni/rules/run-tool.ts';
 import { closeFd, inNetns, openNetns } from '#linux/netns.ts';
 import { fdOf, originalDst } from '#linux/original-dst.ts';
@@ -204,15 +204,20 @@ test('removal leaves the namespace as it was found, twice without complaint', as
     );
   try {
     const found = state();
-    assert.equal(await nftPodRules.present(fd), false);
+    const DNS = { ...OPTIONS, dnsCapture: true };
+    assert.equal(await nftPodRules.state(fd, DNS), 'none');
     await nftPodRules.remove(fd, { ipv6: true });
-    await nftPodRules.apply(fd, { ...OPTIONS, dnsCapture: true });
-    assert.equal(await nftPodRules.present(fd), true);
+    await nftPodRules.apply(fd, DNS);
+    assert.equal(await nftPodRules.state(fd, DNS), 'steering');
+    // Rules of another plan, or without their redirection, are not taken for ours.
+    assert.equal(await nftPodRules.state(fd, OPTIONS), 'other');
+    await nftPodRules.release(fd, DNS);
+    assert.equal(await nftPodRules.state(fd, DNS), 'other');
     assert.match(state(), /fwmark 0x111\/0xfff lookup 100/);
     await nftPodRules.remove(fd, { ipv6: true });
     await nftPodRules.remove(fd, { ipv6: true });
     assert.equal(state(), found);
-    assert.equal(await nftPodRules.present(fd), false);
+    assert.equal(await nftPodRules.state(fd, DNS), 'none');
   } finally {
     closeFd(fd);
     sh(`ip netns del ${spare}`);
@@ -226,7 +231,7 @@ test('a pod without IPv6 can be enrolled with IPv6 on', async () => {
   const fd = openNetns(`/var/run/netns/${spare}`);
   try {
     await nftPodRules.apply(fd, OPTIONS);
-    assert.equal(await nftPodRules.present(fd), true);
+    assert.equal(await nftPodRules.state(fd, OPTIONS), 'steering');
     await nftPodRules.remove(fd, { ipv6: true });
   } finally {
     closeFd(fd);

@@ -12,7 +12,7 @@ import { after, before, test } from 'node:test';
 import { systemClock } from '#base/clock.ts';
 import type { MeshError } from '#base/errors.ts';
 import { Scope } from '#base/scope.ts';
-import { nftPodRules } from '#cni/rules/pod-rules.ts';
+import { nftPodRules } from '#cni/rules/nft-pod-rules.ts';
 import { closeFd, netnsId, openNetns } from '#linux/netns.ts';
 import { connectSeqpacket, listenSeqpacket, type SeqpacketConnection } from '#linux/seqpacket.ts';
 import { listenTcp, tcpSocket } from '#linux/socket.ts';

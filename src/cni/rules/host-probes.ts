@@ -9,7 +9,7 @@ import {
   renderHostRules,
   renderProbeRemoval,
   renderProbeUpsert,
-} from './nft.ts';
+} from './nft-host.ts';
 import { runToolOrFail } from './run-tool.ts';
 
 export interface HostProbes {

@@ -2,7 +2,8 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { ip } from '#net/ip.ts';
 import { createHostProbes } from './host-probes.ts';
-import { type PodRuleOptions, renderHostRules, renderPodRemoval, renderPodRules } from './nft.ts';
+import { type PodRuleOptions, renderPodRemoval, renderPodRules } from './nft.ts';
+import { renderHostRules } from './nft-host.ts';
 
 // Written by hand from cni.md A.7.1 (rules and their order) and A.8 (tables, hooks, priorities).
 

@@ -3,7 +3,7 @@
 
 import type { Informer } from '#k8s/informer.ts';
 import type { EndpointSlice, Service } from '#k8s/objects.ts';
-import { forgetConnections } from '#linux/conntrack.ts';
+import { forgetFlows } from '#linux/conntrack.ts';
 import { closeFd, openNetns } from '#linux/netns.ts';
 import type { EmulatedNode } from '#local/machine/node.ts';
 import { runCommand } from '#local/machine/tools.ts';
@@ -106,7 +106,7 @@ function familyTable(
     if (stale === undefined) return;
     const netns = openNetns(node.netnsPath);
     try {
-      const forgotten = forgetConnections(netns, stale);
+      const forgotten = forgetFlows(netns, (flow) => flow.protocol === 'udp' && stale(flow));
       if (forgotten > 0)
         log.debug('UDP flows to endpoints that are gone were forgotten', { node: name, forgotten });
     } finally {

@@ -1,7 +1,12 @@
 // Which UDP flows through services lead nowhere any more (pure). TCP needs none of this: a dead connection is noticed.
 
-import type { UdpFlow } from '#linux/conntrack.ts';
 import type { Endpoint, ServiceTarget } from './service-targets.ts';
+
+/** The part of a tracked flow that tells. */
+export interface UdpFlow {
+  readonly to: Endpoint;
+  readonly answeredBy: Endpoint;
+}
 
 const key = ({ ip, port }: Endpoint): string => `${ip}:${port}`;
 

@@ -6,7 +6,7 @@ import dgram from 'node:dgram';
 import { once } from 'node:events';
 import net from 'node:net';
 import { decode } from 'dns-packet';
-import { nftPodRules } from '#cni/rules/pod-rules.ts';
+import { nftPodRules } from '#cni/rules/nft-pod-rules.ts';
 import { framed } from '#dns/tcp-exchange.ts';
 import { closeFd, openNetns } from '#linux/netns.ts';
 import { listenTcp, tcpSocket, udpSocket } from '#linux/socket.ts';

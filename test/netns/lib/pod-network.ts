@@ -9,7 +9,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { systemClock } from '#base/clock.ts';
 import { Scope } from '#base/scope.ts';
-import { nftPodRules } from '#cni/rules/pod-rules.ts';
+import { nftPodRules } from '#cni/rules/nft-pod-rules.ts';
 import { createZdsServer, type ZdsPod, type ZdsServer } from '#cni/zds-server.ts';
 import { closeFd, netnsId, openNetns } from '#linux/netns.ts';
 import { connectSeqpacket } from '#linux/seqpacket.ts';

@@ -1,0 +1,147 @@
+// Watches over the connections that are older than their pod's enrolment: which there are, and which may not go on,
+// because mutual TLS is required of them by now or because the pod asks for a clean start.
+
+import { reasonOf } from '#base/errors.ts';
+import type { Informer } from '#k8s/informer.ts';
+import { refusesPlaintext } from '#k8s/mutual-tls.ts';
+import type { PeerAuthentication, Pod } from '#k8s/objects.ts';
+import type { FlowEnd } from '#linux/conntrack.ts';
+import type { Logger } from '#telemetry/log.ts';
+import { OLDER_CONNECTIONS_ANNOTATION } from './constants.ts';
+import { podRuleOptions, type RuleDefaults } from './pod-overrides.ts';
+import type { PodTable, TableEntry } from './pod-table.ts';
+import {
+  closeOlderConnections,
+  keepOlderConnections,
+  type OlderConnection,
+  olderConnections,
+  servedConnections,
+} from './rules/older-connections.ts';
+
+/** The kernel's view of a pod's connections; replaced in unit tests. */
+export interface OlderConnectionCalls {
+  keep(netnsFd: number): number;
+  list(netnsFd: number): OlderConnection[];
+  close(netnsFd: number, connections: readonly OlderConnection[]): void;
+  served(netnsFd: number): number;
+}
+
+export const kernelOlderConnections: OlderConnectionCalls = {
+  keep: keepOlderConnections,
+  list: olderConnections,
+  close: closeOlderConnections,
+  served: servedConnections,
+};
+
+export interface OlderWatchDeps {
+  readonly calls: OlderConnectionCalls;
+  readonly table: PodTable;
+  readonly pod: (uid: string) => Pod | undefined;
+  readonly peerAuthentications: Informer<PeerAuthentication>;
+  readonly log: Logger;
+}
+
+export interface OlderWatchOptions extends RuleDefaults {
+  readonly rootNamespace: string;
+  readonly closeByDefault: boolean;
+}
+
+export interface PodOlderConnections {
+  readonly namespace: string;
+  readonly pod: string;
+  readonly connections: readonly OlderConnection[];
+}
+
+/** As `/debug/older-connections` shows them: `kind` is what such a connection is called wherever connections are listed. */
+export function describeOlder(pods: readonly PodOlderConnections[]): unknown {
+  const text = ({ ip, port }: FlowEnd): string => (ip.includes(':') ? `[${ip}]:${port}` : `${ip}:${port}`);
+  return pods.flatMap(({ namespace, pod, connections }) =>
+    connections.map(({ direction, local, remote }) => ({
+      kind: 'pre-enrolment',
+      namespace,
+      pod,
+      direction,
+      local: text(local),
+      remote: text(remote),
+    })),
+  );
+}
+
+export interface OlderWatch {
+  /** Closes what may not go on in this pod. */
+  review(uid: string): void;
+  /** In every pod that still has older connections. */
+  reviewAll(): void;
+  list(): PodOlderConnections[];
+}
+
+export function createOlderWatch(deps: OlderWatchDeps, options: OlderWatchOptions): OlderWatch {
+  const { calls, table, peerAuthentications, log } = deps;
+
+  /** Undefined when the pod has none (any more), which is not asked again. */
+  function olderOf(entry: TableEntry): { pod: Pod; connections: OlderConnection[] } | undefined {
+    const pod = deps.pod(entry.uid);
+    if (entry.stage !== 'done' || !entry.mayHaveOlder || entry.netnsFd === undefined || pod === undefined)
+      return undefined;
+    const { bypassInbound } = podRuleOptions(pod.metadata.annotations, options).options;
+    const connections = calls
+      .list(entry.netnsFd)
+      .filter(({ direction }) => direction === 'outbound' || !bypassInbound);
+    entry.mayHaveOlder = connections.length > 0;
+    return connections.length === 0 ? undefined : { pod, connections };
+  }
+
+  function mustEnd(pod: Pod): (connection: OlderConnection) => boolean {
+    const wish = pod.metadata.annotations?.[OLDER_CONNECTIONS_ANNOTATION];
+    if (wish === 'close' || (wish === undefined && options.closeByDefault)) return () => true;
+    const { namespace = 'default', labels } = pod.metadata;
+    const isStrict = refusesPlaintext([...peerAuthentications.all()], options.rootNamespace, {
+      namespace,
+      labels,
+    });
+    return ({ direction, local }) => direction === 'inbound' && isStrict(local.port);
+  }
+
+  function review(entry: TableEntry): void {
+    const older = olderOf(entry);
+    if (older === undefined || entry.netnsFd === undefined) return;
+    const { namespace = 'default', name } = older.pod.metadata;
+    const ending = older.connections.filter(mustEnd(older.pod));
+    if (ending.length === 0) return;
+    try {
+      calls.close(entry.netnsFd, ending);
+      log.info('connections older than the enrolment were closed', {
+        ns: namespace,
+        name,
+        closed: ending.length,
+        kept: older.connections.length - ending.length,
+      });
+    } catch (error) {
+      log.error('connections older than the enrolment could not be closed and go on in plaintext', {
+        ns: namespace,
+        name,
+        connections: ending.length,
+        error: reasonOf(error),
+      });
+    }
+  }
+
+  const reviewAll = (): void => {
+    for (const entry of table.entries()) review(entry);
+  };
+
+  return {
+    review(uid) {
+      const entry = table.entry(uid);
+      if (entry !== undefined) review(entry);
+    },
+    reviewAll,
+    list: () =>
+      [...table.entries()].flatMap((entry) => {
+        const older = olderOf(entry);
+        if (older === undefined) return [];
+        const { namespace = 'default', name } = older.pod.metadata;
+        return [{ namespace, pod: name, connections: older.connections }];
+      }),
+  };
+}

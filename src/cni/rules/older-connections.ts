@@ -1,0 +1,107 @@
+// Connections of a pod that are older than its enrolment. The rules redirect the first packet of every connection that
+// the kernel does not know, and before the enrolment it knew none: so each open connection is entered as a known one
+// just before, and lives on in plaintext instead of being reset. A connection that the kernel forgets afterwards is
+// reset, as everything unknown: nothing else gets past ztunnel.
+//
+// Which connections are older needs no memory of ours: they are those that ztunnel would carry and that are not
+// redirected. The kernel knows both.
+
+import { type FlowEnd, listFlows, trackConnections } from '#linux/conntrack.ts';
+import { closeTcpSockets, listTcpSockets, type TcpSocket } from '#linux/tcp-sockets.ts';
+import { type IpAddress, isLoopback } from '#net/ip.ts';
+import {
+  INBOUND_HBONE_PORT,
+  MARK_MASK,
+  PROBE_SOURCE_V4,
+  PROBE_SOURCE_V6,
+  ZTUNNEL_MARK,
+} from '../constants.ts';
+
+export interface OlderConnection {
+  readonly direction: 'inbound' | 'outbound';
+  readonly local: FlowEnd;
+  readonly remote: FlowEnd;
+  readonly socket: TcpSocket;
+}
+
+/** Connections that ztunnel would carry, had they begun after the enrolment. Pure. */
+export function carriedConnections(sockets: readonly TcpSocket[]): OlderConnection[] {
+  const listening = new Set(sockets.filter(({ state }) => state === 'listening').map((s) => s.localPort));
+  // The other end is in the pod as well: ztunnel's, or the application with itself.
+  const ends = new Set(
+    sockets.map((socket) => keyOf(socket.localIp, socket.localPort, socket.remoteIp, socket.remotePort)),
+  );
+  const isInside = (socket: TcpSocket): boolean =>
+    ends.has(keyOf(socket.remoteIp, socket.remotePort, socket.localIp, socket.localPort));
+  return sockets
+    .filter((socket) => isCarried(socket) && !isInside(socket))
+    .map((socket) => ({
+      direction: socket.state === 'accepting' || listening.has(socket.localPort) ? 'inbound' : 'outbound',
+      local: { ip: socket.localIp, port: socket.localPort },
+      remote: { ip: socket.remoteIp, port: socket.remotePort },
+      socket,
+    }));
+}
+
+function isCarried({ state, localIp, localPort, remoteIp, mark }: TcpSocket): boolean {
+  if (state === 'listening' || isZtunnelMark(mark)) return false;
+  // The node's probes go past ztunnel.
+  if (isLoopback(localIp) || isLoopback(remoteIp)) return false;
+  if (remoteIp === PROBE_SOURCE_V4 || remoteIp === PROBE_SOURCE_V6) return false;
+  return localPort !== INBOUND_HBONE_PORT;
+}
+
+const isZtunnelMark = (mark: number): boolean => (mark & MARK_MASK) === ZTUNNEL_MARK;
+
+/** How many of ztunnel's connections in the pod serve its application; pooled tunnels stay open without any. */
+export function servedConnections(netnsFd: number): number {
+  return listTcpSockets(netnsFd).filter(
+    ({ state, mark, localPort, remotePort }) =>
+      state !== 'listening' &&
+      isZtunnelMark(mark) &&
+      localPort !== INBOUND_HBONE_PORT &&
+      remotePort !== INBOUND_HBONE_PORT,
+  ).length;
+}
+
+/** To be called once the kernel tracks connections and before it redirects any; returns how many there are. */
+export function keepOlderConnections(netnsFd: number): number {
+  const connections = carriedConnections(listTcpSockets(netnsFd));
+  trackConnections(
+    netnsFd,
+    connections.map(({ direction, local, remote, socket }) => ({
+      from: direction === 'outbound' ? local : remote,
+      to: direction === 'outbound' ? remote : local,
+      stage: socket.state === 'connecting' || socket.state === 'accepting' ? socket.state : 'established',
+    })),
+  );
+  return connections.length;
+}
+
+/** Those of an enrolled pod that go past ztunnel because they are older. */
+export function olderConnections(netnsFd: number): OlderConnection[] {
+  const connections = carriedConnections(listTcpSockets(netnsFd));
+  if (connections.length === 0) return [];
+  // The client's end of a flow tells it from every other, whatever its destination was made into.
+  const redirected = new Set(
+    listFlows(netnsFd)
+      .filter(({ protocol, isRedirected }) => protocol === 'tcp' && isRedirected)
+      .flatMap(({ from, to }) => [keyOf(from.ip, from.port, to.ip, to.port)]),
+  );
+  return connections.filter(
+    ({ local, remote }) =>
+      !redirected.has(keyOf(local.ip, local.port, remote.ip, remote.port)) &&
+      !redirected.has(keyOf(remote.ip, remote.port, local.ip, local.port)),
+  );
+}
+
+/** Both ends see a reset; well-behaved clients connect again, and then through ztunnel. */
+export function closeOlderConnections(netnsFd: number, connections: readonly OlderConnection[]): void {
+  closeTcpSockets(
+    netnsFd,
+    connections.map(({ socket }) => socket),
+  );
+}
+
+const keyOf = (fromIp: IpAddress, fromPort: number, toIp: IpAddress, toPort: number): string =>
+  `${fromIp} ${fromPort} ${toIp} ${toPort}`;

@@ -1,0 +1,168 @@
+// Connections that are older than a pod's enrolment, in the kernel: they live on beside the redirection, are listed, and
+// can be closed; everything that is not known as older is redirected or reset, never passed.
+
+import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
+import { once } from 'node:events';
+import net from 'node:net';
+import { after, before, test } from 'node:test';
+import type { PodRuleOptions } from '#cni/rules/nft.ts';
+import { nftPodRules } from '#cni/rules/nft-pod-rules.ts';
+import {
+  carriedConnections,
+  closeOlderConnections,
+  keepOlderConnections,
+  olderConnections,
+} from '#cni/rules/older-connections.ts';
+import { forgetFlows } from '#linux/conntrack.ts';
+import { closeFd, openNetns } from '#linux/netns.ts';
+import { listenTcp, tcpSocket } from '#linux/socket.ts';
+import { listTcpSockets } from '#linux/tcp-sockets.ts';
+import { warmThreadPool } from '#linux/thread-pool.ts';
+import { until } from '../loopback/ztunnel-rig.ts';
+
+const POD = `cvold${process.pid}p`;
+const PEER = `cvold${process.pid}q`;
+const POD_IPS = ['10.244.8.1', 'fd00:8::1'] as const;
+const PEER_IPS = ['10.244.8.2', 'fd00:8::2'] as const;
+const PORT = 8080;
+const OPTIONS: PodRuleOptions = {
+  ipv6: true,
+  dnsCapture: false,
+  bypassInbound: false,
+  virtualInterfaces: [],
+};
+
+const sh = (command: string): string =>
+  execFileSync('sh', ['-ec', command], { encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] });
+const fds = new Map<string, number>();
+const netns = (name: string): number => fds.get(name)!;
+const servers: net.Server[] = [];
+const sockets = new Set<net.Socket>();
+
+before(async () => {
+  await warmThreadPool();
+  sh(`ip netns add ${POD}; ip netns add ${PEER}
+    ip -n ${POD} link add eth0 type veth peer name eth0 netns ${PEER}
+    for name in ${POD} ${PEER}; do ip -n $name link set lo up; ip -n $name link set eth0 up; done
+    ip -n ${POD} addr add 10.244.8.1/24 dev eth0; ip -n ${POD} addr add fd00:8::1/64 dev eth0 nodad
+    ip -n ${PEER} addr add 10.244.8.2/24 dev eth0; ip -n ${PEER} addr add fd00:8::2/64 dev eth0 nodad`);
+  for (const name of [POD, PEER]) fds.set(name, openNetns(`/var/run/netns/${name}`));
+  for (const name of [POD, PEER]) echo(name, PORT);
+  for (const port of [15001, 15006]) echo(POD, port, 0x539);
+});
+
+after(() => {
+  for (const socket of sockets) socket.destroy();
+  for (const server of servers) server.close();
+  for (const fd of fds.values()) closeFd(fd);
+  for (const name of [POD, PEER]) sh(`ip netns del ${name} 2>/dev/null || true`);
+});
+
+/** Answers each line with "PORT: line". */
+function echo(name: string, port: number, mark?: number): void {
+  const { fd } = listenTcp({ ip: '::', port, netnsFd: netns(name), ...(mark === undefined ? {} : { mark }) });
+  const server = net.createServer((socket) => {
+    sockets.add(socket);
+    socket.on('error', () => {});
+    socket.on('data', (chunk) => socket.write(`${port}: ${chunk}`));
+  });
+  servers.push(server);
+  server.listen({ fd });
+}
+
+async function dial(from: string, host: string): Promise<net.Socket> {
+  const fd = tcpSocket({ family: host.includes(':') ? 6 : 4, netnsFd: netns(from) });
+  const socket = new net.Socket({ fd }).on('error', () => {});
+  sockets.add(socket);
+  socket.connect({ host, port: PORT });
+  await once(socket, 'connect');
+  return socket;
+}
+
+function say(socket: net.Socket, text: string): Promise<string> {
+  return new Promise((resolve) => {
+    socket.once('data', (chunk) => resolve(String(chunk)));
+    socket.once('close', () => resolve('closed'));
+    socket.write(text);
+  });
+}
+
+async function closeAll(): Promise<void> {
+  for (const socket of sockets) socket.destroy();
+  sockets.clear();
+  await until(
+    'the connections are closed',
+    () => carriedConnections(listTcpSockets(netns(POD))).length === 0,
+  );
+}
+
+const ends = (): string[] =>
+  olderConnections(netns(POD))
+    .map(({ direction, local, remote }) => {
+      const [inside, outside] = direction === 'inbound' ? [local.port, ''] : ['', remote.port];
+      return `${direction} ${local.ip}${inside === '' ? '' : `:${inside}`} ${remote.ip}${outside === '' ? '' : `:${outside}`}`;
+    })
+    .sort();
+
+/** One connection of each family and direction. */
+const dialAll = (): Promise<net.Socket[]> =>
+  Promise.all([
+    dial(POD, PEER_IPS[0]),
+    dial(POD, PEER_IPS[1]),
+    dial(PEER, POD_IPS[0]),
+    dial(PEER, POD_IPS[1]),
+  ]);
+
+const ALL = [
+  'inbound 10.244.8.1:8080 10.244.8.2',
+  'inbound fd00:8::1:8080 fd00:8::2',
+  'outbound 10.244.8.1 10.244.8.2:8080',
+  'outbound fd00:8::1 fd00:8::2:8080',
+];
+
+test('older connections live on, new ones are redirected, and both are told apart', async () => {
+  const older = await dialAll();
+  for (const socket of older) assert.equal(await say(socket, 'before'), '8080: before');
+
+  await nftPodRules.track(netns(POD), OPTIONS);
+  // One that begins between the two steps is older as well.
+  older.push(await dial(POD, PEER_IPS[0]));
+  assert.equal(keepOlderConnections(netns(POD)), 5);
+  await nftPodRules.apply(netns(POD), OPTIONS);
+
+  for (const socket of older) assert.equal(await say(socket, 'after'), '8080: after');
+  const [out4, out6, in4, in6] = (await dialAll()) as [net.Socket, net.Socket, net.Socket, net.Socket];
+  for (const socket of [out4, out6]) assert.equal(await say(socket, 'new'), '15001: new');
+  for (const socket of [in4, in6]) assert.equal(await say(socket, 'new'), '15006: new');
+  assert.deepEqual(ends(), [...ALL, ALL[2]].sort());
+
+  // An older connection that the kernel forgets is reset, and a redirected one is redirected again: nothing new gets
+  // past ztunnel.
+  forgetFlows(netns(POD), () => true);
+  assert.equal(await say(older[0]!, 'forgotten'), 'closed');
+  assert.equal(await say(older[2]!, 'forgotten'), 'closed');
+  assert.equal(await say(out4, 'forgotten'), '15001: forgotten');
+  await nftPodRules.remove(netns(POD), OPTIONS);
+  await closeAll();
+});
+
+test('older connections can be closed, and only they are', async () => {
+  const older = await dialAll();
+  await nftPodRules.track(netns(POD), OPTIONS);
+  keepOlderConnections(netns(POD));
+  await nftPodRules.apply(netns(POD), OPTIONS);
+  const [young] = await dialAll();
+  assert.deepEqual(ends(), ALL);
+  const closed = older.map((socket) => new Promise((resolve) => socket.once('close', resolve)));
+  closeOlderConnections(netns(POD), olderConnections(netns(POD)));
+  await Promise.all(closed);
+  assert.deepEqual(ends(), []);
+  assert.equal(await say(young!, 'still here'), '15001: still here');
+
+  // The other way round: no longer steered, what is redirected goes on and what is new goes its own way.
+  await nftPodRules.release(netns(POD), OPTIONS);
+  assert.equal(await say(young!, 'going on'), '15001: going on');
+  assert.equal(await say(await dial(POD, PEER_IPS[0]), 'direct'), '8080: direct');
+  await nftPodRules.remove(netns(POD), OPTIONS);
+});
