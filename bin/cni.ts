@@ -8,6 +8,7 @@ import { readCniConfig } from '#cni/config.ts';
 import { startHealthServer } from '#cni/health.ts';
 import { installPlugin, removePlugin } from '#cni/installer.ts';
 import { describeOlder } from '#cni/older-watch.ts';
+import { chooseBackend } from '#cni/rules/backend.ts';
 import { inClusterEndpoint } from '#k8s/config.ts';
 import { NAMESPACES, PEER_AUTHENTICATIONS, PODS } from '#k8s/objects.ts';
 import { startInformer } from '#k8s/reflector.ts';
@@ -32,7 +33,12 @@ async function run(config: ReturnType<typeof readCniConfig>, log: Logger): Promi
   const pods = startInformer(informerDeps, PODS, { fieldSelector: `spec.nodeName=${config.nodeName}` });
   const namespaces = startInformer(informerDeps, NAMESPACES);
   const peerAuthentications = startInformer(informerDeps, PEER_AUTHENTICATIONS);
-  const agent = createCniAgent({ client, pods, namespaces, peerAuthentications, log }, config.agent);
+  const backend = await chooseBackend(config.backend, log);
+  log.info('rules are written by', { backend: backend.name });
+  const agent = createCniAgent(
+    { client, pods, namespaces, peerAuthentications, rules: backend.pods, probes: backend.probes, log },
+    config.agent,
+  );
 
   let isInstalled = false;
   const health = await startHealthServer(config.healthPort, () => agent.isReady && isInstalled, {

@@ -39,7 +39,8 @@ fi
 # tool:Debian package
 needed="ip:iproute2 nft:nftables unshare:util-linux nsenter:util-linux mount:mount ps:procps"
 wanted="kubectl:kubernetes-client tcpdump:tcpdump"
-[ "$mode" = test ] && { needed="$needed $wanted"; wanted=""; }
+# The rules of nodes without nftables are tried, too.
+[ "$mode" = test ] && { needed="$needed $wanted iptables:iptables ipset:ipset"; wanted=""; }
 
 missing_packages() {
   for pair in $1; do

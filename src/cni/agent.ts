@@ -33,8 +33,7 @@ import type { PluginAnswer, PluginEvent } from './plugin-event.ts';
 import { createPluginPods } from './plugin-pods.ts';
 import { startPluginServer } from './plugin-server.ts';
 import { PodTable } from './pod-table.ts';
-import { createHostProbes, type HostProbes } from './rules/host-probes.ts';
-import { nftPodRules } from './rules/nft-pod-rules.ts';
+import type { HostProbes } from './rules/host-probes.ts';
 import type { PodRules } from './rules/pod-rules.ts';
 import { createWorkQueue } from './work-queue.ts';
 import { createZdsServer, type ZdsServer } from './zds-server.ts';
@@ -47,9 +46,9 @@ export interface CniAgentDeps {
   /** Say where older connections in plaintext may not go on; not waited for at the start. */
   readonly peerAuthentications: Informer<PeerAuthentication>;
   readonly log: Logger;
-  /** How rules get into a namespace; the kernel's nftables unless given. */
-  readonly rules?: PodRules;
-  readonly probes?: HostProbes;
+  /** How rules get into pods and onto the node. */
+  readonly rules: PodRules;
+  readonly probes: HostProbes;
   readonly findNetns?: FindNetns;
   readonly older?: OlderConnectionCalls;
 }
@@ -63,8 +62,6 @@ export interface CniAgentOptions {
   readonly runDir: string;
   readonly ipv6: boolean;
   readonly dnsCapture: boolean;
-  /** Whose sockets on the node count as probes. */
-  readonly kubeletUid: number;
   /** How long redirected connections of a pod that leaves the mesh may go on. */
   readonly unenrolDrainMs: number;
   /** Connections older than the enrolment end with it, unless the pod says otherwise. */
@@ -90,10 +87,8 @@ const CONCURRENCY = 4;
 const DRAIN_CHECK_MS = 250;
 
 export function createCniAgent(deps: CniAgentDeps, options: CniAgentOptions): CniAgent {
-  const { client, pods, namespaces, log } = deps;
+  const { client, pods, namespaces, rules, probes, log } = deps;
   const { policy } = options;
-  const rules = deps.rules ?? nftPodRules;
-  const probes = deps.probes ?? createHostProbes({ ipv6: options.ipv6, kubeletUid: options.kubeletUid });
   const findNetns = deps.findNetns ?? pinnedNetns(options.netnsDir);
   const olderCalls = deps.older ?? kernelOlderConnections;
   const scope = new Scope('cni agent');

@@ -16,8 +16,8 @@ test('the defaults are those of a node', () => {
       dnsCapture: false,
       unenrolDrainMs: 30_000,
       closeOlder: false,
-      kubeletUid: 0,
     },
+    backend: { ipv6: false, runDir: '/var/run/istio-cni', kubeletUid: 0 },
     installer: {
       netDir: '/etc/cni/net.d',
       binDir: '/opt/cni/bin',
@@ -40,6 +40,8 @@ test('a value that cannot be used is named', () => {
     [{}, /NODE_NAME is not set/],
     [{ NODE_NAME: 'n', AMBIENT_IPV6: 'maybe' }, /AMBIENT_IPV6="maybe": expected true or false/],
     [{ NODE_NAME: 'n', HEALTH_PORT: '70000' }, /HEALTH_PORT/],
+    [{ NODE_NAME: 'n', NATIVE_NFTABLES: 'sometimes' }, /NATIVE_NFTABLES="sometimes"/],
+    [{ NODE_NAME: 'n', FORCE_IPTABLES_BINARY: 'new' }, /FORCE_IPTABLES_BINARY="new": expected legacy, nft/],
     [{ NODE_NAME: 'n', LOG_FORMAT: 'xml' }, /LOG_FORMAT="xml": expected plain, json/],
   ];
   for (const [env, message] of cases)

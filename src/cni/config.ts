@@ -6,12 +6,14 @@ import { MeshError } from '#base/errors.ts';
 import type { LogLevel } from '#telemetry/log.ts';
 import type { CniAgentOptions } from './agent.ts';
 import type { InstallerOptions } from './installer.ts';
+import type { BackendOptions } from './rules/backend.ts';
 
 export type Environment = Readonly<Record<string, string | undefined>>;
 
 export interface CniConfig {
   readonly nodeName: string;
   readonly agent: CniAgentOptions;
+  readonly backend: BackendOptions;
   readonly installer: InstallerOptions;
   readonly removeOnExit: boolean;
   readonly healthPort: number;
@@ -48,6 +50,7 @@ export function readCniConfig(env: Environment, projectDir: string): CniConfig {
     .split(',')
     .map((name) => name.trim())
     .filter((name) => name !== '');
+  const ipv6 = flag('AMBIENT_IPV6', false);
   const runDir = text('CNI_AGENT_RUN_DIR', '/var/run/istio-cni');
   return {
     nodeName,
@@ -56,11 +59,19 @@ export function readCniConfig(env: Environment, projectDir: string): CniConfig {
       netnsDir: text('NETNS_DIR', '/var/run/netns'),
       zdsPath: text('ZTUNNEL_UDS_ADDRESS', '/var/run/ztunnel/ztunnel.sock'),
       runDir,
-      ipv6: flag('AMBIENT_IPV6', false),
+      ipv6,
       dnsCapture: flag('AMBIENT_DNS_CAPTURE', false),
       unenrolDrainMs: 1000 * count('CULVERT_UNENROL_DRAIN_SECONDS', 30, 86_400),
       closeOlder: oneOf('CULVERT_OLDER_CONNECTIONS', ['keep', 'close'], 'keep') === 'close',
+    },
+    backend: {
+      ipv6,
+      runDir,
       kubeletUid: count('CULVERT_KUBELET_UID', 0, 0xffff_fffe),
+      ...(env.NATIVE_NFTABLES ? { nftables: flag('NATIVE_NFTABLES', true) } : {}),
+      ...(env.FORCE_IPTABLES_BINARY
+        ? { iptables: oneOf('FORCE_IPTABLES_BINARY', ['legacy', 'nft'], 'nft') }
+        : {}),
     },
     installer: {
       netDir: text('CNI_NET_DIR', '/etc/cni/net.d'),

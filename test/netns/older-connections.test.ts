@@ -5,7 +5,10 @@ import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { once } from 'node:events';
 import net from 'node:net';
-import { after, before, test } from 'node:test';
+import { tmpdir } from 'node:os';
+import { after, before, describe, test } from 'node:test';
+import { createIptablesPodRules } from '#cni/rules/iptables-pod-rules.ts';
+import { chooseIptables } from '#cni/rules/iptables-tool.ts';
 import type { PodRuleOptions } from '#cni/rules/nft.ts';
 import { nftPodRules } from '#cni/rules/nft-pod-rules.ts';
 import {
@@ -14,6 +17,7 @@ import {
   keepOlderConnections,
   olderConnections,
 } from '#cni/rules/older-connections.ts';
+import type { PodRules } from '#cni/rules/pod-rules.ts';
 import { forgetFlows } from '#linux/conntrack.ts';
 import { closeFd, openNetns } from '#linux/netns.ts';
 import { listenTcp, tcpSocket } from '#linux/socket.ts';
@@ -121,48 +125,65 @@ const ALL = [
   'outbound fd00:8::1 fd00:8::2:8080',
 ];
 
-test('older connections live on, new ones are redirected, and both are told apart', async () => {
-  const older = await dialAll();
-  for (const socket of older) assert.equal(await say(socket, 'before'), '8080: before');
+const BACKENDS: Readonly<Record<string, () => Promise<PodRules>>> = {
+  nftables: () => Promise.resolve(nftPodRules),
+  'iptables-nft': async () =>
+    createIptablesPodRules(await chooseIptables({ forced: 'nft', runDir: tmpdir() })),
+  'iptables-legacy': async () =>
+    createIptablesPodRules(await chooseIptables({ forced: 'legacy', runDir: tmpdir() })),
+};
 
-  await nftPodRules.track(netns(POD), OPTIONS);
-  // One that begins between the two steps is older as well.
-  older.push(await dial(POD, PEER_IPS[0]));
-  assert.equal(keepOlderConnections(netns(POD)), 5);
-  await nftPodRules.apply(netns(POD), OPTIONS);
+for (const [name, open] of Object.entries(BACKENDS))
+  describe(name, () => {
+    let rules: PodRules;
+    before(async () => {
+      rules = await open();
+    });
+    after(closeAll);
 
-  for (const socket of older) assert.equal(await say(socket, 'after'), '8080: after');
-  const [out4, out6, in4, in6] = (await dialAll()) as [net.Socket, net.Socket, net.Socket, net.Socket];
-  for (const socket of [out4, out6]) assert.equal(await say(socket, 'new'), '15001: new');
-  for (const socket of [in4, in6]) assert.equal(await say(socket, 'new'), '15006: new');
-  assert.deepEqual(ends(), [...ALL, ALL[2]].sort());
+    test('older connections live on, new ones are redirected, and both are told apart', async () => {
+      const older = await dialAll();
+      for (const socket of older) assert.equal(await say(socket, 'before'), '8080: before');
 
-  // An older connection that the kernel forgets is reset, and a redirected one is redirected again: nothing new gets
-  // past ztunnel.
-  forgetFlows(netns(POD), () => true);
-  assert.equal(await say(older[0]!, 'forgotten'), 'closed');
-  assert.equal(await say(older[2]!, 'forgotten'), 'closed');
-  assert.equal(await say(out4, 'forgotten'), '15001: forgotten');
-  await nftPodRules.remove(netns(POD), OPTIONS);
-  await closeAll();
-});
+      await rules.track(netns(POD), OPTIONS);
+      // One that begins between the two steps is older as well.
+      older.push(await dial(POD, PEER_IPS[0]));
+      assert.equal(keepOlderConnections(netns(POD)), 5);
+      await rules.apply(netns(POD), OPTIONS);
 
-test('older connections can be closed, and only they are', async () => {
-  const older = await dialAll();
-  await nftPodRules.track(netns(POD), OPTIONS);
-  keepOlderConnections(netns(POD));
-  await nftPodRules.apply(netns(POD), OPTIONS);
-  const [young] = await dialAll();
-  assert.deepEqual(ends(), ALL);
-  const closed = older.map((socket) => new Promise((resolve) => socket.once('close', resolve)));
-  closeOlderConnections(netns(POD), olderConnections(netns(POD)));
-  await Promise.all(closed);
-  assert.deepEqual(ends(), []);
-  assert.equal(await say(young!, 'still here'), '15001: still here');
+      for (const socket of older) assert.equal(await say(socket, 'after'), '8080: after');
+      const [out4, out6, in4, in6] = (await dialAll()) as [net.Socket, net.Socket, net.Socket, net.Socket];
+      for (const socket of [out4, out6]) assert.equal(await say(socket, 'new'), '15001: new');
+      for (const socket of [in4, in6]) assert.equal(await say(socket, 'new'), '15006: new');
+      assert.deepEqual(ends(), [...ALL, ALL[2]].sort());
 
-  // The other way round: no longer steered, what is redirected goes on and what is new goes its own way.
-  await nftPodRules.release(netns(POD), OPTIONS);
-  assert.equal(await say(young!, 'going on'), '15001: going on');
-  assert.equal(await say(await dial(POD, PEER_IPS[0]), 'direct'), '8080: direct');
-  await nftPodRules.remove(netns(POD), OPTIONS);
-});
+      // An older connection that the kernel forgets is reset, and a redirected one is redirected again: nothing new gets
+      // past ztunnel.
+      forgetFlows(netns(POD), () => true);
+      assert.equal(await say(older[0]!, 'forgotten'), 'closed');
+      assert.equal(await say(older[2]!, 'forgotten'), 'closed');
+      assert.equal(await say(out4, 'forgotten'), '15001: forgotten');
+      await rules.remove(netns(POD), OPTIONS);
+      await closeAll();
+    });
+
+    test('older connections can be closed, and only they are', async () => {
+      const older = await dialAll();
+      await rules.track(netns(POD), OPTIONS);
+      keepOlderConnections(netns(POD));
+      await rules.apply(netns(POD), OPTIONS);
+      const [young] = await dialAll();
+      assert.deepEqual(ends(), ALL);
+      const closed = older.map((socket) => new Promise((resolve) => socket.once('close', resolve)));
+      closeOlderConnections(netns(POD), olderConnections(netns(POD)));
+      await Promise.all(closed);
+      assert.deepEqual(ends(), []);
+      assert.equal(await say(young!, 'still here'), '15001: still here');
+
+      // The other way round: no longer steered, what is redirected goes on and what is new goes its own way.
+      await rules.release(netns(POD), OPTIONS);
+      assert.equal(await say(young!, 'going on'), '15001: going on');
+      assert.equal(await say(await dial(POD, PEER_IPS[0]), 'direct'), '8080: direct');
+      await rules.remove(netns(POD), OPTIONS);
+    });
+  });

@@ -11,6 +11,8 @@ import { MeshError } from '#base/errors.ts';
 import { type CniAgent, createCniAgent } from '#cni/agent.ts';
 import { runPlugin } from '#cni/plugin.ts';
 import { createHostProbes } from '#cni/rules/host-probes.ts';
+import { nftHostRules } from '#cni/rules/nft-host.ts';
+import { nftPodRules } from '#cni/rules/nft-pod-rules.ts';
 import type { KubeClient } from '#k8s/client.ts';
 import { type Informer, type InformerHandlers, objectKey } from '#k8s/informer.ts';
 import type { KubeObject, Namespace, PeerAuthentication, Pod } from '#k8s/objects.ts';
@@ -156,9 +158,12 @@ async function startAgent(options: { resyncMs?: number } = {}): Promise<CniAgent
       namespaces,
       peerAuthentications: world.peerAuthentications,
       log: silentLogger,
-      probes: createHostProbes({ ipv6: false, kubeletUid: 0 }, async (text) => {
-        probeRulesets.push(text);
-      }),
+      rules: nftPodRules,
+      probes: createHostProbes(
+        nftHostRules({ ipv6: false, kubeletUid: 0 }, async (text) => {
+          probeRulesets.push(text);
+        }),
+      ),
     },
     {
       policy: { systemNamespace: 'istio-system', excludedNamespaces: new Set(['kube-system']) },
@@ -167,7 +172,6 @@ async function startAgent(options: { resyncMs?: number } = {}): Promise<CniAgent
       runDir: join(dir, 'run'),
       ipv6: false,
       dnsCapture: false,
-      kubeletUid: 0,
       unenrolDrainMs: 5000,
       closeOlder: false,
       ...options,

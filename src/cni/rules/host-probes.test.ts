@@ -2,14 +2,17 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { ip } from '#net/ip.ts';
 import { createHostProbes } from './host-probes.ts';
+import { nftHostRules } from './nft-host.ts';
 
 test('pods that swap their addresses at the same time (node restart) both keep their probes', async () => {
   const applied: string[] = [];
-  const probes = createHostProbes({ ipv6: false, kubeletUid: 0 }, async (text) => {
-    // The kernel answers later; both changes are under way meanwhile.
-    await new Promise((resolve) => setImmediate(resolve));
-    applied.push(text);
-  });
+  const probes = createHostProbes(
+    nftHostRules({ ipv6: false, kubeletUid: 0 }, async (text) => {
+      // The kernel answers later; both changes are under way meanwhile.
+      await new Promise((resolve) => setImmediate(resolve));
+      applied.push(text);
+    }),
+  );
   const [a, b] = [ip('10.244.1.4'), ip('10.244.1.6')];
   await probes.install([
     { ip: a, uid: 'web' },
@@ -26,10 +29,12 @@ test('pods that swap their addresses at the same time (node restart) both keep t
 
 test('a failed change is reported to its caller and does not stop the next one', async () => {
   let failing = true;
-  const probes = createHostProbes({ ipv6: false, kubeletUid: 0 }, () => {
-    if (failing) return Promise.reject(new Error('nft is busy'));
-    return Promise.resolve();
-  });
+  const probes = createHostProbes(
+    nftHostRules({ ipv6: false, kubeletUid: 0 }, () => {
+      if (failing) return Promise.reject(new Error('nft is busy'));
+      return Promise.resolve();
+    }),
+  );
   await assert.rejects(probes.set('web', [ip('10.244.1.4')]), /nft is busy/);
   failing = false;
   await probes.set('web', [ip('10.244.1.4')]);

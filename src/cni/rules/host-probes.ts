@@ -2,15 +2,15 @@
 // An address has one owner, the pod that took it last; a late removal of an earlier owner changes nothing.
 
 import type { IpAddress } from '#net/ip.ts';
-import {
-  type HostRuleOptions,
-  type ProbeTarget,
-  renderHostRemoval,
-  renderHostRules,
-  renderProbeRemoval,
-  renderProbeUpsert,
-} from './nft-host.ts';
-import { runToolOrFail } from './run-tool.ts';
+import type { ProbeTarget } from './nft-host.ts';
+
+/** The node's rules and sets, whichever tool writes them. */
+export interface HostRules {
+  /** Writes everything anew, in one step where the tool can. */
+  install(targets: readonly ProbeTarget[]): Promise<void>;
+  change(dropped: readonly IpAddress[], added: readonly ProbeTarget[], purpose: string): Promise<void>;
+  uninstall(): Promise<void>;
+}
 
 export interface HostProbes {
   /** Writes the node's table whole, in one transaction; earlier contents are replaced. */
@@ -22,14 +22,7 @@ export interface HostProbes {
   uninstall(): Promise<void>;
 }
 
-/** Applies a ruleset in the node's namespace; replaced in unit tests. */
-export type ApplyRuleset = (text: string, purpose: string) => Promise<void>;
-
-const applyHere: ApplyRuleset = async (text, purpose) => {
-  await runToolOrFail(undefined, ['nft', '-f', '-'], text, purpose);
-};
-
-export function createHostProbes(options: HostRuleOptions, apply: ApplyRuleset = applyHere): HostProbes {
+export function createHostProbes(rules: HostRules): HostProbes {
   const owners = new Map<IpAddress, string>();
   const ownedBy = (uid: string): IpAddress[] =>
     [...owners].filter(([, owner]) => owner === uid).map(([ip]) => ip);
@@ -44,12 +37,11 @@ export function createHostProbes(options: HostRuleOptions, apply: ApplyRuleset =
   };
 
   const change = async (
-    text: string,
     purpose: string,
     wanted: readonly ProbeTarget[],
     dropped: readonly IpAddress[],
   ): Promise<void> => {
-    if (text !== '') await apply(text, purpose);
+    if (wanted.length + dropped.length > 0) await rules.change(dropped, wanted, purpose);
     for (const ip of dropped) owners.delete(ip);
     for (const { ip, uid } of wanted) owners.set(ip, uid);
   };
@@ -57,7 +49,7 @@ export function createHostProbes(options: HostRuleOptions, apply: ApplyRuleset =
   return {
     install: (targets) =>
       inTurn(async () => {
-        await apply(renderHostRules(options, targets), 'installing the rules for probes on the node');
+        await rules.install(targets);
         owners.clear();
         for (const { ip, uid } of targets) owners.set(ip, uid);
       }),
@@ -65,22 +57,12 @@ export function createHostProbes(options: HostRuleOptions, apply: ApplyRuleset =
       inTurn(() => {
         const dropped = ownedBy(uid).filter((ip) => !ips.includes(ip));
         const added = ips.filter((ip) => owners.get(ip) !== uid).map((ip) => ({ ip, uid }));
-        const text = renderProbeRemoval(options, dropped) + renderProbeUpsert(options, added);
-        return change(text, `letting probes of pod ${uid} pass`, added, dropped);
+        return change(`letting probes of pod ${uid} pass`, added, dropped);
       }),
-    remove: (uid) =>
-      inTurn(() => {
-        const dropped = ownedBy(uid);
-        return change(
-          renderProbeRemoval(options, dropped),
-          `forgetting the probes of pod ${uid}`,
-          [],
-          dropped,
-        );
-      }),
+    remove: (uid) => inTurn(() => change(`forgetting the probes of pod ${uid}`, [], ownedBy(uid))),
     uninstall: () =>
       inTurn(async () => {
-        await apply(renderHostRemoval(), 'removing the rules for probes on the node');
+        await rules.uninstall();
         owners.clear();
       }),
   };

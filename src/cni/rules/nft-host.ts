@@ -1,9 +1,11 @@
-// The node's side as nftables text: probes get a source address that the pods' rules let pass (cni.md A.8, A.9). Pure.
+// The node's side by nftables: probes get a source address that the pods' rules let pass (cni.md A.8, A.9).
 
 import type { IpAddress } from '#net/ip.ts';
 import { familyOf } from '#net/ip.ts';
 import { NAT_TABLE, PROBE_SET_V4, PROBE_SET_V6 } from '../constants.ts';
+import type { HostRules } from './host-probes.ts';
 import { chainPair, dropTable, renderTable, TCP, V4, V6 } from './nft.ts';
+import { runToolOrFail } from './run-tool.ts';
 
 export interface ProbeTarget {
   readonly ip: IpAddress;
@@ -69,4 +71,23 @@ function addElement(options: HostRuleOptions, { ip, uid }: ProbeTarget): string 
   if (!options.ipv6 && familyOf(ip) === 6) return '';
   const comment = uid.replace(/[^A-Za-z0-9.-]/g, '');
   return `add element inet ${NAT_TABLE} ${probeSet(matchOf(ip))} { ${ip} comment "${comment}" }\n`;
+}
+
+/** Applies a ruleset in the node's namespace; replaced in tests. */
+export type ApplyRuleset = (text: string, purpose: string) => Promise<void>;
+
+const applyHere: ApplyRuleset = async (text, purpose) => {
+  await runToolOrFail(undefined, ['nft', '-f', '-'], text, purpose);
+};
+
+export function nftHostRules(options: HostRuleOptions, apply: ApplyRuleset = applyHere): HostRules {
+  return {
+    install: (targets) =>
+      apply(renderHostRules(options, targets), 'installing the rules for probes on the node'),
+    async change(dropped, added, purpose) {
+      const text = renderProbeRemoval(options, dropped) + renderProbeUpsert(options, added);
+      if (text !== '') await apply(text, purpose);
+    },
+    uninstall: () => apply(renderHostRemoval(), 'removing the rules for probes on the node'),
+  };
 }

@@ -3,7 +3,7 @@ import { test } from 'node:test';
 import { ip } from '#net/ip.ts';
 import { createHostProbes } from './host-probes.ts';
 import { type PodRuleOptions, renderPodRemoval, renderPodRules } from './nft.ts';
-import { renderHostRules } from './nft-host.ts';
+import { nftHostRules, renderHostRules } from './nft-host.ts';
 
 // Written by hand from cni.md A.7.1 (rules and their order) and A.8 (tables, hooks, priorities).
 
@@ -139,9 +139,11 @@ add rule inet istio-ambient-nat istio-postrouting meta l4proto tcp meta skuid 0 
 
 test('probe addresses: the newest owner keeps an address; IPv6 is left out where it is off', async () => {
   const texts: string[] = [];
-  const probes = createHostProbes({ ipv6: false, kubeletUid: 0 }, async (text) => {
-    texts.push(text);
-  });
+  const probes = createHostProbes(
+    nftHostRules({ ipv6: false, kubeletUid: 0 }, async (text) => {
+      texts.push(text);
+    }),
+  );
   const element = 'element inet istio-ambient-nat istio-inpod-probes-v4 { 10.0.0.1';
   await probes.set('a', [ip('10.0.0.1'), ip('fd00::1')]);
   await probes.set('b', [ip('10.0.0.1')]);

@@ -1,4 +1,4 @@
-// Runs nft and ip, in our own namespace or in a pod's, and turns their words into one sentence.
+// Runs nft, iptables, ipset and ip, in our own namespace or in a pod's, and turns their words into one sentence.
 //
 // A pod's namespace is entered by util-linux's nsenter on an inherited descriptor: the very descriptor that ztunnel is
 // given, so rules and listeners cannot end up in different namespaces, and our own thread never leaves home.
@@ -13,6 +13,14 @@ const PACKAGES: Readonly<Record<string, string>> = {
   nsenter: 'util-linux',
 };
 
+const packageOf = (program: string): string =>
+  PACKAGES[program] ?? (/^ip6?tables/.test(program) ? 'iptables' : program);
+
+export interface ToolOptions {
+  /** Beside our own environment. */
+  readonly env?: Readonly<Record<string, string>>;
+}
+
 export interface ToolResult {
   readonly exitCode: number;
   readonly stdout: string;
@@ -24,6 +32,7 @@ export function runTool(
   netnsFd: number | undefined,
   command: readonly [string, ...string[]],
   input = '',
+  options: ToolOptions = {},
 ): Promise<ToolResult> {
   const [program, ...args] =
     netnsFd === undefined ? command : (['nsenter', '--net=/proc/self/fd/3', '--', ...command] as const);
@@ -32,6 +41,7 @@ export function runTool(
       stdio: netnsFd === undefined ? ['pipe', 'pipe', 'pipe'] : ['pipe', 'pipe', 'pipe', netnsFd],
       timeout: TOOL_TIMEOUT_MS,
       killSignal: 'SIGKILL',
+      ...(options.env === undefined ? {} : { env: { ...process.env, ...options.env } }),
     });
     let stdout = '';
     let stderr = '';
@@ -47,7 +57,7 @@ export function runTool(
         missing
           ? new MeshError(
               'TOOL_MISSING',
-              `${program} is not installed: install the package ${PACKAGES[program]}`,
+              `${program} is not installed: install the package ${packageOf(program)}`,
             )
           : MeshError.from(error, 'RULES_FAILED', `running ${command.join(' ')}`),
       );
@@ -74,14 +84,15 @@ export async function runToolOrFail(
   command: readonly [string, ...string[]],
   input: string,
   purpose: string,
+  options: ToolOptions = {},
 ): Promise<string> {
-  const { exitCode, stdout, stderr } = await runTool(netnsFd, command, input);
+  const { exitCode, stdout, stderr } = await runTool(netnsFd, command, input, options);
   if (exitCode === 0) return stdout;
   const missing = /failed to execute (\S+): No such file/.exec(stderr)?.[1];
   if (missing !== undefined)
     throw new MeshError(
       'TOOL_MISSING',
-      `${missing} is not installed: install the package ${PACKAGES[missing] ?? missing}`,
+      `${missing} is not installed: install the package ${packageOf(missing)}`,
     );
   const words = stderr.trim().split('\n').slice(0, 3).join('; ');
   throw new MeshError('RULES_FAILED', `${purpose}: ${words === '' ? `exit code ${exitCode}` : words}`, {
