@@ -30,3 +30,8 @@ test('defaults, and what cannot be read', () => {
   assert.deepEqual(parseResolvConf('nameserver\noptions timeout:x attempts:\n\0'), defaults);
   assert.deepEqual(parseResolvConf('options timeout:0'), { ...defaults, timeoutMs: 1000 });
 });
+
+test('a comment sets no options where lines end in CR LF', () => {
+  const { attempts, rotate } = parseResolvConf('options rotate # attempts:5\r\n');
+  assert.deepEqual([attempts, rotate], [2, true]);
+});

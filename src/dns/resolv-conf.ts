@@ -28,10 +28,8 @@ export function parseResolvConf(text: string): ResolverSettings {
   let attempts = ATTEMPTS;
   let rotate = false;
   for (const line of text.split('\n')) {
-    const [keyword, ...values] = line
-      .replace(/[#;].*$/, '')
-      .trim()
-      .split(/\s+/);
+    const comment = line.search(/[#;]/);
+    const [keyword, ...values] = (comment < 0 ? line : line.slice(0, comment)).trim().split(/\s+/);
     if (keyword === 'nameserver') {
       const ip = parseIp(values[0] ?? '');
       if (ip !== undefined && servers.length < MOST_SERVERS) servers.push({ ip, port: 53 as Port });

@@ -17,7 +17,17 @@ for (const [text, expected] of [
   });
 }
 
-for (const text of ['loud', '', 'access', 'access=loud', 'a=b=info', '=info', 'in fo=debug', 'info,,debug'])
+for (const text of [
+  'loud',
+  '',
+  'access',
+  'access=loud',
+  'a=b=info',
+  '=info',
+  'ztunnel::=info',
+  'in fo=debug',
+  'info,,debug',
+])
   test(`${JSON.stringify(text)} is no filter`, () => assert.equal(parseLogFilter(text, DEFAULT), undefined));
 
 test('a directive covers the scopes below it, the longest wins, others are not touched', () => {

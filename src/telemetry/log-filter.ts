@@ -25,8 +25,11 @@ export function parseLogFilter(text: string, base: LogFilter): LogFilter | undef
     const threshold = parseThreshold(right ?? left!);
     if (threshold === undefined) return undefined;
     if (right === undefined) level = threshold;
-    else if (SCOPE.test(left!)) scopes.set(left!.replace(PROGRAM_PREFIX, ''), threshold);
-    else return undefined;
+    else {
+      const scope = left!.replace(PROGRAM_PREFIX, '');
+      if (!SCOPE.test(scope)) return undefined;
+      scopes.set(scope, threshold);
+    }
   }
   return { level, scopes };
 }

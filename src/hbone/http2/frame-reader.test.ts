@@ -2,43 +2,11 @@ import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import fc from 'fast-check';
 import { SessionError } from './errors.ts';
-import { type FrameHandler, FrameReader, PREFACE } from './frame-reader.ts';
-
-/** RFC 9113 §4.1. */
-function frame(type: number, flags: number, streamId: number, payload: Buffer): Buffer {
-  const header = Buffer.alloc(9);
-  header.writeUIntBE(payload.length, 0, 3);
-  header[3] = type;
-  header[4] = flags;
-  header.writeUInt32BE(streamId, 5);
-  return Buffer.concat([header, payload]);
-}
-
-/** Writes down what is handed on; the pieces of one DATA frame are joined. */
-class Notes implements FrameHandler {
-  readonly notes: string[] = [];
-  #data: Buffer[] = [];
-
-  dataBegins(streamId: number, length: number): void {
-    this.notes.push(`data ${streamId} ${length}`);
-    this.#data = [];
-  }
-  data(chunk: Buffer): void {
-    this.#data.push(Buffer.from(chunk));
-  }
-  dataEnds(isLast: boolean): void {
-    this.notes.push(`${Buffer.concat(this.#data).toString('hex')}${isLast ? ' last' : ''}`);
-  }
-  frame(type: number, flags: number, streamId: number, payload: Buffer): void {
-    this.notes.push(`${type} ${flags} ${streamId} ${payload.toString('hex')}`);
-  }
-  unknownFrame(): void {
-    this.notes.push('unknown');
-  }
-}
+import { FrameReader, PREFACE } from './frame-reader.ts';
+import { FrameNotes, frame } from './wire-rig.ts';
 
 function read(bytes: Buffer, cuts: readonly number[], expectsPreface = false): string[] {
-  const notes = new Notes();
+  const notes = new FrameNotes();
   const reader = new FrameReader(notes, expectsPreface);
   let at = 0;
   for (const cut of cuts) {

@@ -1,7 +1,7 @@
 // For tests: a session whose peer is the test itself, frame by frame, without TLS or sockets.
 
 import { Duplex } from 'node:stream';
-import { FRAME_HEADER_BYTES } from './frame-reader.ts';
+import { FRAME_HEADER_BYTES, type FrameHandler } from './frame-reader.ts';
 import { newOutboxPool } from './outbox.ts';
 import { ReceiveBudget } from './receive-budget.ts';
 import { Session, type SessionEvents, type SessionShared } from './session.ts';
@@ -24,6 +24,29 @@ export function frame(type: number, flags: number, streamId: number, payload: Bu
   header[4] = flags;
   header.writeUInt32BE(streamId, 5);
   return Buffer.concat([header, bytes]);
+}
+
+/** Writes down what is handed on; the pieces of one DATA frame are joined. */
+export class FrameNotes implements FrameHandler {
+  readonly notes: string[] = [];
+  #data: Buffer[] = [];
+
+  dataBegins(streamId: number, length: number): void {
+    this.notes.push(`data ${streamId} ${length}`);
+    this.#data = [];
+  }
+  data(chunk: Buffer): void {
+    this.#data.push(Buffer.from(chunk));
+  }
+  dataEnds(isLast: boolean): void {
+    this.notes.push(`${Buffer.concat(this.#data).toString('hex')}${isLast ? ' last' : ''}`);
+  }
+  frame(type: number, flags: number, streamId: number, payload: Buffer): void {
+    this.notes.push(`${type} ${flags} ${streamId} ${payload.toString('hex')}`);
+  }
+  unknownFrame(): void {
+    this.notes.push('unknown');
+  }
 }
 
 export function newShared(budgetBytes?: number): SessionShared {
