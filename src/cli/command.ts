@@ -24,7 +24,7 @@ export interface UpFlags {
   readonly apiPort: number;
   readonly sample: boolean;
   readonly bare?: boolean;
-  readonly ipFamily?: 'ipv4' | 'dual';
+  readonly ipFamily?: 'ipv4' | 'dual' | 'ipv6';
   readonly nodes?: number;
   /** Image name → command line. */
   readonly image?: Readonly<Record<string, string>>;

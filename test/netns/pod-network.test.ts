@@ -29,7 +29,10 @@ test('the pod’s pin is removed although an agent holds its copy open ("Device 
     tools,
     mustRun: (file, args, options) => mustRun(tools.nsenter, [...enter, file, ...args], options),
   } as Pick<EmulatedNode, 'tools' | 'mustRun'> as EmulatedNode;
-  const link = { podUid: 'busy-pin', podIp: ip('10.244.1.2'), nodeIp: ip('172.31.0.11') };
+  const link = {
+    podUid: 'busy-pin',
+    addresses: [{ podIp: ip('10.244.1.2'), nodeIp: ip('172.31.0.11') }],
+  };
   const pin = podNetnsPath(link.podUid);
 
   // The copy is made before the pin, as an agent is there before most pods.

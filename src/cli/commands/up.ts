@@ -27,8 +27,8 @@ export const addUp: AddCommand = (program, context) => {
     .addOption(
       new Option(
         '--ip-family <family>',
-        'addresses of pods, nodes and services; kept for the life of the cluster (a new one: dual where the kernel has IPv6)',
-      ).choices(['ipv4', 'dual']),
+        'addresses of pods, nodes and services: ipv4, dual or ipv6; kept for the life of the cluster (a new one: dual where the kernel has IPv6)',
+      ).choices(['ipv4', 'dual', 'ipv6']),
     )
     .option(
       '--image <name=command>',

@@ -1,15 +1,16 @@
 // What every cluster has from the first moment: the default namespaces, the Service that leads to
 // this server, the default roles.
 
+import { ADDRESSES } from '#local/machine/plan.ts';
 import type { WriteOptions } from './admit.ts';
 import { finishDefinitions } from './crd-removal.ts';
 import type { Kind } from './kind.ts';
 import { equal, type JsonObject } from './object.ts';
 import { createObject, type ObjectsDeps, updateObject } from './objects.ts';
 import { ensureDefaultRbac } from './rbac/default-objects.ts';
+import { familyOfAddress } from './service-families.ts';
 
 const NAMESPACES = ['default', 'kube-system', 'kube-public', 'kube-node-lease'];
-export const KUBERNETES_SERVICE_ADDRESS = '10.96.0.1';
 
 const OPTIONS: WriteOptions = {
   dryRun: false,
@@ -42,7 +43,7 @@ export function bootstrap(
   for (const name of NAMESPACES)
     if (deps.store.get(find('', 'namespaces').resource, undefined, name) === undefined)
       createObject(deps, find('', 'namespaces'), undefined, { metadata: { name } }, OPTIONS);
-  ensure(find('', 'services'), 'default', kubernetesService());
+  ensure(find('', 'services'), 'default', kubernetesService(options.advertise.address));
   ensure(find('discovery.k8s.io', 'endpointslices'), 'default', kubernetesEndpoints(options.advertise));
   finishDefinitions(deps);
   ensureDefaultRbac(deps, OPTIONS);
@@ -52,11 +53,12 @@ export function bootstrap(
 
 const LABELS = { component: 'apiserver', provider: 'kubernetes' };
 
-const kubernetesService = (): JsonObject => ({
+/** The address of the Service is of the family that the server is reached by. */
+const kubernetesService = (serverAddress: string): JsonObject => ({
   metadata: { name: 'kubernetes', labels: LABELS },
   spec: {
     type: 'ClusterIP',
-    clusterIP: KUBERNETES_SERVICE_ADDRESS,
+    clusterIP: ADDRESSES[familyOfAddress(serverAddress)].apiService,
     ports: [{ name: 'https', protocol: 'TCP', port: 443, targetPort: 16443 }],
   },
 });
@@ -69,7 +71,7 @@ const kubernetesEndpoints = (advertise: { readonly address: string; readonly por
       'endpointslice.kubernetes.io/managed-by': 'culvert',
     },
   },
-  addressType: 'IPv4',
+  addressType: familyOfAddress(advertise.address),
   endpoints: [
     { addresses: [advertise.address], conditions: { ready: true, serving: true, terminating: false } },
   ],

@@ -1,6 +1,7 @@
 // What the server knows of a kind: names, scope, subresources, columns, and its own rules (defaults, checks).
 
 import type { Clock, Random } from '#base/clock.ts';
+import type { Family } from '#local/machine/plan.ts';
 import type { ApiObject } from './object.ts';
 import type { StructuralSchema } from './schema.ts';
 import type { FieldError, Subject } from './status.ts';
@@ -30,7 +31,7 @@ export interface Column {
 }
 
 /** Address families of services; the first is what a service has that asks for none. */
-export type ServiceFamilies = readonly ('IPv4' | 'IPv6')[];
+export type ServiceFamilies = readonly Family[];
 
 export interface StrategyContext {
   readonly serviceFamilies: ServiceFamilies;

@@ -9,9 +9,11 @@ import { join } from 'node:path';
 import { parse as parseYaml } from 'yaml';
 import { type Clock, type Random, systemClock } from '#base/clock.ts';
 import { errnoOf, MeshError, reasonOf } from '#base/errors.ts';
+import { ADDRESSES, API_PORT } from '#local/machine/plan.ts';
+import { formatHostPort } from '#net/host-port.ts';
 import type { Logger } from '#telemetry/log.ts';
 import type { PodStreams } from '../streams/pod-streams.ts';
-import { bootstrap, KUBERNETES_SERVICE_ADDRESS } from './bootstrap.ts';
+import { bootstrap } from './bootstrap.ts';
 import { type HttpDeps, handle, handleUpgrade, wantsUpgrade } from './http.ts';
 import type { ServiceFamilies } from './kind.ts';
 import type { PodLogs } from './logs.ts';
@@ -89,8 +91,8 @@ const DEFAULT_DNS_NAMES = [
   'kubernetes.default.svc',
   'kubernetes.default.svc.cluster.local',
 ];
-const DEFAULT_IPS = ['127.0.0.1', KUBERNETES_SERVICE_ADDRESS, '172.31.0.1'];
-const DEFAULT_ADVERTISE = { address: '172.31.0.1', port: 16443 };
+const DEFAULT_IPS = ['127.0.0.1', ADDRESSES.IPv4.apiService, ADDRESSES.IPv4.machine];
+const DEFAULT_ADVERTISE = { address: ADDRESSES.IPv4.machine, port: API_PORT };
 const COMPACT_EVERY_MS = 60_000;
 
 /** Throws MeshError LOCAL_MACHINE_FAILED when the state directory cannot be used. */
@@ -106,13 +108,17 @@ export async function createApiServer(deps: ApiServerDeps, options: ApiServerOpt
     const pki = await openPki({ clock }, { folder: join(options.stateDir, 'pki'), dnsNames, ips });
     const registry = new Registry(store);
     const control = new AccessControl({ store, log: deps.log });
-    bootstrap({ store, registry, clock, random }, { advertise, crds });
-    const http: HttpDeps = {
+    const families = options.serviceFamilies;
+    const objects = {
       store,
       registry,
       clock,
       random,
-      ...(options.serviceFamilies === undefined ? {} : { serviceFamilies: options.serviceFamilies }),
+      ...(families === undefined ? {} : { serviceFamilies: families }),
+    };
+    bootstrap(objects, { advertise, crds });
+    const http: HttpDeps = {
+      ...objects,
       log: deps.log,
       podLogs: deps.podLogs,
       podStreams: deps.podStreams,
@@ -121,7 +127,7 @@ export async function createApiServer(deps: ApiServerDeps, options: ApiServerOpt
       guard: (write) => guardWrite(control, write),
       tokens: { store, clock, key: pki.tokenKey, publicKey: pki.tokenPublicKey },
       hosts: new Set([...dnsNames, ...ips].map((name) => name.toLowerCase())),
-      serverAddress: `${advertise.address}:${advertise.port}`,
+      serverAddress: formatHostPort(advertise.address, advertise.port),
     };
     return running(http, pki, { ...DEFAULT_LIMITS, ...options.limits });
   } catch (error) {

@@ -1,7 +1,7 @@
 // Cluster addresses and node ports of Services: given out, kept over an update, and refused when somebody else has them.
 // What is taken is read from the stored Services each time, so nothing can leak or be given twice after a restart.
 
-import { SERVICE_CIDR, SERVICE_CIDR_V6 } from '#local/machine/plan.ts';
+import { ADDRESSES, type Family } from '#local/machine/plan.ts';
 import { ip, ipFromBytes, ipToBytes, parseIp } from '#net/ip.ts';
 import { type ApiObject, at, isObject, type JsonObject } from './object.ts';
 import { invalid, invalidObject, type StatusError } from './status.ts';
@@ -34,12 +34,7 @@ const addressesOf = (object: unknown): unknown[] => {
 };
 
 /** The address asked for, or a free one for `''`. @throws StatusError 422 when it is taken or none is left. */
-export function allocateAddress(
-  object: ApiObject,
-  wanted: string,
-  family: 'IPv4' | 'IPv6',
-  store: Store,
-): string {
+export function allocateAddress(object: ApiObject, wanted: string, family: Family, store: Store): string {
   if (wanted === '') return freeAddress(object, family, store);
   const parsed = parseIp(wanted);
   const isTaken = (held: unknown): boolean => typeof held === 'string' && parseIp(held) === parsed;
@@ -55,15 +50,15 @@ export function allocateAddress(
 
 /** The ranges differ in all but their last two bytes: an address is its range and a number below 65536. */
 const RANGES = {
-  IPv4: { cidr: SERVICE_CIDR, bytes: ipToBytes(ip('10.96.0.0')) },
-  IPv6: { cidr: SERVICE_CIDR_V6, bytes: ipToBytes(ip('fd00:10:96::')) },
+  IPv4: { cidr: ADDRESSES.IPv4.serviceCidr, bytes: ipToBytes(ip('10.96.0.0')) },
+  IPv6: { cidr: ADDRESSES.IPv6.serviceCidr, bytes: ipToBytes(ip('fd00:10:96::')) },
 };
 
 /**
  * Walks on from the highest address given so far: an address just given back is not used again soon, so a stale
  * connection does not reach a stranger. The first 256 stay free for addresses asked for by number.
  */
-function freeAddress(object: ApiObject, family: 'IPv4' | 'IPv6', store: Store): string {
+function freeAddress(object: ApiObject, family: Family, store: Store): string {
   const { cidr, bytes } = RANGES[family];
   const prefix = bytes.subarray(0, -2);
   const used = new Set<number>();

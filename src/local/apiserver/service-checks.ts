@@ -1,7 +1,7 @@
 // What a Service may say: the checks of Kubernetes, with its sentences, as far as the emulated cluster has the feature.
 
 import type { Service } from '#k8s/objects.ts';
-import { SERVICE_CIDR, SERVICE_CIDR_V6 } from '#local/machine/plan.ts';
+import { ADDRESSES } from '#local/machine/plan.ts';
 import { cidrContains, parseCidr } from '#net/cidr.ts';
 import { parseIp } from '#net/ip.ts';
 import { isDnsSubdomain } from './names.ts';
@@ -61,7 +61,7 @@ function checkAddresses({
     const parsed = parseIp(address);
     if (parsed === undefined)
       return [invalid(`spec.clusterIPs[${index}]`, address, 'must be a valid IP address')];
-    const range = familyOfAddress(address) === 'IPv6' ? SERVICE_CIDR_V6 : SERVICE_CIDR;
+    const range = ADDRESSES[familyOfAddress(address)].serviceCidr;
     const cidr = parseCidr(range);
     if (cidr !== undefined && cidrContains(cidr, parsed)) return [];
     const why = `failed to allocate IP: the provided IP is not in the valid range ${range}`;

@@ -196,6 +196,20 @@ test('one family: who prefers two gets one, who needs two is refused; a headless
   );
 });
 
+test('IPv6 alone: every service has it, IPv4 is refused', () => {
+  const rig = makeRig({ serviceFamilies: ['IPv6'] });
+  assert.deepEqual(families(create(rig, 'plain', {})), {
+    clusterIP: 'fd00:10:96::101',
+    clusterIPs: ['fd00:10:96::101'],
+    ipFamilies: ['IPv6'],
+    ipFamilyPolicy: 'SingleStack',
+  });
+  assert.throws(
+    () => create(rig, 'four', { clusterIP: '10.96.0.9' }),
+    refused('spec.clusterIPs[0]: Invalid value: ["10.96.0.9"]: IPv4 is not configured on this cluster'),
+  );
+});
+
 test('the second address comes and goes with the policy; the first stays', () => {
   const rig = makeRig(DUAL);
   const one = create(rig, 'a', {});

@@ -4,6 +4,7 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { parse as parseYaml } from 'yaml';
+import { ADDRESSES, API_PORT } from '#local/machine/plan.ts';
 import type { WriteOptions } from './admit.ts';
 import { bootstrap } from './bootstrap.ts';
 import type { Kind, ServiceFamilies } from './kind.ts';
@@ -52,7 +53,10 @@ export function makeRig(
   const registry = new Registry(store);
   const deps: ObjectsDeps = { store, registry, clock, random, serviceFamilies };
   const crds = policyCrdTexts().map((text) => parseYaml(text) as JsonObject);
-  bootstrap(deps, { advertise: { address: '172.31.0.1', port: 16443 }, crds });
+  bootstrap(deps, {
+    advertise: { address: ADDRESSES[serviceFamilies[0] ?? 'IPv4'].machine, port: API_PORT },
+    crds,
+  });
   const kind = (plural: string, version?: string): Kind => {
     const found = registry.kinds.find(
       (each) => each.plural === plural && (version === undefined || each.version === version),

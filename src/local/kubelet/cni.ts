@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { MeshError } from '#base/errors.ts';
 import type { Pod } from '#k8s/objects.ts';
 import type { EmulatedNode } from '#local/machine/node.ts';
-import { POD_GATEWAY_V6 } from '#local/machine/plan.ts';
+import { networkOfFamily, POD_GATEWAY_V6 } from '#local/machine/plan.ts';
 import { PRIMARY_PLUGIN } from '#local/machine/primary-network.ts';
 import { DEFAULT_PATH } from '#local/machine/tools.ts';
 import { hostInterface, podNetnsPath } from '#local/net/pod-network.ts';
@@ -33,7 +33,7 @@ interface ConfigList {
 
 export interface CniPod {
   readonly pod: Pod;
-  /** One of each family, IPv4 first. */
+  /** One of each family, in the cluster's order. */
   readonly podIps: readonly IpAddress[];
   readonly sandboxId: string;
 }
@@ -41,18 +41,17 @@ export interface CniPod {
 /** The result of the built-in primary network, as a plugin would print it. */
 export function primaryResult(node: EmulatedNode, { pod, podIps }: CniPod): Record<string, unknown> {
   const uid = pod.metadata.uid ?? '';
+  const gatewayV4 = networkOfFamily(node.plan, 'IPv4')?.address;
   return {
     cniVersion: CNI_VERSION,
     interfaces: [{ name: hostInterface(uid) }, { name: INTERFACE, sandbox: `/var${podNetnsPath(uid)}` }],
     ips: podIps.map((address) =>
       familyOf(address) === 4
-        ? { interface: 1, address: `${address}/32`, gateway: node.plan.address }
+        ? { interface: 1, address: `${address}/32`, gateway: gatewayV4 }
         : { interface: 1, address: `${address}/128`, gateway: POD_GATEWAY_V6 },
     ),
     routes: podIps.map((address) =>
-      familyOf(address) === 4
-        ? { dst: '0.0.0.0/0', gw: node.plan.address }
-        : { dst: '::/0', gw: POD_GATEWAY_V6 },
+      familyOf(address) === 4 ? { dst: '0.0.0.0/0', gw: gatewayV4 } : { dst: '::/0', gw: POD_GATEWAY_V6 },
     ),
     dns: {},
   };

@@ -4,8 +4,9 @@ import { existsSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Container, Pod } from '#k8s/objects.ts';
 import type { EmulatedNode } from '#local/machine/node.ts';
-import { API_SERVICE_ADDRESS, nodeAddresses } from '#local/machine/plan.ts';
+import { ADDRESSES, nodeAddresses } from '#local/machine/plan.ts';
 import { DEFAULT_PATH } from '#local/machine/tools.ts';
+import { formatHostPort } from '#net/host-port.ts';
 import type { ContainerSpec } from './container.ts';
 import { type BindMount, canonicalTarget } from './container-script.ts';
 import { containerEnv, type EnvSource, expand } from './env.ts';
@@ -28,7 +29,7 @@ export type PlanResult =
   /** `reason` is Kubernetes' own: ErrImagePull, CreateContainerConfigError. */
   | { readonly kind: 'held'; readonly reason: string; readonly message: string };
 
-const API_HTTPS_PORT = '443';
+const API_HTTPS_PORT = 443;
 
 export function planContainer(pod: Pod, container: Container, context: PlanContext): PlanResult {
   const { node, sandbox, source } = context;
@@ -41,7 +42,7 @@ export function planContainer(pod: Pod, container: Container, context: PlanConte
     nodeName: node.plan.name,
   };
   const environment = containerEnv(pod, container, facts, source, {
-    ...baseEnv(hostnameOf(pod, node.plan.name)),
+    ...baseEnv(hostnameOf(pod, node.plan.name), ADDRESSES[node.plan.networks[0].family].apiService),
     ...command.env,
   });
   if (environment.kind === 'missing')
@@ -83,17 +84,17 @@ export function containerDir(pod: Pod, name: string): string {
   return `${podDirOf(pod.metadata.uid ?? '')}/containers/${name}`;
 }
 
-function baseEnv(hostname: string): Record<string, string> {
+function baseEnv(hostname: string, apiAddress: string): Record<string, string> {
   return {
     PATH: DEFAULT_PATH,
     HOME: '/root',
     HOSTNAME: hostname,
     // One malloc arena instead of one per thread: half a megabyte less in each of a dozen processes.
     MALLOC_ARENA_MAX: '1',
-    KUBERNETES_SERVICE_HOST: API_SERVICE_ADDRESS,
-    KUBERNETES_SERVICE_PORT: API_HTTPS_PORT,
-    KUBERNETES_SERVICE_PORT_HTTPS: API_HTTPS_PORT,
-    KUBERNETES_PORT: `tcp://${API_SERVICE_ADDRESS}:${API_HTTPS_PORT}`,
+    KUBERNETES_SERVICE_HOST: apiAddress,
+    KUBERNETES_SERVICE_PORT: String(API_HTTPS_PORT),
+    KUBERNETES_SERVICE_PORT_HTTPS: String(API_HTTPS_PORT),
+    KUBERNETES_PORT: `tcp://${formatHostPort(apiAddress, API_HTTPS_PORT)}`,
   };
 }
 

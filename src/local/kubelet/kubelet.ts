@@ -53,7 +53,7 @@ export interface Kubelet {
 export async function startKubelet(deps: KubeletDeps, options: KubeletOptions): Promise<Kubelet> {
   const { node, client, source, log, nodeObject, clock = systemClock } = deps;
   const netnsFd = openNetns(node.netnsPath);
-  const pool = new IpPool(node.plan.podPrefix);
+  const pool = new IpPool(node.plan.networks[0].podPrefix);
   const events = createEvents({ client, log, clock }, { component: 'kubelet', host: node.plan.name }, PODS);
   const workers = new Map<string, PodWorker>();
   let closed = false;

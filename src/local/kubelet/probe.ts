@@ -3,13 +3,14 @@
 
 import { get as httpGet } from 'node:http';
 import { get as httpsGet } from 'node:https';
-import { Socket } from 'node:net';
+import { isIP, isIPv6, Socket } from 'node:net';
 import { sleep } from '#base/clock.ts';
 import { reasonOf } from '#base/errors.ts';
 import type { Container, LifecycleHandler, Probe } from '#k8s/objects.ts';
 import { tcpSocket } from '#linux/socket.ts';
 import type { EmulatedNode } from '#local/machine/node.ts';
 import { runCommand } from '#local/machine/tools.ts';
+import { formatHostPort } from '#net/host-port.ts';
 import { probeGrpc } from './probe-grpc.ts';
 
 export type ProbeOutcome =
@@ -75,16 +76,18 @@ export function portOf(port: number | string, container: Container): number {
 
 function connect(target: ProbeTarget, host: string, port: number, timeoutMs: number): Promise<Socket> {
   return new Promise((resolve, reject) => {
-    const socket = new Socket({ fd: tcpSocket({ family: 4, netnsFd: target.netnsFd }) });
+    // A name is looked up for the family of the pod.
+    const family = isIPv6(isIP(host) === 0 ? target.podIp : host) ? 6 : 4;
+    const socket = new Socket({ fd: tcpSocket({ family, netnsFd: target.netnsFd }) });
     const timer = setTimeout(
-      () => socket.destroy(new Error(`dial tcp ${host}:${port}: i/o timeout`)),
+      () => socket.destroy(new Error(`dial tcp ${formatHostPort(host, port)}: i/o timeout`)),
       timeoutMs,
     );
     socket.once('error', (error) => {
       clearTimeout(timer);
       reject(error);
     });
-    socket.connect({ host, port }, () => {
+    socket.connect({ host, port, family }, () => {
       clearTimeout(timer);
       resolve(socket);
     });
@@ -115,7 +118,9 @@ async function probeHttp(
     });
     const timer = setTimeout(
       () =>
-        fail(`Get "${scheme.toLowerCase()}://${address}:${portNumber}${path}": context deadline exceeded`),
+        fail(
+          `Get "${scheme.toLowerCase()}://${formatHostPort(address, portNumber)}${path}": context deadline exceeded`,
+        ),
       Math.max(1, timeoutMs - (Date.now() - startedAt)),
     );
     request.on('error', (error) => {

@@ -4,12 +4,15 @@ import type { Pod } from '#k8s/objects.ts';
 import { resolvConf } from './resolv-conf.ts';
 
 const written = (spec: Partial<Pod['spec']>): string =>
-  resolvConf({
-    apiVersion: 'v1',
-    kind: 'Pod',
-    metadata: { name: 'a', namespace: 'shop' },
-    spec: { containers: [], ...spec },
-  });
+  resolvConf(
+    {
+      apiVersion: 'v1',
+      kind: 'Pod',
+      metadata: { name: 'a', namespace: 'shop' },
+      spec: { containers: [], ...spec },
+    },
+    '10.96.0.10',
+  );
 const CLUSTER = `search shop.svc.cluster.local svc.cluster.local cluster.local
 nameserver 10.96.0.10
 options ndots:5

@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { reasonOf } from '#base/errors.ts';
 import type { Pod } from '#k8s/objects.ts';
 import type { EmulatedNode } from '#local/machine/node.ts';
-import { CLUSTER_DOMAIN, nodeAddresses, podAddressV6 } from '#local/machine/plan.ts';
+import { ADDRESSES, CLUSTER_DOMAIN, nodeAddresses, podAddresses } from '#local/machine/plan.ts';
 import type { IpPool } from '#local/net/ip-pool.ts';
 import type { PodPolicies } from '#local/net/network-policies.ts';
 import { addPodNetwork, type PodLink, podNetnsPath, removePodNetwork } from '#local/net/pod-network.ts';
@@ -21,7 +21,7 @@ export interface Sandbox {
   readonly id: string;
   /** The one that counts where only one can: the first of `podIps`. */
   readonly podIp: IpAddress;
-  /** One of each family, IPv4 first. */
+  /** One of each family, in the cluster's order. */
   readonly podIps: readonly IpAddress[];
   readonly hostNetwork: boolean;
   /** Seen from LOCAL. */
@@ -56,14 +56,14 @@ export async function createSandbox(deps: SandboxDeps, pod: Pod, attempt: number
   const uid = pod.metadata.uid ?? '';
   const hostNetwork = pod.spec.hostNetwork === true;
   const dir = join(node.rootPath, podDirOf(uid));
-  const podIp = hostNetwork ? node.plan.address : pool.take();
+  const podIp = hostNetwork ? node.plan.networks[0].address : pool.take();
   const content: SandboxFile = { id: `${uid}-${attempt}`, podIp, startTime: new Date().toISOString(), pod };
   const sandbox = sandboxOf(node, content);
   const { podIps } = sandbox;
   try {
     for (const part of ['etc', 'volumes', 'containers', 'run', 'tmp'])
       await mkdir(join(dir, part), { recursive: true, mode: 0o755 });
-    await writeEtc(join(dir, 'etc'), pod, podIps, node.plan.name);
+    await writeEtc(join(dir, 'etc'), pod, podIps, node);
     // Written before the network is made: what a LOCAL killed in between left is found and removed by the next.
     const fresh = join(dir, 'sandbox.json.new');
     await writeFile(fresh, JSON.stringify(content), { mode: 0o600 });
@@ -71,7 +71,7 @@ export async function createSandbox(deps: SandboxDeps, pod: Pod, attempt: number
     if (!hostNetwork) {
       // Before the pod has an interface: no packet of it passes unjudged.
       await policies.podStarts(pod, podIps);
-      await addPodNetwork(node, podLink(node, uid, podIp));
+      await addPodNetwork(node, podLink(node, uid, podIps));
       await addPodProc(node, uid);
       await addChained(node, { pod, podIps, sandboxId: sandbox.id });
     }
@@ -138,19 +138,16 @@ function sandboxOf(node: EmulatedNode, { id, podIp, startTime, pod }: SandboxFil
   return {
     id,
     podIp,
-    podIps: hostNetwork ? nodeAddresses(node.plan) : podAddresses(node, podIp),
+    podIps: hostNetwork ? nodeAddresses(node.plan) : podAddresses(node.plan, podIp),
     hostNetwork,
     startTime,
     netnsPath: hostNetwork ? node.netnsPath : join(node.rootPath, podNetnsPath(pod.metadata.uid ?? '')),
   };
 }
 
-const podAddresses = ({ plan: { v6 } }: EmulatedNode, podIp: IpAddress): readonly IpAddress[] =>
-  v6 === undefined ? [podIp] : [podIp, podAddressV6(v6, podIp)];
-
-function podLink({ plan: { address, v6 } }: EmulatedNode, podUid: string, podIp: IpAddress): PodLink {
-  const link = { podUid, podIp, nodeIp: address };
-  return v6 === undefined ? link : { ...link, v6: { podIp: podAddressV6(v6, podIp), nodeIp: v6.address } };
+function podLink({ plan }: EmulatedNode, podUid: string, podIps: readonly IpAddress[]): PodLink {
+  const nodeIps = nodeAddresses(plan);
+  return { podUid, addresses: podIps.map((podIp, index) => ({ podIp, nodeIp: nodeIps[index]! })) };
 }
 
 /** The name a pod's programs see; host-network pods see the node's. */
@@ -158,14 +155,19 @@ export function hostnameOf(pod: Pod, nodeName: string): string {
   return pod.spec.hostNetwork === true ? nodeName : (pod.spec.hostname ?? pod.metadata.name).slice(0, 63);
 }
 
-async function writeEtc(dir: string, pod: Pod, podIps: readonly string[], nodeName: string): Promise<void> {
+async function writeEtc(
+  dir: string,
+  pod: Pod,
+  podIps: readonly string[],
+  { plan }: EmulatedNode,
+): Promise<void> {
   const namespace = pod.metadata.namespace ?? 'default';
-  const hostname = hostnameOf(pod, nodeName);
+  const hostname = hostnameOf(pod, plan.name);
   const names =
     pod.spec.subdomain === undefined
       ? hostname
       : `${hostname}.${pod.spec.subdomain}.${namespace}.svc.${CLUSTER_DOMAIN}\t${hostname}`;
-  await writeFile(join(dir, 'resolv.conf'), resolvConf(pod));
+  await writeFile(join(dir, 'resolv.conf'), resolvConf(pod, ADDRESSES[plan.networks[0].family].dnsService));
   await writeFile(
     join(dir, 'hosts'),
     `127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost\n${podIps.map((podIp) => `${podIp}\t${names}\n`).join('')}`,

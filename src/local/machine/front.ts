@@ -190,7 +190,7 @@ function attach(child: ChildProcess, lock: MachineLock, logPath: string, options
         fatal = new MeshError(message.code as ErrorCode, message.message);
         return;
       case 'host-port':
-        sendHostPort(child, message.port, log);
+        sendHostPort(child, message, log);
         return;
     }
   });

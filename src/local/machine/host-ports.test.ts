@@ -23,7 +23,7 @@ test('a port that somebody has is refused with the way to find him', async () =>
         resolve(message);
         return true;
       };
-      sendHostPort({ send }, portOf(holder), silentLogger);
+      sendHostPort({ send }, { host: '127.0.0.1', port: portOf(holder) }, silentLogger);
     });
     assert.equal(answer.type, 'host-port-refused');
     assert.ok(
@@ -43,22 +43,23 @@ test('one question at a time; refusals reach who asked; a listener that nobody w
       hear = handler;
     },
   });
-  const first = ports.open(30_001);
-  const second = ports.open(30_002);
+  const host = '127.0.0.1';
+  const first = ports.open({ host, port: 30_001 });
+  const second = ports.open({ host: '::1', port: 30_001 });
   await new Promise((resolve) => setImmediate(resolve));
-  assert.deepEqual(asked, [{ type: 'host-port', port: 30_001 }]);
+  assert.deepEqual(asked, [{ type: 'host-port', host, port: 30_001 }]);
 
   const stray = await listening();
-  hear({ type: 'host-port', port: 30_009 }, stray);
+  hear({ type: 'host-port', host: '::1', port: 30_001 }, stray);
   assert.equal(stray.listening, false);
 
   const wanted = await listening();
-  hear({ type: 'host-port', port: 30_001 }, wanted);
+  hear({ type: 'host-port', host, port: 30_001 }, wanted);
   assert.equal(await first, wanted);
   wanted.close();
   await new Promise((resolve) => setImmediate(resolve));
   assert.equal(asked.length, 2);
-  hear({ type: 'host-port-refused', port: 30_002, message: 'taken' }, undefined);
+  hear({ type: 'host-port-refused', host: '::1', port: 30_001, message: 'taken' }, undefined);
   await assert.rejects(
     second,
     (error) => error instanceof MeshError && error.code === 'PORT_IN_USE' && error.message === 'taken',

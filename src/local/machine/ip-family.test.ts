@@ -25,14 +25,16 @@ test('what is asked for, else what the cluster has, else both where the kernel h
   assert.equal(chooseFamily(facts({ asked: 'ipv4' })), 'ipv4');
   assert.equal(chooseFamily(facts({ kept: 'ipv4' })), 'ipv4');
   assert.equal(chooseFamily(facts({ asked: 'dual', kept: 'dual' })), 'dual');
+  assert.equal(chooseFamily(facts({ asked: 'ipv6' })), 'ipv6');
+  assert.equal(chooseFamily(facts({ kept: 'ipv6' })), 'ipv6');
 });
 
-test('a cluster keeps its families, and two families need a kernel that has them', () => {
+test('a cluster keeps its families, and IPv6 needs a kernel that has it', () => {
   assert.throws(
     () => chooseFamily(facts({ asked: 'dual', kept: 'ipv4' })),
     refusedWith('CONFIG_INVALID', 'made with --ip-family ipv4'),
   );
-  for (const over of [{ asked: 'dual' }, { kept: 'dual' }] as const)
+  for (const over of [{ asked: 'dual' }, { kept: 'dual' }, { asked: 'ipv6' }, { kept: 'ipv6' }] as const)
     assert.throws(
       () => chooseFamily(facts({ ...over, kernelHasV6: false })),
       refusedWith('KERNEL_FEATURE_MISSING', 'no IPv6'),

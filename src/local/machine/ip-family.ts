@@ -4,7 +4,7 @@
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { MeshError } from '#base/errors.ts';
-import type { ClusterFamily } from './plan.ts';
+import { CLUSTER_FAMILIES, type ClusterFamily } from './plan.ts';
 
 export const FAMILY_FILE = 'ip-family';
 
@@ -25,10 +25,10 @@ export function chooseFamily({ asked, kept, kernelHasV6 }: FamilyFacts): Cluster
     );
   // Where nothing was asked for a machine without IPv6 has a cluster all the same.
   const family = asked ?? kept ?? (kernelHasV6 ? 'dual' : 'ipv4');
-  if (family === 'dual' && !kernelHasV6)
+  if (family !== 'ipv4' && !kernelHasV6)
     throw new MeshError(
       'KERNEL_FEATURE_MISSING',
-      'this kernel has no IPv6 (ipv6.disable=1, or the module ipv6 is not loaded): use --ip-family ipv4, for a cluster that was made with two families after culvert down --purge',
+      'this kernel has no IPv6 (ipv6.disable=1, or the module ipv6 is not loaded): use --ip-family ipv4, for a cluster that was made with IPv6 after culvert down --purge',
     );
   return family;
 }
@@ -50,6 +50,10 @@ function keptFamily(stateDir: string): ClusterFamily | undefined {
   // Clusters from before there was a choice have IPv4.
   if (!existsSync(path)) return 'ipv4';
   const text = readFileSync(path, 'utf8').trim();
-  if (text === 'ipv4' || text === 'dual') return text;
-  throw new MeshError('LOCAL_MACHINE_FAILED', `${path} says ${JSON.stringify(text)}: expected ipv4 or dual`);
+  const kept = CLUSTER_FAMILIES.find((each) => each === text);
+  if (kept !== undefined) return kept;
+  throw new MeshError(
+    'LOCAL_MACHINE_FAILED',
+    `${path} says ${JSON.stringify(text)}: expected one of ${CLUSTER_FAMILIES.join(', ')}`,
+  );
 }

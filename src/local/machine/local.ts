@@ -16,6 +16,7 @@ import { KubeletStreams } from '#local/kubelet/kubelet-streams.ts';
 import { LogStore } from '#local/kubelet/logs.ts';
 import { startObjectSource } from '#local/kubelet/object-source.ts';
 import { type ClusterNetwork, startClusterNetwork } from '#local/net/cluster-network.ts';
+import { formatHostPort } from '#net/host-port.ts';
 import type { Logger } from '#telemetry/log.ts';
 import { ensureNodeObjects, forgetFormerMachine } from './boot.ts';
 import type { HostPorts } from './host-ports.ts';
@@ -24,11 +25,13 @@ import { type EmulatedNode, ensureMachineNetwork } from './node.ts';
 import { keepPathsFor } from './node-root.ts';
 import { type NodeManager, startNodeManager } from './nodes.ts';
 import {
+  ADDRESSES,
   API_PORT,
-  API_SERVICE_ADDRESS,
   CLUSTER_DOMAIN,
-  DNS_SERVICE_ADDRESS,
-  MACHINE_ADDRESS,
+  type ClusterFamily,
+  type Family,
+  type FamilyAddresses,
+  familiesOf,
 } from './plan.ts';
 import { replacementFor, replacementPaths } from './replacements.ts';
 import { findTools } from './tools.ts';
@@ -54,7 +57,7 @@ export interface ApiServerWish {
   readonly crds: readonly string[];
   readonly advertise: { readonly address: string; readonly port: number };
   /** Of services; the first is what a service has that asks for none. */
-  readonly serviceFamilies: readonly ('IPv4' | 'IPv6')[];
+  readonly serviceFamilies: readonly Family[];
 }
 
 /** As whom a part of LOCAL speaks to the API server: each with the rights of its counterpart in a real cluster. */
@@ -114,7 +117,8 @@ export async function startLocal(deps: LocalDeps, config: MachineConfig): Promis
   mkdirSync(join(config.runDir, 'nodes'), { recursive: true, mode: 0o700 });
   const server = await timed('api server', startApi(deps, config, { podLogs: logs, podStreams: streams }));
 
-  const insideUrl = `https://${MACHINE_ADDRESS}:${API_PORT}`;
+  const addresses = primaryAddresses(config.ipFamily);
+  const insideUrl = `https://${formatHostPort(addresses.machine, API_PORT)}`;
   const clientOf = (identity: Identity): Promise<KubeClient> =>
     deps.createClient(server, insideUrl, identity);
   const [client, proxyClient, manager, scheduler] = await Promise.all([
@@ -133,7 +137,7 @@ export async function startLocal(deps: LocalDeps, config: MachineConfig): Promis
   const [controllers, { network, nodes }] = await Promise.all([
     timed('controllers', deps.startControllers({ manager, scheduler }, server)),
     startNodes(),
-    ensureDnsService(client),
+    ensureDnsService(client, addresses.dnsService),
   ]);
 
   async function startNodes(): Promise<{ network: ClusterNetwork; nodes: NodeManager }> {
@@ -143,6 +147,7 @@ export async function startLocal(deps: LocalDeps, config: MachineConfig): Promis
         client: proxyClient,
         startInformer: deps.startInformer,
         hostPorts: deps.hostPorts,
+        ipFamily: config.ipFamily,
         log,
       }),
     );
@@ -206,11 +211,15 @@ export async function startLocal(deps: LocalDeps, config: MachineConfig): Promis
   };
 }
 
+/** Where LOCAL itself answers: over the family that counts where only one can. */
+const primaryAddresses = (cluster: ClusterFamily): FamilyAddresses => ADDRESSES[familiesOf(cluster)[0]];
+
 async function startApi(
   deps: LocalDeps,
   config: MachineConfig,
   pods: Parameters<LocalDeps['createApiServer']>[0],
 ): Promise<ApiServerHandle> {
+  const { machine, apiService } = primaryAddresses(config.ipFamily);
   const server = await deps.createApiServer(pods, {
     stateDir: config.stateDir,
     dnsNames: [
@@ -220,15 +229,12 @@ async function startApi(
       'kubernetes.default.svc',
       `kubernetes.default.svc.${CLUSTER_DOMAIN}`,
     ],
-    ips: ['127.0.0.1', API_SERVICE_ADDRESS, MACHINE_ADDRESS],
+    ips: ['127.0.0.1', apiService, machine],
     crds: readCrds(join(config.root, 'deploy/crds')),
-    advertise: { address: MACHINE_ADDRESS, port: API_PORT },
-    serviceFamilies: config.ipFamily === 'dual' ? ['IPv4', 'IPv6'] : ['IPv4'],
+    advertise: { address: machine, port: API_PORT },
+    serviceFamilies: familiesOf(config.ipFamily),
   });
-  await Promise.all([
-    server.listen({ fd: config.apiFd }),
-    server.listen({ host: MACHINE_ADDRESS, port: API_PORT }),
-  ]);
+  await Promise.all([server.listen({ fd: config.apiFd }), server.listen({ host: machine, port: API_PORT })]);
   return server;
 }
 
@@ -244,13 +250,13 @@ function readCrds(dir: string): string[] {
 }
 
 /** Visible in `kubectl get svc`, and the place where programs look the address up; the rules do not depend on it. */
-async function ensureDnsService(client: KubeClient): Promise<void> {
+async function ensureDnsService(client: KubeClient, address: string): Promise<void> {
   const service: Service = {
     apiVersion: 'v1',
     kind: 'Service',
     metadata: { name: 'kube-dns', namespace: 'kube-system', labels: { 'k8s-app': 'kube-dns' } },
     spec: {
-      clusterIP: DNS_SERVICE_ADDRESS,
+      clusterIP: address,
       ports: [
         { name: 'dns', port: 53, protocol: 'UDP' },
         { name: 'dns-tcp', port: 53, protocol: 'TCP' },

@@ -41,18 +41,24 @@ export interface MachineReady {
   readonly adoptedContainers: number;
 }
 
+/** A port of one of the host's loopback addresses. */
+export interface HostAddress {
+  readonly host: string;
+  readonly port: number;
+}
+
 export type LocalMessage =
   | ({ readonly type: 'step' } & Step)
   | ({ readonly type: 'ready' } & MachineReady)
   | { readonly type: 'failed'; readonly code: string; readonly message: string }
-  /** Asks for a listener on this port of the host (host-ports.ts). */
-  | { readonly type: 'host-port'; readonly port: number };
+  /** Asks for a listener on the host (host-ports.ts). */
+  | ({ readonly type: 'host-port' } & HostAddress);
 
 export type FrontMessage =
   | { readonly type: 'stop' }
   /** Comes with the listener. */
-  | { readonly type: 'host-port'; readonly port: number }
-  | { readonly type: 'host-port-refused'; readonly port: number; readonly message: string };
+  | ({ readonly type: 'host-port' } & HostAddress)
+  | ({ readonly type: 'host-port-refused'; readonly message: string } & HostAddress);
 
 const LOCAL_TYPES: ReadonlySet<unknown> = new Set(['step', 'ready', 'failed', 'host-port']);
 

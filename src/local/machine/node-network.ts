@@ -3,30 +3,28 @@
 // br_netfilter is loaded, which an ordinary user cannot do.
 
 import {
+  ADDRESSES,
   type ClusterFamily,
-  MACHINE_ADDRESS,
-  MACHINE_ADDRESS_V6,
-  NODE_PREFIX_LENGTH,
-  NODE_PREFIX_LENGTH_V6,
+  type Family,
+  familiesOf,
   type NodePlan,
-  podCidrOf,
-  podCidrV6Of,
+  networkOfFamily,
 } from './plan.ts';
 
 export const BRIDGE = 'uplink';
 
-export function machineBatch(family: ClusterFamily): string {
+export function machineBatch(cluster: ClusterFamily): string {
   return lines([
     'link set lo up',
     `link add ${BRIDGE} type bridge`,
-    `addr add ${MACHINE_ADDRESS}/${NODE_PREFIX_LENGTH} dev ${BRIDGE}`,
     `link set ${BRIDGE} up`,
-    // Without `nodad` an address could not be used for its first seconds: the kernel would look for a twin (RFC 4862 §5.4).
-    ...(family === 'dual'
-      ? [`addr add ${MACHINE_ADDRESS_V6}/${NODE_PREFIX_LENGTH_V6} dev ${BRIDGE} nodad`]
-      : []),
+    ...familiesOf(cluster).map((family) => addAddress(ADDRESSES[family].machine, family, BRIDGE)),
   ]);
 }
+
+/** Without `nodad` an address could not be used for its first seconds: the kernel would look for a twin (RFC 4862 §5.4). */
+const addAddress = (address: string, family: Family, device: string): string =>
+  `addr add ${address}/${ADDRESSES[family].nodePrefixLength} dev ${device}${family === 'IPv6' ? ' nodad' : ''}`;
 
 /** The machine's end of a node's cable. By index: names of nodes may be longer than an interface's may. */
 export const cableName = (node: NodePlan): string => `node${node.index}`;
@@ -44,18 +42,13 @@ export function cableBatch(node: NodePlan, netns: string): string {
 export function nodeBatch(node: NodePlan): string {
   return lines([
     'link set lo up',
-    `addr add ${node.address}/${NODE_PREFIX_LENGTH} dev eth0`,
     'link set eth0 up',
-    `route add default via ${MACHINE_ADDRESS}`,
-    // An address of this node that no pod has: refuse it here rather than send it round through the machine.
-    `route add unreachable ${podCidrOf(node)} metric 4096`,
-    ...(node.v6 === undefined
-      ? []
-      : [
-          `addr add ${node.v6.address}/${NODE_PREFIX_LENGTH_V6} dev eth0 nodad`,
-          `route add default via ${MACHINE_ADDRESS_V6}`,
-          `route add unreachable ${podCidrV6Of(node.v6)} metric 4096`,
-        ]),
+    ...node.networks.flatMap(({ family, address, podCidr }) => [
+      addAddress(address, family, 'eth0'),
+      `route add default via ${ADDRESSES[family].machine}`,
+      // An address of this node that no pod has: refuse it here rather than send it round through the machine.
+      `route add unreachable ${podCidr} metric 4096`,
+    ]),
   ]);
 }
 
@@ -68,12 +61,8 @@ export function peerBatch(added: readonly NodePlan[], removed: readonly NodePlan
 }
 
 /** The ways to a node's pods. */
-function podRoutes(node: NodePlan): { readonly cidr: string; readonly via: string }[] {
-  const { v6 } = node;
-  return [
-    { cidr: podCidrOf(node), via: node.address },
-    ...(v6 === undefined ? [] : [{ cidr: podCidrV6Of(v6), via: v6.address }]),
-  ];
+function podRoutes({ networks }: NodePlan): { readonly cidr: string; readonly via: string }[] {
+  return networks.map(({ podCidr, address }) => ({ cidr: podCidr, via: address }));
 }
 
 /** Kernel settings of a node's network namespace, as paths below /proc/sys/net. */
@@ -86,7 +75,7 @@ const NODE_SETTINGS: Readonly<Record<string, string>> = {
   'core/somaxconn': '4096',
 };
 
-/** In a cluster with two families. */
+/** In a cluster with IPv6. */
 const NODE_SETTINGS_V6: Readonly<Record<string, string>> = {
   'ipv6/conf/all/disable_ipv6': '0',
   'ipv6/conf/all/forwarding': '1',
@@ -95,14 +84,14 @@ const NODE_SETTINGS_V6: Readonly<Record<string, string>> = {
   'ipv6/conf/eth0/accept_dad': '0',
 };
 
-export const nodeSettings = ({ v6 }: Pick<NodePlan, 'v6'>): Readonly<Record<string, string>> =>
-  v6 === undefined ? NODE_SETTINGS : { ...NODE_SETTINGS, ...NODE_SETTINGS_V6 };
+export const nodeSettings = (node: Pick<NodePlan, 'networks'>): Readonly<Record<string, string>> =>
+  networkOfFamily(node, 'IPv6') === undefined ? NODE_SETTINGS : { ...NODE_SETTINGS, ...NODE_SETTINGS_V6 };
 
 /** Of the machine's namespace. */
-export const machineSettings = (family: ClusterFamily): Readonly<Record<string, string>> => ({
+export const machineSettings = (cluster: ClusterFamily): Readonly<Record<string, string>> => ({
   'ipv4/ip_forward': '1',
   'ipv4/conf/all/rp_filter': '0',
-  ...(family === 'dual'
+  ...(familiesOf(cluster).includes('IPv6')
     ? {
         'ipv6/conf/all/disable_ipv6': '0',
         'ipv6/conf/all/forwarding': '1',

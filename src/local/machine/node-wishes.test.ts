@@ -7,12 +7,13 @@ import type { Node } from '#k8s/objects.ts';
 import { ip } from '#net/ip.ts';
 import { freeIndex, missingNodes, POWER_ANNOTATION, podCidrsOf, wishOf } from './node-wishes.ts';
 import {
+  CLUSTER_FAMILIES,
+  familiesOf,
   HIGHEST_NODE_INDEX,
   indexOfPodCidr,
   nodeAddresses,
   planNode,
-  podAddressV6,
-  podCidrOf,
+  podAddresses,
 } from './plan.ts';
 
 const node = (podCIDR: string | undefined, metadata: Partial<Node['metadata']> = {}): Node => ({
@@ -31,7 +32,14 @@ test('a Node becomes a plan by its pod range, a power switch by its annotation',
   const wish = wishOf(node('10.244.3.0/24'), 'ipv4');
   assert.deepEqual(wish, {
     kind: 'on',
-    plan: { name: 'n3', index: 3, address: '172.31.0.13', podPrefix: '10.244.3', zone: 'z1' },
+    plan: {
+      name: 'n3',
+      index: 3,
+      zone: 'z1',
+      networks: [
+        { family: 'IPv4', address: '172.31.0.13', podPrefix: '10.244.3.', podCidr: '10.244.3.0/24' },
+      ],
+    },
   });
   assert.equal(
     wishOf(node('10.244.3.0/24', { annotations: { [POWER_ANNOTATION]: 'off' } }), 'ipv4').kind,
@@ -45,20 +53,34 @@ test('a Node becomes a plan by its pod range, a power switch by its annotation',
 
 test('in a cluster with two families the second address spells the first', () => {
   const wish = wishOf(node('10.244.3.0/24'), 'dual');
-  assert.ok(wish.kind === 'on' && wish.plan.v6 !== undefined);
-  assert.deepEqual(wish.plan.v6, { address: 'fd00:172:31::13', podPrefix: 'fd00:10:244:3' });
+  assert.ok(wish.kind === 'on');
+  assert.deepEqual(nodeAddresses(wish.plan), ['172.31.0.13', 'fd00:172:31::13']);
   assert.deepEqual(podCidrsOf(wish.plan), ['10.244.3.0/24', 'fd00:10:244:3::/64']);
-  assert.equal(podAddressV6(wish.plan.v6, ip('10.244.3.7')), 'fd00:10:244:3::7');
+  assert.deepEqual(podAddresses(wish.plan, ip('10.244.3.7')), ['10.244.3.7', 'fd00:10:244:3::7']);
+});
+
+test('in a cluster with IPv6 alone a node has nothing else, and a range of the other family is none of its own', () => {
+  const wish = wishOf(node('fd00:10:244:3::/64'), 'ipv6');
+  assert.ok(wish.kind === 'on');
+  assert.deepEqual(nodeAddresses(wish.plan), ['fd00:172:31::13']);
+  assert.deepEqual(podCidrsOf(wish.plan), ['fd00:10:244:3::/64']);
+  assert.deepEqual(podAddresses(wish.plan, ip('fd00:10:244:3::254')), ['fd00:10:244:3::254']);
+  const foreign = wishOf(node('10.244.3.0/24'), 'ipv6');
+  assert.ok(foreign.kind === 'impossible');
+  assert.match(foreign.reason, /none of fd00:10:244:1::\/64 to fd00:10:244:244::\/64/);
 });
 
 test('every index has addresses of its own, and its range leads back to it', () => {
-  const addresses = new Set<string>();
-  for (let index = 1; index <= HIGHEST_NODE_INDEX; index++) {
-    const plan = planNode('x', index, 'dual');
-    for (const address of nodeAddresses(plan)) addresses.add(address);
-    assert.equal(indexOfPodCidr(podCidrOf(plan)), index);
+  for (const cluster of CLUSTER_FAMILIES) {
+    const addresses = new Set<string>();
+    const families = familiesOf(cluster);
+    for (let index = 1; index <= HIGHEST_NODE_INDEX; index++) {
+      const plan = planNode('x', index, cluster);
+      for (const address of nodeAddresses(plan)) addresses.add(address);
+      assert.equal(indexOfPodCidr(plan.networks[0].podCidr, families[0]), index);
+    }
+    assert.equal(addresses.size, families.length * HIGHEST_NODE_INDEX);
   }
-  assert.equal(addresses.size, 2 * HIGHEST_NODE_INDEX);
 });
 
 test('an index: the one of the name if free, never one that is taken, none when all are', () => {

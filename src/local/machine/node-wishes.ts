@@ -5,12 +5,11 @@
 import type { Node } from '#k8s/objects.ts';
 import {
   type ClusterFamily,
+  familiesOf,
   HIGHEST_NODE_INDEX,
   indexOfPodCidr,
   type NodePlan,
   planNode,
-  podCidrOf,
-  podCidrV6Of,
 } from './plan.ts';
 
 /** On a Node: `off` is a node without power, as `culvert node kill` leaves it. */
@@ -24,23 +23,26 @@ export type NodeWish =
   | { readonly kind: 'impossible'; readonly reason: string }
   | { readonly kind: 'absent' };
 
-export function wishOf(node: Node | undefined, family: ClusterFamily): NodeWish {
+export function wishOf(node: Node | undefined, cluster: ClusterFamily): NodeWish {
   if (node === undefined || node.metadata.deletionTimestamp !== undefined) return { kind: 'absent' };
   const { podCIDR = '' } = node.spec ?? {};
   if (podCIDR === '') return { kind: 'unplanned' };
-  const index = indexOfPodCidr(podCIDR);
-  if (index === undefined)
+  const index = indexOfPodCidr(podCIDR, familiesOf(cluster)[0]);
+  if (index === undefined) {
+    const [lowest, highest] = [1, HIGHEST_NODE_INDEX].map(
+      (each) => podCidrsOf(planNode('', each, cluster))[0],
+    );
     return {
       kind: 'impossible',
-      reason: `podCIDR ${podCIDR} is none of 10.244.1.0/24 to 10.244.${HIGHEST_NODE_INDEX}.0/24; make the node without one`,
+      reason: `podCIDR ${podCIDR} is none of ${lowest} to ${highest}; make the node without one`,
     };
-  const plan = planNode(node.metadata.name, index, family, node.metadata.labels?.[ZONE_LABEL]);
+  }
+  const plan = planNode(node.metadata.name, index, cluster, node.metadata.labels?.[ZONE_LABEL]);
   return { kind: node.metadata.annotations?.[POWER_ANNOTATION] === 'off' ? 'off' : 'on', plan };
 }
 
 /** `spec.podCIDRs`: the ranges its pods have addresses of. */
-export const podCidrsOf = (plan: NodePlan): string[] =>
-  plan.v6 === undefined ? [podCidrOf(plan)] : [podCidrOf(plan), podCidrV6Of(plan.v6)];
+export const podCidrsOf = ({ networks }: NodePlan): string[] => networks.map(({ podCidr }) => podCidr);
 
 /** The lowest index that no node has; `n3` is given 3 where that is free, so that names and addresses agree. */
 export function freeIndex(name: string, taken: ReadonlySet<number>): number | undefined {

@@ -22,7 +22,7 @@ import {
 } from './node.ts';
 import { peerBatch } from './node-network.ts';
 import { freeIndex, type NodeWish, podCidrsOf, wishOf } from './node-wishes.ts';
-import { type ClusterFamily, indexOfPodCidr, type NodePlan, planNode } from './plan.ts';
+import { type ClusterFamily, familiesOf, indexOfPodCidr, type NodePlan, planNode } from './plan.ts';
 import { isAlive } from './process-id.ts';
 
 export interface NodeManagerDeps extends Omit<NodeDeps, 'rootDevices'> {
@@ -191,7 +191,8 @@ class Manager implements NodeManager {
     const { client, nodes } = this.#deps;
     const { name, uid } = object.metadata;
     const taken = new Set(this.#given.values());
-    for (const { spec } of nodes.all()) taken.add(indexOfPodCidr(spec?.podCIDR ?? '') ?? 0);
+    const [family] = familiesOf(this.#options.ipFamily);
+    for (const { spec } of nodes.all()) taken.add(indexOfPodCidr(spec?.podCIDR ?? '', family) ?? 0);
     const index = this.#given.get(name) ?? freeIndex(name, taken);
     if (index === undefined)
       throw new MeshError(

@@ -2,48 +2,82 @@
 
 import { type IpAddress, ip } from '#net/ip.ts';
 
+export type Family = 'IPv4' | 'IPv6';
+
+/** What pods, nodes and services have addresses of. */
+export type ClusterFamily = 'ipv4' | 'dual' | 'ipv6';
+export const CLUSTER_FAMILIES: readonly ClusterFamily[] = ['ipv4', 'dual', 'ipv6'];
+
+const FAMILIES: Readonly<Record<ClusterFamily, readonly [Family, ...Family[]]>> = {
+  ipv4: ['IPv4'],
+  dual: ['IPv4', 'IPv6'],
+  ipv6: ['IPv6'],
+};
+/** The first is the one that counts where only one can. */
+export const familiesOf = (cluster: ClusterFamily): readonly [Family, ...Family[]] => FAMILIES[cluster];
+
+export interface FamilyAddresses {
+  /** Of the machine on the bridge `uplink`. */
+  readonly machine: IpAddress;
+  readonly nodePrefixLength: number;
+  readonly apiService: IpAddress;
+  readonly dnsService: IpAddress;
+  readonly serviceCidr: string;
+  /** Of all nodes together. */
+  readonly podCidr: string;
+  /** Where services answer on the host. */
+  readonly host: IpAddress;
+}
+
+/**
+ * The IPv6 ranges are unique local ones (RFC 4193) that spell the IPv4 plan, digit by digit, so that people recognize what they
+ * see; nothing of them leaves the machine.
+ */
+export const ADDRESSES: Readonly<Record<Family, FamilyAddresses>> = {
+  IPv4: {
+    machine: ip('172.31.0.1'),
+    nodePrefixLength: 24,
+    apiService: ip('10.96.0.1'),
+    dnsService: ip('10.96.0.10'),
+    serviceCidr: '10.96.0.0/16',
+    podCidr: '10.244.0.0/16',
+    host: ip('127.0.0.1'),
+  },
+  IPv6: {
+    machine: ip('fd00:172:31::1'),
+    nodePrefixLength: 64,
+    apiService: ip('fd00:10:96::1'),
+    dnsService: ip('fd00:10:96::10'),
+    serviceCidr: 'fd00:10:96::/112',
+    podCidr: 'fd00:10:244::/48',
+    host: ip('::1'),
+  },
+};
+
+export const CLUSTER_DOMAIN = 'cluster.local';
+/** Inside the machine, whatever port the host side has. */
+export const API_PORT = 16_443;
+/** A pod's way out over IPv6: every pod's pair has it at its node's end, so it needs no neighbour discovery beyond the pair. */
+export const POD_GATEWAY_V6 = ip('fe80::1');
+
 export interface NodePlan {
   readonly name: string;
   /** Gives the node its addresses; 1 to HIGHEST_NODE_INDEX. */
   readonly index: number;
-  /** Of eth0 on the bridge `uplink`; also what pods see as their gateway. */
-  readonly address: IpAddress;
-  /** First three bytes of the pods' addresses: `10.244.1`. */
-  readonly podPrefix: string;
   readonly zone: string;
-  /** In a cluster with two families. */
-  readonly v6?: NodePlanV6;
+  /** One of each family of the cluster, in its order. */
+  readonly networks: readonly [NodeNetwork, ...NodeNetwork[]];
 }
 
-export interface NodePlanV6 {
+export interface NodeNetwork {
+  readonly family: Family;
+  /** Of eth0 on the bridge `uplink`; over IPv4 also what pods see as their gateway. */
   readonly address: IpAddress;
-  /** First 64 bits of the pods' addresses: `fd00:10:244:1`. */
+  /** Before the pod's number: `10.244.1.`, `fd00:10:244:1::`. */
   readonly podPrefix: string;
+  /** Of the node's pods. */
+  readonly podCidr: string;
 }
-
-/** What pods, nodes and services have addresses of. */
-export type ClusterFamily = 'ipv4' | 'dual';
-
-export const MACHINE_ADDRESS = ip('172.31.0.1');
-export const NODE_PREFIX_LENGTH = 24;
-/**
- * Of the nodes' IPv6 network. All IPv6 ranges are unique local ones (RFC 4193) that spell the IPv4 plan, digit by digit, so
- * that people recognize what they see; nothing of them leaves the machine.
- */
-export const MACHINE_ADDRESS_V6 = ip('fd00:172:31::1');
-export const NODE_PREFIX_LENGTH_V6 = 64;
-export const CLUSTER_DOMAIN = 'cluster.local';
-export const API_SERVICE_ADDRESS = ip('10.96.0.1');
-export const DNS_SERVICE_ADDRESS = ip('10.96.0.10');
-/** Inside the machine, whatever port the host side has. */
-export const API_PORT = 16_443;
-export const SERVICE_CIDR = '10.96.0.0/16';
-export const SERVICE_CIDR_V6 = 'fd00:10:96::/112';
-/** Of all nodes together. */
-export const POD_CIDR = '10.244.0.0/16';
-export const POD_CIDR_V6 = 'fd00:10:244::/48';
-/** A pod's way out over IPv6: every pod's pair has it at its node's end, so it needs no neighbour discovery beyond the pair. */
-export const POD_GATEWAY_V6 = ip('fe80::1');
 
 export const DEFAULT_NODE_COUNT = 2;
 /** Node addresses are 172.31.0.11 to .254. */
@@ -52,46 +86,57 @@ export const HIGHEST_NODE_INDEX = 244;
 export function planNode(
   name: string,
   index: number,
-  family: ClusterFamily,
+  cluster: ClusterFamily,
   zone = defaultZone(index),
 ): NodePlan {
-  return {
-    name,
-    index,
-    address: ip(`172.31.0.${10 + index}`),
-    podPrefix: `10.244.${index}`,
-    zone,
-    ...(family === 'dual'
-      ? { v6: { address: ip(`fd00:172:31::${10 + index}`), podPrefix: `fd00:10:244:${index}` } }
-      : {}),
-  };
+  const [first, ...others] = familiesOf(cluster);
+  const network = (family: Family): NodeNetwork => networkOf(index, family);
+  return { name, index, zone, networks: [network(first), ...others.map(network)] };
 }
 
-/** The first is the one that counts where only one can. */
-export const nodeAddresses = ({ address, v6 }: NodePlan): readonly IpAddress[] =>
-  v6 === undefined ? [address] : [address, v6.address];
+function networkOf(index: number, family: Family): NodeNetwork {
+  return family === 'IPv4'
+    ? {
+        family,
+        address: ip(`172.31.0.${10 + index}`),
+        podPrefix: `10.244.${index}.`,
+        podCidr: `10.244.${index}.0/24`,
+      }
+    : {
+        family,
+        address: ip(`fd00:172:31::${10 + index}`),
+        podPrefix: `fd00:10:244:${index}::`,
+        podCidr: `fd00:10:244:${index}::/64`,
+      };
+}
+
+export const nodeAddresses = ({ networks }: NodePlan): readonly IpAddress[] =>
+  networks.map(({ address }) => address);
+
+export const networkOfFamily = (
+  { networks }: Pick<NodePlan, 'networks'>,
+  wanted: Family,
+): NodeNetwork | undefined => networks.find(({ family }) => family === wanted);
 
 /** Two zones in turn, so that whatever minds zones has a choice of nodes in each. */
 function defaultZone(index: number): string {
   return index % 2 === 1 ? 'z1' : 'z2';
 }
 
-export function podCidrOf(node: NodePlan): string {
-  return `${node.podPrefix}.0/24`;
+/** All addresses of a pod, one of each family: its first says which. `10.244.3.7` → `fd00:10:244:3::7`. */
+export function podAddresses({ networks }: NodePlan, first: IpAddress): readonly IpAddress[] {
+  const number = /[^.:]+$/.exec(first)?.[0] ?? '';
+  return networks.map(({ podPrefix }) => ip(`${podPrefix}${number}`));
 }
 
-export function podCidrV6Of({ podPrefix }: NodePlanV6): string {
-  return `${podPrefix}::/64`;
-}
-
-/** The pod's second address: its IPv4 address says which. `10.244.3.7` → `fd00:10:244:3::7`. */
-export function podAddressV6({ podPrefix }: NodePlanV6, podIp: IpAddress): IpAddress {
-  return ip(`${podPrefix}::${podIp.split('.')[3]}`);
-}
+const POD_CIDR_OF_NODE: Readonly<Record<Family, RegExp>> = {
+  IPv4: /^10\.244\.(\d{1,3})\.0\/24$/,
+  IPv6: /^fd00:10:244:(\d{1,3})::\/64$/,
+};
 
 /** `10.244.3.0/24` → 3; undefined for a range that is no node's. */
-export function indexOfPodCidr(cidr: string): number | undefined {
-  const index = Number(/^10\.244\.(\d{1,3})\.0\/24$/.exec(cidr)?.[1] ?? 0);
+export function indexOfPodCidr(cidr: string, family: Family): number | undefined {
+  const index = Number(POD_CIDR_OF_NODE[family].exec(cidr)?.[1] ?? 0);
   return index >= 1 && index <= HIGHEST_NODE_INDEX ? index : undefined;
 }
 

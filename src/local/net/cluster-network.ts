@@ -17,7 +17,7 @@ import {
 } from '#k8s/objects.ts';
 import type { HostPorts } from '#local/machine/host-ports.ts';
 import type { EmulatedNode } from '#local/machine/node.ts';
-import { MACHINE_ADDRESS, type NodePlan } from '#local/machine/plan.ts';
+import { ADDRESSES, type ClusterFamily, familiesOf, type NodePlan } from '#local/machine/plan.ts';
 import type { Logger } from '#telemetry/log.ts';
 import { startDnsServer, zoneOf } from './dns-server.ts';
 import { startHostServices } from './host-services.ts';
@@ -28,6 +28,7 @@ export interface ClusterNetworkDeps {
   readonly client: KubeClient;
   readonly startInformer: StartInformer;
   readonly hostPorts: HostPorts;
+  readonly ipFamily: ClusterFamily;
   readonly log: Logger;
 }
 
@@ -59,7 +60,7 @@ export async function startClusterNetwork(deps: ClusterNetworkDeps): Promise<Clu
     startNetworkPolicies({ client, policies: policyObjects, pods, namespaces, log: log.scoped('policies') }),
     startDnsServer(
       { zone: zoneOf(services, slices, namespaces), log: log.scoped('dns') },
-      { host: MACHINE_ADDRESS, port: 53 },
+      { host: ADDRESSES[familiesOf(deps.ipFamily)[0]].machine, port: 53 },
     ),
   ]);
   const nodes = new Map<string, NodePlan>();

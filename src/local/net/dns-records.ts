@@ -3,7 +3,7 @@
 
 import { isIP, isIPv4, isIPv6 } from 'node:net';
 import type { EndpointSlice, Service } from '#k8s/objects.ts';
-import { CLUSTER_DOMAIN, POD_CIDR, POD_CIDR_V6, SERVICE_CIDR, SERVICE_CIDR_V6 } from '#local/machine/plan.ts';
+import { ADDRESSES, CLUSTER_DOMAIN } from '#local/machine/plan.ts';
 import { type Cidr, cidrContains, parseCidr } from '#net/cidr.ts';
 import { type IpAddress, parseIp } from '#net/ip.ts';
 import { clusterAddresses } from './service-targets.ts';
@@ -233,8 +233,8 @@ function nameOfAddress(
 }
 
 /** Services and pods. */
-const OURS: readonly Cidr[] = [SERVICE_CIDR, SERVICE_CIDR_V6, POD_CIDR, POD_CIDR_V6].flatMap(
-  (text) => parseCidr(text) ?? [],
+const OURS: readonly Cidr[] = Object.values(ADDRESSES).flatMap(({ serviceCidr, podCidr }) =>
+  [serviceCidr, podCidr].flatMap((text) => parseCidr(text) ?? []),
 );
 
 /** What the labels spell: an address, or the beginning of one with zeros after it. */

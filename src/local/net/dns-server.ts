@@ -2,7 +2,7 @@
 // because local mode has no way to the outside.
 
 import { createSocket } from 'node:dgram';
-import { createServer, type Socket } from 'node:net';
+import { createServer, isIPv6, type Socket } from 'node:net';
 import { decode, encode, type Packet, streamEncode } from 'dns-packet';
 import { MeshError, reasonOf } from '#base/errors.ts';
 import type { Informer } from '#k8s/informer.ts';
@@ -149,7 +149,7 @@ export async function startDnsServer(
   const bound = tcp.address();
   const port = typeof bound === 'object' && bound !== null ? bound.port : options.port;
 
-  const udp = createSocket('udp4');
+  const udp = createSocket(isIPv6(options.host) ? 'udp6' : 'udp4');
   udp.on('message', (query, from) => {
     const packet = answer(query, deps);
     if (packet === undefined) return;

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { EndpointSlice, Service } from '#k8s/objects.ts';
+import { planNode } from '#local/machine/plan.ts';
 import { hostPortUses, nodeAddressFor, unserved } from './host-port-plan.ts';
 
 const service = (name: string, spec: Service['spec'], created = '2026-01-01T00:00:00Z'): Service => ({
@@ -9,10 +10,7 @@ const service = (name: string, spec: Service['spec'], created = '2026-01-01T00:0
   metadata: { name, namespace: 'shop', creationTimestamp: created, uid: name },
   spec,
 });
-const NODES = [
-  { name: 'n1', address: '172.31.0.11', v6: { address: 'fd00:172:31::11' } },
-  { name: 'n2', address: '172.31.0.12' },
-];
+const NODES = [planNode('n1', 1, 'dual'), planNode('n2', 2, 'dual')];
 
 test('node ports answer under their own number, load balancers under both', () => {
   const { uses, conflicts } = hostPortUses([
@@ -50,8 +48,20 @@ test('of two load balancers with one port the older has it', () => {
   ]);
   assert.equal(uses.find(({ hostPort }) => hostPort === 80)?.key, 'shop/old');
   assert.deepEqual(conflicts, [
-    { key: 'shop/young', text: 'port 80 of the host belongs to service shop/old' },
+    {
+      key: 'shop/young',
+      family: 'IPv4',
+      text: 'port 127.0.0.1:80 of the host belongs to service shop/old',
+    },
   ]);
+});
+
+test('a service answers on the loopback address of each of its families', () => {
+  const spec = { type: 'NodePort' as const, ports: [{ port: 80, nodePort: 30_001 }] };
+  const families = (ipFamilies: string[]): string[] =>
+    hostPortUses([service('a', { ...spec, ipFamilies })]).uses.map(({ family }) => family);
+  assert.deepEqual(families(['IPv6']), ['IPv6']);
+  assert.deepEqual(families(['IPv4', 'IPv6']), ['IPv4', 'IPv6']);
 });
 
 test('what the host cannot do is said', () => {
@@ -74,9 +84,12 @@ test('with the policy Local a node with an endpoint is asked, any node otherwise
   };
   const ports = [{ port: 80, nodePort: 30_001 }];
   const local = service('a', { type: 'NodePort', externalTrafficPolicy: 'Local', ports });
-  assert.equal(nodeAddressFor(local, 30_001, [slice], NODES), '172.31.0.12');
-  assert.equal(nodeAddressFor(local, 30_001, [], NODES), undefined);
-  assert.equal(nodeAddressFor(service('a', { type: 'NodePort', ports }), 30_001, [], NODES), '172.31.0.11');
-  const six = service('a', { type: 'NodePort', ports, ipFamilies: ['IPv6'] });
-  assert.equal(nodeAddressFor(six, 30_001, [], NODES), 'fd00:172:31::11');
+  const over4 = { family: 'IPv4', nodePort: 30_001 } as const;
+  assert.equal(nodeAddressFor(local, over4, [slice], NODES), '172.31.0.12');
+  assert.equal(nodeAddressFor(local, over4, [], NODES), undefined);
+  const anywhere = service('a', { type: 'NodePort', ports });
+  assert.equal(nodeAddressFor(anywhere, over4, [], NODES), '172.31.0.11');
+  const over6 = { family: 'IPv6', nodePort: 30_001 } as const;
+  assert.equal(nodeAddressFor(anywhere, over6, [], NODES), 'fd00:172:31::11');
+  assert.equal(nodeAddressFor(local, over6, [slice], NODES), undefined, 'no endpoint of that family');
 });

@@ -1,10 +1,13 @@
 // Which ports of the host belong to which service port (pure).
 
 import type { EndpointSlice, Service, ServicePort } from '#k8s/objects.ts';
-import { endpointsOf, groupByService, type NodeView } from './service-targets.ts';
+import { ADDRESSES, type Family, type NodePlan, networkOfFamily } from '#local/machine/plan.ts';
+import { formatHostPort } from '#net/host-port.ts';
+import { endpointsOf, groupByService } from './service-targets.ts';
 
 export interface HostPortUse {
-  /** On the host's 127.0.0.1. */
+  /** Whose loopback address the port is on. */
+  readonly family: Family;
   readonly hostPort: number;
   /** `namespace/name` of the service. */
   readonly key: string;
@@ -14,7 +17,7 @@ export interface HostPortUse {
 
 export interface HostPortPlan {
   readonly uses: readonly HostPortUse[];
-  readonly conflicts: readonly { readonly key: string; readonly text: string }[];
+  readonly conflicts: readonly { readonly key: string; readonly family: Family; readonly text: string }[];
 }
 
 const keyOf = ({ metadata }: Service): string => `${metadata.namespace}/${metadata.name}`;
@@ -28,26 +31,38 @@ export function hostPortUses(services: Iterable<Service>): HostPortPlan {
     );
     return (left as string) < (right as string) ? -1 : 1;
   });
-  const uses = new Map<number, HostPortUse>();
-  const conflicts: { key: string; text: string }[] = [];
-  const want = (hostPort: number, service: Service, nodePort: number): void => {
+  const uses = new Map<string, HostPortUse>();
+  const conflicts: { key: string; family: Family; text: string }[] = [];
+  const want = (hostPort: number, service: Service, nodePort: number, family: Family): void => {
     const key = keyOf(service);
-    const holder = uses.get(hostPort);
-    if (holder === undefined) uses.set(hostPort, { hostPort, key, nodePort });
+    const place = `${family} ${hostPort}`;
+    const holder = uses.get(place);
+    if (holder === undefined) uses.set(place, { family, hostPort, key, nodePort });
     else if (holder.key !== key || holder.nodePort !== nodePort)
-      conflicts.push({ key, text: `port ${hostPort} of the host belongs to service ${holder.key}` });
+      conflicts.push({
+        key,
+        family,
+        text: `port ${formatHostPort(ADDRESSES[family].host, hostPort)} of the host belongs to service ${holder.key}`,
+      });
   };
   for (const service of byAge) {
     const { type, ports = [], loadBalancerClass } = service.spec;
     if (type !== 'NodePort' && type !== 'LoadBalancer') continue;
     for (const port of ports) {
       if (!isTcp(port) || !port.nodePort) continue;
-      want(port.nodePort, service, port.nodePort);
-      if (type === 'LoadBalancer' && loadBalancerClass === undefined) want(port.port, service, port.nodePort);
+      for (const family of hostFamilies(service)) {
+        want(port.nodePort, service, port.nodePort, family);
+        if (type === 'LoadBalancer' && loadBalancerClass === undefined)
+          want(port.port, service, port.nodePort, family);
+      }
     }
   }
   return { uses: [...uses.values()], conflicts };
 }
+
+/** A service answers on the host's loopback address of each of its families, in its order. */
+export const hostFamilies = ({ spec: { ipFamilies = ['IPv4'] } }: Service): readonly Family[] =>
+  ipFamilies.filter((family): family is Family => family in ADDRESSES);
 
 /** What the host side of a service cannot do, each as a sentence. */
 export function unserved({ spec: { type, ports = [] } }: Service): string[] {
@@ -64,23 +79,18 @@ export function unserved({ spec: { type, ports = [] } }: Service): string[] {
   });
 }
 
-export interface HostNode extends NodeView {
-  readonly v6?: { readonly address: string };
-}
-
 /**
- * The node's address whose port a connection is copied to, of the service's first family. With externalTrafficPolicy Local it must have an endpoint itself; undefined
- * when there is none.
+ * The node's address whose port a connection is copied to, of the family it came over. With externalTrafficPolicy Local the node
+ * must have an endpoint itself; undefined when there is none.
  */
 export function nodeAddressFor(
   service: Service,
-  nodePort: number,
+  { family, nodePort }: Pick<HostPortUse, 'family' | 'nodePort'>,
   slices: Iterable<EndpointSlice>,
-  nodes: readonly HostNode[],
+  nodes: readonly NodePlan[],
 ): string | undefined {
-  const family = service.spec.ipFamilies?.[0] === 'IPv6' ? 'IPv6' : 'IPv4';
-  const addressOf = (node: HostNode | undefined): string | undefined =>
-    family === 'IPv6' ? node?.v6?.address : node?.address;
+  const addressOf = (node: NodePlan | undefined): string | undefined =>
+    node === undefined ? undefined : networkOfFamily(node, family)?.address;
   if (service.spec.externalTrafficPolicy !== 'Local') return addressOf(nodes[0]);
   const port = service.spec.ports?.find((each) => each.nodePort === nodePort && isTcp(each));
   const own = groupByService(slices, family).get(keyOf(service)) ?? [];

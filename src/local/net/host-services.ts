@@ -1,4 +1,4 @@
-// Services on the host: node ports and load balancers answer on the host's 127.0.0.1. FRONT gives the listeners
+// Services on the host: node ports and load balancers answer on the host's loopback addresses. FRONT gives the listeners
 // (machine/host-ports.ts); connections are copied to a node's port from here. Says in status and events how that went.
 
 import { connect, type Server, type Socket } from 'node:net';
@@ -11,8 +11,9 @@ import { isNotFound } from '#k8s/status.ts';
 import { createWorkQueue } from '#local/controllers/queue.ts';
 import { createEvents } from '#local/kubelet/events.ts';
 import type { HostPorts } from '#local/machine/host-ports.ts';
+import { ADDRESSES, type Family, type NodePlan } from '#local/machine/plan.ts';
 import type { Logger } from '#telemetry/log.ts';
-import { type HostNode, type HostPortUse, hostPortUses, nodeAddressFor, unserved } from './host-port-plan.ts';
+import { type HostPortUse, hostFamilies, hostPortUses, nodeAddressFor, unserved } from './host-port-plan.ts';
 import { relay } from './relay.ts';
 
 export interface HostServicesDeps {
@@ -27,7 +28,6 @@ export interface HostServices {
   close(): void;
 }
 
-const HOST_ADDRESS = '127.0.0.1';
 /** A port that another program holds may become free. */
 const RETRY_MS = 30_000;
 const MAX_CONNECTIONS_PER_PORT = 1000;
@@ -36,52 +36,59 @@ const CONNECT_LIMIT_MS = 5000;
 const ALL = 'all';
 
 /** `nodes` is asked for each connection. */
-export function startHostServices(deps: HostServicesDeps, nodes: () => readonly HostNode[]): HostServices {
+export function startHostServices(deps: HostServicesDeps, nodes: () => readonly NodePlan[]): HostServices {
   const { client, services, slices, log } = deps;
   const events = createEvents(
     { client, log, clock: systemClock },
     { component: 'service-controller' },
     SERVICES,
   );
-  const open = new Map<number, { readonly server: Server; use: HostPortUse }>();
+  const open = new Map<string, { readonly server: Server; use: HostPortUse }>();
   /** What was told of a service last, so that it is told once. */
   const told = new Map<string, string>();
 
   const reconcile = async (): Promise<void> => {
     const { uses, conflicts } = hostPortUses(services.all());
-    const wanted = new Map(uses.map((use) => [use.hostPort, use]));
-    for (const [port, held] of open) {
-      const use = wanted.get(port);
+    const wanted = new Map(uses.map((use) => [placeOf(use), use]));
+    for (const [place, held] of open) {
+      const use = wanted.get(place);
       if (use !== undefined) held.use = use;
       else {
         held.server.close();
-        open.delete(port);
+        open.delete(place);
       }
     }
     const problems = new Map<string, string[]>();
-    const problem = (key: string, text: string): void => {
-      problems.set(key, [...(problems.get(key) ?? []), text]);
+    /** Services and families of which not every port answers. */
+    const failed = new Set<string>();
+    const problem = (key: string, family: Family, text: string): void => {
+      problems.set(key, [...new Set([...(problems.get(key) ?? []), text])]);
+      failed.add(`${key} ${family}`);
     };
-    for (const { key, text } of conflicts) problem(key, text);
+    for (const { key, family, text } of conflicts) problem(key, family, text);
     let again = false;
-    for (const use of wanted.values()) {
-      if (open.has(use.hostPort)) continue;
+    for (const [place, use] of wanted) {
+      if (open.has(place)) continue;
       try {
-        const server = await deps.hostPorts.open(use.hostPort);
+        const server = await deps.hostPorts.open({ host: ADDRESSES[use.family].host, port: use.hostPort });
         const held = { server, use };
-        open.set(use.hostPort, held);
+        open.set(place, held);
         serve(server, () => held.use);
       } catch (error) {
         if (!(error instanceof MeshError) || error.code !== 'PORT_IN_USE') throw error;
-        problem(use.key, error.message);
+        problem(use.key, use.family, error.message);
         again = true;
       }
     }
     for (const service of [...services.all()]) {
       const key = objectKey(service);
-      for (const text of unserved(service)) problem(key, text);
+      const families = hostFamilies(service);
+      for (const text of unserved(service)) for (const family of families) problem(key, family, text);
       tell(service, problems.get(key) ?? []);
-      await writeIngress(service, (problems.get(key) ?? []).length === 0);
+      await writeIngress(
+        service,
+        families.filter((family) => !failed.has(`${key} ${family}`)),
+      );
     }
     for (const key of told.keys()) if (services.get(key) === undefined) told.delete(key);
     if (again) queue.addAfter(ALL, RETRY_MS);
@@ -99,15 +106,16 @@ export function startHostServices(deps: HostServicesDeps, nodes: () => readonly 
     }
   };
 
-  /** A load balancer has an address once every one of its ports answers. */
-  const writeIngress = async (service: Service, answers: boolean): Promise<void> => {
+  /** A load balancer has an address once every one of its ports answers there. */
+  const writeIngress = async (service: Service, answering: readonly Family[]): Promise<void> => {
     const { name, namespace = '' } = service.metadata;
     if (service.spec.type === 'LoadBalancer' && service.spec.loadBalancerClass !== undefined) return;
-    const present = service.status?.loadBalancer?.ingress ?? [];
-    const balanced = service.spec.type === 'LoadBalancer' && answers;
-    if (balanced === (present.length === 1 && present[0]?.ip === HOST_ADDRESS)) return;
-    if (!balanced && present.length === 0) return;
-    const ingress = balanced ? [{ ip: HOST_ADDRESS, ipMode: 'Proxy' }] : null;
+    const present = (service.status?.loadBalancer?.ingress ?? []).map(({ ip }) => ip);
+    const hosts = (service.spec.type === 'LoadBalancer' ? answering : []).map(
+      (family) => ADDRESSES[family].host,
+    );
+    if (String(present) === String(hosts)) return;
+    const ingress = hosts.length === 0 ? null : hosts.map((ip) => ({ ip, ipMode: 'Proxy' }));
     const options = { namespace, subresource: 'status' };
     try {
       await client.patch(SERVICES, name, 'merge', { status: { loadBalancer: { ingress } } }, options);
@@ -123,7 +131,7 @@ export function startHostServices(deps: HostServicesDeps, nodes: () => readonly 
       const { key, nodePort } = use();
       const service = services.get(key);
       const address =
-        service === undefined ? undefined : nodeAddressFor(service, nodePort, slices.all(), nodes());
+        service === undefined ? undefined : nodeAddressFor(service, use(), slices.all(), nodes());
       if (address === undefined) client.resetAndDestroy();
       else relay(client, dial(address, nodePort));
     });
@@ -142,6 +150,8 @@ export function startHostServices(deps: HostServicesDeps, nodes: () => readonly 
     },
   };
 }
+
+const placeOf = ({ family, hostPort }: HostPortUse): string => `${family} ${hostPort}`;
 
 function dial(host: string, port: number): Socket {
   const socket = connect({ host, port, allowHalfOpen: true });

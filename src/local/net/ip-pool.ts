@@ -12,10 +12,10 @@ export class IpPool {
   readonly #free: IpAddress[] = [];
   readonly #used = new Set<IpAddress>();
 
-  /** `prefix` is the first three bytes: `10.244.1`. */
+  /** `prefix` stands before a pod's number: `10.244.1.`, `fd00:10:244:1::`. */
   constructor(prefix: string) {
     this.#prefix = prefix;
-    for (let host = FIRST; host <= LAST; host++) this.#free.push(ip(`${prefix}.${host}`));
+    for (let host = FIRST; host <= LAST; host++) this.#free.push(ip(`${prefix}${host}`));
   }
 
   /** @throws MeshError LOCAL_MACHINE_FAILED when all are in use. */
@@ -24,7 +24,7 @@ export class IpPool {
     if (address === undefined) {
       throw new MeshError(
         'LOCAL_MACHINE_FAILED',
-        `no free pod address in ${this.#prefix}.0/24: a node of local mode holds ${LAST - FIRST + 1} pods`,
+        `no free pod address ${this.#prefix}${FIRST} to ${this.#prefix}${LAST}: a node of local mode holds ${LAST - FIRST + 1} pods`,
       );
     }
     this.#used.add(address);

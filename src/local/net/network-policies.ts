@@ -8,7 +8,7 @@ import type { Informer } from '#k8s/informer.ts';
 import { type Namespace, NETWORK_POLICIES, type NetworkPolicy, type Pod } from '#k8s/objects.ts';
 import { createEvents } from '#local/kubelet/events.ts';
 import type { EmulatedNode } from '#local/machine/node.ts';
-import { MACHINE_ADDRESS } from '#local/machine/plan.ts';
+import { ADDRESSES } from '#local/machine/plan.ts';
 import type { Logger } from '#telemetry/log.ts';
 import { blockedMeshPort, REDIRECTION_ANNOTATION } from './mesh-port.ts';
 import { isolationOf, type PolicyPod, type PolicyWorld } from './policy-rules.ts';
@@ -71,7 +71,7 @@ export async function startNetworkPolicies(deps: NetworkPolicyDeps): Promise<Net
   };
   const worldOf = (known: readonly KnownPod[]): PolicyWorld => ({
     policies: [...policies.all()],
-    pods: [...known.map(({ policyPod }) => policyPod), DNS_POD],
+    pods: [...known.map(({ policyPod }) => policyPod), ...DNS_PODS],
     namespaces: new Map([...namespaces.all()].map(({ metadata }) => [metadata.name, metadata.labels ?? {}])),
   });
   // Worked out once for all nodes, and again only after a change.
@@ -141,8 +141,9 @@ export async function startNetworkPolicies(deps: NetworkPolicyDeps): Promise<Net
       const { name } = node.plan;
       removeNode(name);
       let written = '';
+      const keywords = node.plan.networks.map(({ family }) => KEYWORDS[family]);
       const writer = createRuleWriter({ log }, { what: 'network policies', node: name }, async () => {
-        const text = policyTables(isolated(name), node.plan.v6 === undefined ? ['ip'] : ['ip', 'ip6']);
+        const text = policyTables(isolated(name), keywords);
         if (text !== written) {
           written = '';
           await node.nft(text, `writing the network policies of node ${name}`);
@@ -208,16 +209,20 @@ function knownPod(object: Pod, ips: readonly string[]): KnownPod[] {
  * The cluster's DNS is part of LOCAL. Policies that let pods ask the DNS pods of a real cluster must work here, too, without
  * opening what else listens at that address.
  */
-const DNS_POD: PolicyPod = {
-  namespace: 'kube-system',
-  labels: { 'k8s-app': 'kube-dns' },
-  ip: MACHINE_ADDRESS,
-  namedPorts: [
-    { name: 'dns', protocol: 'UDP', port: 53 },
-    { name: 'dns-tcp', protocol: 'TCP', port: 53 },
-  ],
-  onlyPorts: [
-    { protocol: 'udp', first: 53, last: 53 },
-    { protocol: 'tcp', first: 53, last: 53 },
-  ],
-};
+const DNS_PODS = Object.values(ADDRESSES).map(
+  ({ machine }): PolicyPod => ({
+    namespace: 'kube-system',
+    labels: { 'k8s-app': 'kube-dns' },
+    ip: machine,
+    namedPorts: [
+      { name: 'dns', protocol: 'UDP', port: 53 },
+      { name: 'dns-tcp', protocol: 'TCP', port: 53 },
+    ],
+    onlyPorts: [
+      { protocol: 'udp', first: 53, last: 53 },
+      { protocol: 'tcp', first: 53, last: 53 },
+    ],
+  }),
+);
+
+const KEYWORDS = { IPv4: 'ip', IPv6: 'ip6' } as const;

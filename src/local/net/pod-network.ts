@@ -5,7 +5,7 @@ import { createHash } from 'node:crypto';
 import type { EmulatedNode } from '#local/machine/node.ts';
 import { quote } from '#local/machine/node-root.ts';
 import { POD_GATEWAY_V6 } from '#local/machine/plan.ts';
-import type { IpAddress } from '#net/ip.ts';
+import { familyOf, type IpAddress } from '#net/ip.ts';
 
 /** Inside the node's file system. */
 export function podNetnsPath(podUid: string): string {
@@ -19,39 +19,51 @@ export function hostInterface(podUid: string): string {
 
 export interface PodLink {
   readonly podUid: string;
-  readonly podIp: IpAddress;
-  /** The node's own address: the pod's gateway, and the source of what the node itself sends to the pod. */
-  readonly nodeIp: IpAddress;
-  /** The same of the second family. */
-  readonly v6?: { readonly podIp: IpAddress; readonly nodeIp: IpAddress };
+  /** One of each family. */
+  readonly addresses: readonly PodAddress[];
 }
 
+export interface PodAddress {
+  readonly podIp: IpAddress;
+  /** The node's own address: over IPv4 the pod's gateway, and the source of what the node itself sends to the pod. */
+  readonly nodeIp: IpAddress;
+}
+
+const hasIpv6 = ({ addresses }: PodLink): boolean => addresses.some(({ podIp }) => familyOf(podIp) === 6);
+
 /** `ip -batch` texts: in the node's namespace, then in the pod's. */
-export function linkBatches({ podUid, podIp, nodeIp, v6 }: PodLink): { node: string; pod: string } {
+export function linkBatches({ podUid, addresses }: PodLink): { node: string; pod: string } {
   const host = hostInterface(podUid);
+  const forEach = (v4: (of: PodAddress) => string[], v6: (of: PodAddress) => string[]): string[] =>
+    addresses.flatMap((address) => (familyOf(address.podIp) === 4 ? v4 : v6)(address));
   return {
     node: [
       `link add ${host} type veth peer name eth0 netns cni-${podUid}`,
       `link set ${host} up`,
-      `route add ${podIp}/32 dev ${host} src ${nodeIp}`,
-      // Neighbour discovery answers for an interface's own addresses only: the node's is on another one, so the gateway is a
-      // link-local address, the same on every pair.
-      ...(v6 === undefined
-        ? []
-        : [
-            `addr add ${POD_GATEWAY_V6}/64 dev ${host} nodad`,
-            `route add ${v6.podIp}/128 dev ${host} src ${v6.nodeIp}`,
-          ]),
+      ...forEach(
+        ({ podIp, nodeIp }) => [`route add ${podIp}/32 dev ${host} src ${nodeIp}`],
+        // Neighbour discovery answers for an interface's own addresses only: the node's is on another one, so the gateway is a
+        // link-local address, the same on every pair.
+        ({ podIp, nodeIp }) => [
+          `addr add ${POD_GATEWAY_V6}/64 dev ${host} nodad`,
+          `route add ${podIp}/128 dev ${host} src ${nodeIp}`,
+        ],
+      ),
     ].join('\n'),
     pod: [
       'link set lo up',
-      `addr add ${podIp}/32 dev eth0`,
       'link set eth0 up',
-      `route add ${nodeIp}/32 dev eth0 scope link`,
-      `route add default via ${nodeIp} dev eth0`,
-      ...(v6 === undefined
-        ? []
-        : [`addr add ${v6.podIp}/128 dev eth0 nodad`, `route add default via ${POD_GATEWAY_V6} dev eth0`]),
+      ...forEach(
+        ({ podIp, nodeIp }) => [
+          `addr add ${podIp}/32 dev eth0`,
+          `route add ${nodeIp}/32 dev eth0 scope link`,
+          `route add default via ${nodeIp} dev eth0`,
+        ],
+        ({ podIp }) => [
+          `addr add ${podIp}/128 dev eth0 nodad`,
+          `route add default via ${POD_GATEWAY_V6} dev eth0`,
+        ],
+      ),
     ].join('\n'),
   };
 }
@@ -72,7 +84,7 @@ ${unshare} --net=${pin} true
 ${ip} -batch - <<'END'
 ${batches.node}
 END
-${nsenter} --net=${pin} ${link.v6 === undefined ? '' : withIpv6(sh)}${ip} -batch - <<'END'
+${nsenter} --net=${pin} ${hasIpv6(link) ? withIpv6(sh) : ''}${ip} -batch - <<'END'
 ${batches.pod}
 END
 `;

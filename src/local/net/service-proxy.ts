@@ -6,6 +6,7 @@ import type { EndpointSlice, Service } from '#k8s/objects.ts';
 import { forgetFlows } from '#linux/conntrack.ts';
 import { closeFd, openNetns } from '#linux/netns.ts';
 import type { EmulatedNode } from '#local/machine/node.ts';
+import type { Family } from '#local/machine/plan.ts';
 import { runCommand } from '#local/machine/tools.ts';
 import type { Logger } from '#telemetry/log.ts';
 import { createRuleWriter, type RuleWriter } from './rule-writer.ts';
@@ -17,7 +18,7 @@ import {
   type TableContent,
   tableName,
 } from './service-rules.ts';
-import { type Family, type NodeView, type ServiceTarget, serviceTargets } from './service-targets.ts';
+import { type NodeView, type ServiceTarget, serviceTargets } from './service-targets.ts';
 import { staleUdpFlow } from './udp-flows.ts';
 
 export interface ServiceProxyDeps {
@@ -72,9 +73,8 @@ export async function startServiceProxy(deps: ServiceProxyDeps): Promise<Service
 
 /** Brings one node's tables up to date, one for each family. */
 function tableOf(node: EmulatedNode, deps: ServiceProxyDeps): () => Promise<void> {
-  const { name, address, v6 } = node.plan;
-  const writes = [familyTable(node, deps, { name, address }, 'IPv4')];
-  if (v6 !== undefined) writes.push(familyTable(node, deps, { name, address: v6.address }, 'IPv6'));
+  const { name, networks } = node.plan;
+  const writes = networks.map(({ family, address }) => familyTable(node, deps, { name, address }, family));
   return async () => {
     for (const write of writes) await write();
   };
@@ -87,12 +87,13 @@ function familyTable(
   family: Family,
 ): () => Promise<void> {
   const { name, address } = view;
+  const primary = node.plan.networks[0].family;
   let written = '';
   /** Undefined: not known, because this LOCAL has not written yet or a write failed halfway. */
   let held: TableContent | undefined;
   let targets: readonly ServiceTarget[] | undefined;
   return async () => {
-    const wanted = serviceTargets(services.all(), slices.all(), view, family);
+    const wanted = serviceTargets(services.all(), slices.all(), view, family, primary);
     const table = serviceTable(wanted, address, family);
     if (table.body === written) return;
     held ??= await readContent(node, family);

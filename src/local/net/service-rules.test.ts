@@ -3,7 +3,7 @@ import { spawnSync } from 'node:child_process';
 import { test } from 'node:test';
 import fc from 'fast-check';
 import { contentOf, EMPTY_CONTENT, serviceTable, serviceTransaction, tableName } from './service-rules.ts';
-import { FIXED_TARGETS, type ServiceTarget } from './service-targets.ts';
+import { fixedTargets, type ServiceTarget } from './service-targets.ts';
 
 const NODE = '172.31.0.11';
 /** Names of chains and sets are digests; everything else is written out. */
@@ -178,7 +178,7 @@ test('whatever the services, nft brings the table from one state to the next and
     fc.property(fc.array(targets, { minLength: 2, maxLength: 4 }), fc.boolean(), (states, isV6) => {
       let held = EMPTY_CONTENT;
       const steps = states.map((list) => {
-        const all = [...FIXED_TARGETS, ...list];
+        const all = [...fixedTargets('IPv4'), ...list];
         const table = isV6 ? serviceTable(inV6(all), inV6(NODE), 'IPv6') : serviceTable(all, NODE);
         const text = serviceTransaction(table, held);
         held = table.content;

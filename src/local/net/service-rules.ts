@@ -2,8 +2,8 @@
 // one transaction. Rules and maps are written whole; the sets that remember clients (session affinity) stay.
 
 import { createHash } from 'node:crypto';
-import { POD_CIDR, POD_CIDR_V6, SERVICE_CIDR, SERVICE_CIDR_V6 } from '#local/machine/plan.ts';
-import type { Endpoint, Family, ServiceTarget } from './service-targets.ts';
+import { ADDRESSES, type Family } from '#local/machine/plan.ts';
+import type { Endpoint, ServiceTarget } from './service-targets.ts';
 
 const SERVICE_TABLE = 'culvert-svc';
 
@@ -32,16 +32,16 @@ const WORDS: Readonly<Record<Family, Words>> = {
     ip: 'ip',
     type: 'ipv4_addr',
     icmp: 'icmp',
-    services: SERVICE_CIDR,
-    pods: POD_CIDR,
+    services: ADDRESSES.IPv4.serviceCidr,
+    pods: ADDRESSES.IPv4.podCidr,
     destination: ({ ip, port }) => `${ip}:${port}`,
   },
   IPv6: {
     ip: 'ip6',
     type: 'ipv6_addr',
     icmp: 'icmpv6',
-    services: SERVICE_CIDR_V6,
-    pods: POD_CIDR_V6,
+    services: ADDRESSES.IPv6.serviceCidr,
+    pods: ADDRESSES.IPv6.podCidr,
     destination: ({ ip, port }) => `[${ip}]:${port}`,
   },
 };

@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { EndpointSlice, Service } from '#k8s/objects.ts';
-import { endpointsOf, FIXED_TARGETS, type ServiceTarget, serviceTargets } from './service-targets.ts';
+import type { Family } from '#local/machine/plan.ts';
+import { endpointsOf, fixedTargets, type ServiceTarget, serviceTargets } from './service-targets.ts';
 
 const service = (name: string, spec: Service['spec']): Service => ({
   apiVersion: 'v1',
@@ -24,7 +25,7 @@ const slice = (
 const n1 = { name: 'n1', address: '172.31.0.11' };
 const n2 = { name: 'n2', address: '172.31.0.12' };
 const own = (targets: readonly ServiceTarget[]): ServiceTarget[] =>
-  targets.filter((t) => !FIXED_TARGETS.includes(t));
+  targets.filter(({ name }) => !fixedTargets('IPv4').some((fixed) => fixed.name === name));
 
 test('a port takes the ready endpoints of its own name, sorted', () => {
   const web = service('web', { clusterIP: '10.96.1.1', ports: [{ name: 'http', port: 80 }] });
@@ -210,4 +211,18 @@ test('a service with both families is two targets, each with the endpoints of it
     of('IPv4', '172.31.0.11').map(({ address, endpoints }) => [address, endpoints]),
     [['10.96.1.3', [{ ip: '10.244.1.2', port: 8080 }]]],
   );
+});
+
+test("the API server and the DNS stand in the table of the cluster's first family only", () => {
+  const addresses = (family: Family, primary: Family): string[] =>
+    serviceTargets([], [], { name: 'n1', address: '' }, family, primary).flatMap(
+      ({ address, protocol, port, endpoints: [endpoint] }) =>
+        `${protocol} ${address} ${port} ${endpoint?.ip}`,
+    );
+  assert.deepEqual(addresses('IPv6', 'IPv6'), [
+    'tcp fd00:10:96::1 443 fd00:172:31::1',
+    'tcp fd00:10:96::10 53 fd00:172:31::1',
+    'udp fd00:10:96::10 53 fd00:172:31::1',
+  ]);
+  assert.deepEqual(addresses('IPv6', 'IPv4'), []);
 });

@@ -3,10 +3,8 @@
 
 import { isIPv4, isIPv6 } from 'node:net';
 import type { EndpointSlice, Service, ServicePort } from '#k8s/objects.ts';
-import { API_PORT, API_SERVICE_ADDRESS, DNS_SERVICE_ADDRESS, MACHINE_ADDRESS } from '#local/machine/plan.ts';
+import { ADDRESSES, API_PORT, type Family } from '#local/machine/plan.ts';
 import { parseIp } from '#net/ip.ts';
-
-export type Family = 'IPv4' | 'IPv6';
 
 export const isOfFamily = (address: string, family: Family): boolean =>
   family === 'IPv4' ? isIPv4(address) : isIPv6(address);
@@ -40,28 +38,28 @@ export interface ExternalAccess {
 export const SERVICE_NAME_LABEL = 'kubernetes.io/service-name';
 export const DEFAULT_AFFINITY_S = 10_800;
 
-/**
- * Served by LOCAL itself, whatever the objects say: without them nothing in the cluster could start. Both have IPv4 only, as
- * in a cluster that was IPv4 before it had two families.
- */
-export const FIXED_TARGETS: readonly ServiceTarget[] = [
-  {
-    name: 'default/kubernetes:https',
-    address: API_SERVICE_ADDRESS,
-    protocol: 'tcp',
-    port: 443,
-    endpoints: [{ ip: MACHINE_ADDRESS, port: API_PORT }],
-  },
-  ...(['udp', 'tcp'] as const).map(
-    (protocol): ServiceTarget => ({
-      name: `kube-system/kube-dns:${protocol}`,
-      address: DNS_SERVICE_ADDRESS,
-      protocol,
-      port: 53,
-      endpoints: [{ ip: MACHINE_ADDRESS, port: 53 }],
-    }),
-  ),
-];
+/** Served by LOCAL itself, whatever the objects say: without them nothing in the cluster could start. */
+export function fixedTargets(family: Family): readonly ServiceTarget[] {
+  const { apiService, dnsService, machine } = ADDRESSES[family];
+  return [
+    {
+      name: 'default/kubernetes:https',
+      address: apiService,
+      protocol: 'tcp',
+      port: 443,
+      endpoints: [{ ip: machine, port: API_PORT }],
+    },
+    ...(['udp', 'tcp'] as const).map(
+      (protocol): ServiceTarget => ({
+        name: `kube-system/kube-dns:${protocol}`,
+        address: dnsService,
+        protocol,
+        port: 53,
+        endpoints: [{ ip: machine, port: 53 }],
+      }),
+    ),
+  ];
+}
 
 export interface NodeView {
   readonly name: string;
@@ -69,14 +67,16 @@ export interface NodeView {
   readonly address: string;
 }
 
+/** `primary`: the family of the two services that LOCAL serves itself; they have one only, as in any cluster by default. */
 export function serviceTargets(
   services: Iterable<Service>,
   slices: Iterable<EndpointSlice>,
   node: NodeView,
   family: Family = 'IPv4',
+  primary: Family = 'IPv4',
 ): ServiceTarget[] {
   const slicesOf = groupByService(slices, family);
-  const fixed = family === 'IPv4' ? FIXED_TARGETS : [];
+  const fixed = family === primary ? fixedTargets(family) : [];
   const taken = new Set<string>(fixed.map(({ address }) => address));
   const targets = [...fixed];
   for (const service of services) {

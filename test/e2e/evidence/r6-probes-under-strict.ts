@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { PEER_AUTHENTICATIONS, PODS } from '#k8s/objects.ts';
+import { formatHostPort } from '#net/host-port.ts';
 import { isReady } from '../../../src/cli/screen/map.ts';
 import { type Evidence, getScript, now, podNamed, runInPod, waitForRecord } from './evidence.ts';
 import { showMeshPortTrap } from './mesh-port-trap.ts';
@@ -15,7 +16,7 @@ export const evidence: Evidence = {
       name: 'outsider',
       namespace: 'default',
       node: 'n1',
-      script: getScript(`http://${catalog.status?.podIP}:8080/`),
+      script: getScript(`http://${formatHostPort(catalog.status?.podIP ?? '', 8080)}/`),
     };
     assert.match(await runInPod(mesh, outsider), /^200 /);
     const second = secondAddress(catalog);

@@ -15,7 +15,7 @@ import {
   nodeSettings,
   peerBatch,
 } from '#local/machine/node-network.ts';
-import { planNode, podAddressV6 } from '#local/machine/plan.ts';
+import { nodeAddresses, planNode, podAddresses } from '#local/machine/plan.ts';
 import { DEFAULT_PATH, findTools } from '#local/machine/tools.ts';
 import { linkBatches } from '#local/net/pod-network.ts';
 import { ip } from '#net/ip.ts';
@@ -31,9 +31,8 @@ const NODES = [planNode('n1', 1, 'dual'), planNode('n2', 2, 'dual')];
 
 /** The second address of a pod. */
 export function addressV6(name: keyof typeof PODS): string {
-  const v6 = NODES.find((node) => node.name === PODS[name].node)?.v6;
-  if (v6 === undefined) throw new Error('the rig has two families');
-  return podAddressV6(v6, ip(PODS[name].ip));
+  const node = NODES.find((each) => each.name === PODS[name].node) ?? NODES[0]!;
+  return podAddresses(node, ip(PODS[name].ip))[1]!;
 }
 
 /** `machine` is the namespace around the nodes: clients from outside the cluster. */
@@ -93,13 +92,11 @@ export async function startNetRig(tag: string): Promise<NetRig> {
       );
     }
     for (const [name, pod] of Object.entries(PODS)) {
-      const { address, v6 } = NODES.find((each) => each.name === pod.node) ?? NODES[0]!;
-      const podIp = ip(pod.ip);
+      const node = NODES.find((each) => each.name === pod.node) ?? NODES[0]!;
+      const nodeIps = nodeAddresses(node);
       const texts = linkBatches({
         podUid: `${prefix}${name}`,
-        podIp,
-        nodeIp: address,
-        ...(v6 === undefined ? {} : { v6: { podIp: podAddressV6(v6, podIp), nodeIp: v6.address } }),
+        addresses: podAddresses(node, ip(pod.ip)).map((podIp, index) => ({ podIp, nodeIp: nodeIps[index]! })),
       });
       batch(pod.node, `${texts.node}\n`);
       batch(name as Place, `${texts.pod}\n`);
