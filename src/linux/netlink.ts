@@ -8,11 +8,13 @@ import { closeFd, inNetns } from './netns.ts';
 
 const AF_NETLINK = 16;
 const SOCK_RAW = 3;
+export const NETLINK_ROUTE = 0;
 export const NETLINK_SOCK_DIAG = 4;
 export const NETLINK_NETFILTER = 12;
 
 export const NLM_REQUEST = 1;
 export const NLM_ACK = 4;
+export const NLM_REPLACE = 0x100;
 export const NLM_EXCLUSIVE = 0x200;
 export const NLM_CREATE = 0x400;
 export const NLM_DUMP = 0x300;

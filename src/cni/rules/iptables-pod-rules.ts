@@ -36,7 +36,7 @@ export function createIptablesPodRules(tool: IptablesTool): PodRules {
         renderIptablesTracking(family, options, rules),
       ),
     async apply(netnsFd, options) {
-      await setPolicyRoutes(netnsFd, 'add', options.ipv6);
+      setPolicyRoutes(netnsFd, 'add', options.ipv6);
       await rewrite(netnsFd, options, 'applying the redirection rules', (family, rules) =>
         renderIptablesRules(family, options, rules),
       );
@@ -49,7 +49,7 @@ export function createIptablesPodRules(tool: IptablesTool): PodRules {
       await rewrite(netnsFd, options, 'removing the redirection rules', (_family, rules) =>
         renderIptablesRemoval(rules),
       );
-      await setPolicyRoutes(netnsFd, 'del', options.ipv6);
+      setPolicyRoutes(netnsFd, 'del', options.ipv6);
     },
     async state(netnsFd, options) {
       const states = await Promise.all(

@@ -1,11 +1,12 @@
 // Redirection inside one pod by nftables: policy routing first, then the rules in one transaction; removed the other way
 // round.
 
+import { countNftRules } from '#linux/nft-rules.ts';
 import { MANGLE_TABLE, NAT_TABLE, RAW_TABLE } from '../constants.ts';
 import { countRules, renderPodRemoval, renderPodRules, renderRelease, renderTracking } from './nft.ts';
 import type { PodRules } from './pod-rules.ts';
 import { setPolicyRoutes } from './policy-routes.ts';
-import { runTool, runToolOrFail } from './run-tool.ts';
+import { runToolOrFail } from './run-tool.ts';
 
 const TABLES: readonly string[] = [NAT_TABLE, MANGLE_TABLE, RAW_TABLE];
 
@@ -13,19 +14,17 @@ export const nftPodRules: PodRules = {
   track: (netnsFd, options) => write(netnsFd, renderTracking(options), 'tracking the connections of a pod'),
   async apply(netnsFd, options) {
     // Routes first: were they to fail afterwards, the pod would redirect into a path that cannot answer.
-    await setPolicyRoutes(netnsFd, 'add', options.ipv6);
+    setPolicyRoutes(netnsFd, 'add', options.ipv6);
     await write(netnsFd, renderPodRules(options), 'applying the redirection rules');
   },
   release: (netnsFd) => write(netnsFd, renderRelease(), 'ending the redirection of new connections'),
   async remove(netnsFd, { ipv6 }) {
     await write(netnsFd, renderPodRemoval(), 'removing the redirection rules');
-    await setPolicyRoutes(netnsFd, 'del', ipv6);
+    setPolicyRoutes(netnsFd, 'del', ipv6);
   },
   async state(netnsFd, options) {
-    // One call lists every table; other people's are skipped.
-    const { exitCode, stdout } = await runTool(netnsFd, ['nft', 'list', 'ruleset', 'inet']);
-    const found = [...countRules(stdout)].filter(([place]) => TABLES.includes(place.split(' ')[0] ?? ''));
-    if (exitCode !== 0 || found.length === 0) return 'none';
+    const found = [...countNftRules(netnsFd)].filter(([place]) => TABLES.includes(place.split(' ')[0] ?? ''));
+    if (found.length === 0) return 'none';
     const planned = countRules(renderPodRules(options));
     const isPlanned = ([place, count]: readonly [string, number]): boolean => planned.get(place) === count;
     return found.length === planned.size && found.every(isPlanned) ? 'steering' : 'other';

@@ -129,21 +129,12 @@ export function renderTracking({ dnsCapture }: Pick<PodRuleOptions, 'dnsCapture'
   );
 }
 
-/** Rules of each of our chains, `TABLE CHAIN`, in a transaction or in what `nft list table` prints. */
+/** Rules of each chain, by `TABLE CHAIN`, that such a transaction writes. */
 export function countRules(text: string): ReadonlyMap<string, number> {
   const counts = new Map<string, number>();
-  let place = { table: '', chain: '' };
-  for (const line of text.split('\n').map((raw) => raw.trim())) {
-    const written = /^add rule inet (\S+) (\S+) /.exec(line);
-    const opened = /^(table|chain) (?:inet )?(\S+) \{/.exec(line);
-    if (opened !== null) {
-      place = opened[1] === 'table' ? { table: opened[2]!, chain: '' } : { ...place, chain: opened[2]! };
-      continue;
-    }
-    const isListedRule = written === null && place.chain !== '' && /\bcounter\b/.test(line);
-    if (written === null && !isListedRule) continue;
-    const key = written === null ? `${place.table} ${place.chain}` : `${written[1]} ${written[2]}`;
-    counts.set(key, (counts.get(key) ?? 0) + 1);
+  for (const [, table, chain] of text.matchAll(/^add rule inet (\S+) (\S+) /gm)) {
+    const place = `${table} ${chain}`;
+    counts.set(place, (counts.get(place) ?? 0) + 1);
   }
   return counts;
 }

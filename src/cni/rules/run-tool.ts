@@ -1,16 +1,16 @@
 // Runs nft, iptables, ipset and ip, in our own namespace or in a pod's, and turns their words into one sentence.
 //
-// A pod's namespace is entered by util-linux's nsenter on an inherited descriptor: the very descriptor that ztunnel is
-// given, so rules and listeners cannot end up in different namespaces, and our own thread never leaves home.
+// A tool is started while our thread is in the pod's namespace, which it inherits: by the very descriptor that ztunnel is
+// given, so rules and listeners cannot end up in different namespaces, and without a program in between.
 
-import { spawn } from 'node:child_process';
+import { type ChildProcessWithoutNullStreams, spawn } from 'node:child_process';
 import { errnoOf, MeshError } from '#base/errors.ts';
+import { inNetns } from '#linux/netns.ts';
 
 const TOOL_TIMEOUT_MS = 10_000;
 const PACKAGES: Readonly<Record<string, string>> = {
   nft: 'nftables',
   ip: 'iproute2',
-  nsenter: 'util-linux',
 };
 
 const packageOf = (program: string): string =>
@@ -34,21 +34,21 @@ export function runTool(
   input = '',
   options: ToolOptions = {},
 ): Promise<ToolResult> {
-  const [program, ...args] =
-    netnsFd === undefined ? command : (['nsenter', '--net=/proc/self/fd/3', '--', ...command] as const);
-  return new Promise((resolve, reject) => {
-    const child = spawn(program, args, {
-      stdio: netnsFd === undefined ? ['pipe', 'pipe', 'pipe'] : ['pipe', 'pipe', 'pipe', netnsFd],
+  const [program, ...args] = command;
+  const start = (): ChildProcessWithoutNullStreams =>
+    spawn(program, args, {
       timeout: TOOL_TIMEOUT_MS,
       killSignal: 'SIGKILL',
       ...(options.env === undefined ? {} : { env: { ...process.env, ...options.env } }),
     });
+  return new Promise((resolve, reject) => {
+    const child = netnsFd === undefined ? start() : inNetns(netnsFd, start);
     let stdout = '';
     let stderr = '';
-    child.stdout?.setEncoding('utf8').on('data', (text: string) => {
+    child.stdout.setEncoding('utf8').on('data', (text: string) => {
       stdout += text;
     });
-    child.stderr?.setEncoding('utf8').on('data', (text: string) => {
+    child.stderr.setEncoding('utf8').on('data', (text: string) => {
       stderr += text;
     });
     child.on('error', (error) => {
@@ -73,8 +73,8 @@ export function runTool(
         );
     });
     // A tool that ends before it has read its input shows its reason in the exit code.
-    child.stdin?.on('error', () => {});
-    child.stdin?.end(input);
+    child.stdin.on('error', () => {});
+    child.stdin.end(input);
   });
 }
 
@@ -88,12 +88,6 @@ export async function runToolOrFail(
 ): Promise<string> {
   const { exitCode, stdout, stderr } = await runTool(netnsFd, command, input, options);
   if (exitCode === 0) return stdout;
-  const missing = /failed to execute (\S+): No such file/.exec(stderr)?.[1];
-  if (missing !== undefined)
-    throw new MeshError(
-      'TOOL_MISSING',
-      `${missing} is not installed: install the package ${packageOf(missing)}`,
-    );
   const words = stderr.trim().split('\n').slice(0, 3).join('; ');
   throw new MeshError('RULES_FAILED', `${purpose}: ${words === '' ? `exit code ${exitCode}` : words}`, {
     details: { command: command.join(' '), exitCode },
