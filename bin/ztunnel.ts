@@ -17,6 +17,7 @@ import type { CertificateAuthorityClient } from '#tls/secret.ts';
 import { xdsOverGrpc } from '#xds/grpc-transport.ts';
 import type { LogControl } from '#ztunnel/admin.ts';
 import type { PodNetns } from '#ztunnel/capture/capture.ts';
+import { DescriptorGuard } from '#ztunnel/capture/descriptor-guard.ts';
 import { createHandOver, type HandOver } from '#ztunnel/capture/hand-over.ts';
 import { createInPodCapture, listenerShape } from '#ztunnel/capture/in-pod.ts';
 import { ListenerStock } from '#ztunnel/capture/listener-stock.ts';
@@ -45,6 +46,7 @@ async function main(env: Environment): Promise<void> {
   const captureScope = scope.child('capture');
   const inpodLog = log.scoped('inpod');
   const stock = new ListenerStock();
+  const descriptors = new DescriptorGuard({ log: inpodLog, clock: systemClock });
   const handOver = handOverOf(config, { stock, log: inpodLog, scope });
   await handOver?.receive();
   const grpc = { log: log.scoped('xds'), scope };
@@ -56,7 +58,7 @@ async function main(env: Environment): Promise<void> {
       logControl,
       clock: systemClock,
       random: Math.random,
-      openCapture: createInPodCapture({ log: inpodLog, scope: captureScope, stock }, config),
+      openCapture: createInPodCapture({ log: inpodLog, scope: captureScope, stock, descriptors }, config),
       ...resolvConf(config),
       ca: await authority(config, { log: log.scoped('identity'), scope }),
       ...(xds === undefined

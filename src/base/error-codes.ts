@@ -13,6 +13,7 @@ export const ERROR_CODES = [
   // System calls
   'SYSCALL_FAILED',
   'NETNS_GONE',
+  'DESCRIPTORS_EXHAUSTED',
   // Identity and TLS
   'IDENTITY_UNAVAILABLE',
   'CERTIFICATE_INVALID',

@@ -53,6 +53,10 @@ export function adminRoutes(deps: AdminDeps): HttpRoutes {
       body: printDump(configDump(deps)),
     }),
     ...profileRoutes(),
+    '/debug/resources': () => ({
+      contentType: 'application/json',
+      body: `${JSON.stringify(resources(), null, 2)}\n`,
+    }),
     '/logging': (request) => logging(deps.logControl, atStart, request),
     '/quitquitquit': (request) => {
       const refusal = onlyPost(request, 'only POST is allowed for quitquitquit\n');
@@ -61,6 +65,13 @@ export function adminRoutes(deps: AdminDeps): HttpRoutes {
       return { body: 'shutdown now\n' };
     },
   };
+}
+
+/** What the event loop waits for, by kind: listeners (TCPServerWrap), sockets, timers. A leak shows here first. */
+function resources(): Readonly<Record<string, number>> {
+  const counts: Record<string, number> = {};
+  for (const kind of process.getActiveResourcesInfo().sort()) counts[kind] = (counts[kind] ?? 0) + 1;
+  return counts;
 }
 
 function filterOf({ level, scopes = new Map() }: LogControl): LogFilter {
@@ -147,6 +158,7 @@ const INDEX = `<!DOCTYPE html>
 <li><a href="debug/pprof/profile">debug/pprof/profile</a>: a CPU profile; ?seconds=1-300 (10), ?frequency=1-1000 Hz (100)</li>
 <li><a href="debug/pprof/heap">debug/pprof/heap</a>: a heap profile, while sampling is on</li>
 <li><a href="debug/pprof/heap/profiling">debug/pprof/heap/profiling</a>: is it? ?activate=true|false switches it</li>
+<li><a href="debug/resources">debug/resources</a>: listeners, sockets and timers of the event loop, counted</li>
 <li>POST quitquitquit: shut down</li>
 </ul></body></html>
 `;

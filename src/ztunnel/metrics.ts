@@ -17,6 +17,8 @@ export interface ZtunnelMetrics {
   readonly socket: (reporter: 'source' | 'destination', change: 1 | -1) => void;
   /** A connection needed the addresses of a host name. */
   readonly lookup: (source: Workload, hostname: string) => void;
+  /** A connection was not taken, for want of descriptors. */
+  readonly refused: () => void;
   readonly proxy: (change: 'started' | 'stopped') => void;
   readonly pending: (count: number) => void;
   readonly dns: DnsCounters;
@@ -80,6 +82,12 @@ export function createZtunnelMetrics(options: { readonly istioVersion: string })
     .counter('workload_manager_proxies_stopped', 'The total number of proxies that were stopped (unstable).')
     .cell();
   const dns = dnsCounters(registry);
+  const refused = registry
+    .counter(
+      'culvert_connections_refused',
+      'The total number of connections that were not taken because descriptors were used up.',
+    )
+    .cell();
   registry.computed('process_open_fds', 'Number of open file descriptors', openFds);
   registry.computed('process_max_fds', 'Maximum number of file descriptors', maxFds);
   return {
@@ -93,6 +101,9 @@ export function createZtunnelMetrics(options: { readonly istioVersion: string })
     },
     socket: (reporter, change) => sockets.add({ reporter }, change),
     lookup: (source, hostname) => lookups.add({ ...sourceLabels(source, formatSpiffeId(source)), hostname }),
+    refused: () => {
+      refused.value += 1;
+    },
     proxy: (change) => {
       active.value += change === 'started' ? 1 : -1;
       (change === 'started' ? started : stopped).value += 1;

@@ -174,7 +174,7 @@ async function build(deps: DataPlaneDeps, config: ZtunnelConfig, scope: Scope): 
     onSocket: metrics.socket,
   };
   const pods: Pods = new Pods({
-    openCapture: deps.openCapture,
+    openCapture: (netns, onConnection) => deps.openCapture(netns, onConnection, metrics.refused),
     serve: (pod: Pod) => createPodService(serviceDeps, config, pod),
     connections,
     scope,

@@ -377,6 +377,8 @@ test('admin, metrics and readiness answer', async () => {
     'current log level is access=warn,info\n',
   );
   assert.equal((await get(admin, '/logging?reset', 'POST')).body, 'current log level is info\n');
+  const resources = JSON.parse((await get(admin, '/debug/resources')).body) as Record<string, number>;
+  assert.ok(resources.TCPServerWrap! >= 3, JSON.stringify(resources));
   assert.equal((await get(admin, '/debug/pprof/profile?seconds=301')).status, 400);
   assert.equal((await get(admin, '/debug/pprof/profile?frequency=0')).status, 400);
   assert.equal((await get(admin, '/debug/pprof/heap')).status, 500);

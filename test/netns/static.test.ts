@@ -14,6 +14,7 @@ import { closeFd, openNetns } from '#linux/netns.ts';
 import { listenTcp, tcpSocket } from '#linux/socket.ts';
 import { warmThreadPool } from '#linux/thread-pool.ts';
 import { type Authority, createAuthority } from '#tls/issue.ts';
+import { cpuSeconds } from '../../bench/lib/process.ts';
 import { readAll, until } from '../loopback/ztunnel-rig.ts';
 import { serveCa } from './lib/test-ca.ts';
 
@@ -140,13 +141,21 @@ async function ask(host: string, port: number, text: string): Promise<string> {
 }
 
 interface Proxy {
+  readonly pid: number;
   readonly lines: string[];
   access(...texts: string[]): string[];
 }
 
 /** Starts one proxy in a pod's namespace and waits until it says that it is ready. */
-async function start(t: TestContext, kind: 'ours' | 'peer', pod: (typeof PODS)[number]): Promise<Proxy> {
-  const program = kind === 'ours' ? [join(root, 'bin/culvert'), 'ztunnel'] : [PEER!];
+async function start(
+  t: TestContext,
+  kind: 'ours' | 'peer',
+  pod: (typeof PODS)[number],
+  descriptorLimit?: number,
+): Promise<Proxy> {
+  const limited =
+    descriptorLimit === undefined ? [] : ['sh', '-c', `ulimit -n ${descriptorLimit}; exec "$@"`, 'limited'];
+  const program = [...limited, ...(kind === 'ours' ? [join(root, 'bin/culvert'), 'ztunnel'] : [PEER!])];
   const env: NodeJS.ProcessEnv = {
     PATH: process.env.PATH,
     PROXY_MODE: 'dedicated',
@@ -192,6 +201,7 @@ async function start(t: TestContext, kind: 'ours' | 'peer', pod: (typeof PODS)[n
     if (!isReady) await new Promise((resolve) => setTimeout(resolve, 50));
   }
   return {
+    pid: child.pid!,
     lines,
     access: (...texts) =>
       lines.filter((line) => line.includes('access') && texts.every((text) => line.includes(text))),
@@ -235,6 +245,54 @@ test('two of ours carry connections from a file alone, and follow the file', asy
     server!.lines.some((line) => /line \d+: unknown key \\?"polices\\?"/.test(line)),
   );
   assert.equal(await ask(SERVER.ip, appPort, 'still'), '');
+});
+
+async function metricsOf(pod: (typeof PODS)[number]): Promise<string> {
+  const socket = dial(pod.netns, '127.0.0.1', 15_020);
+  const answer = readAll(socket);
+  socket.write('GET /metrics HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n');
+  return String(await answer);
+}
+
+test('descriptors used up: open connections live on, new ones are refused without spinning, and it ends', async (t) => {
+  writeFileSync(statePath, state());
+  const proxy = await start(t, 'ours', CLIENT, 120);
+  await start(t, 'ours', SERVER);
+  const held = dial(CLIENT.netns, VIP, 80);
+  const echoed = async (text: string): Promise<string> => {
+    held.write(text);
+    const [chunk] = (await once(held, 'data')) as [Buffer];
+    return String(chunk);
+  };
+  assert.equal(await echoed('before'), 'before');
+
+  const hungry = Array.from({ length: 200 }, () => dial(CLIENT.netns, VIP, 80));
+  const fates = await Promise.all(
+    hungry.map(async (socket) => {
+      socket.write('?');
+      // Reset, or closed where the kernel took it before we could.
+      const refused = ['end', 'close', 'error'].map((event) => once(socket, event).then(() => 'refused'));
+      return Promise.race([once(socket, 'data').then(() => 'served'), ...refused]).catch(() => 'refused');
+    }),
+  );
+  const served = fates.filter((fate) => fate === 'served').length;
+  t.diagnostic(`${served} of 200 connections served with 120 descriptors`);
+  assert.ok(served > 10 && served < 120, `${served} served`);
+  assert.equal(await echoed('meanwhile'), 'meanwhile');
+  const before = cpuSeconds(proxy);
+  await new Promise((resolve) => setTimeout(resolve, 1000));
+  assert.ok(cpuSeconds(proxy) - before < 0.5, 'accepting must not spin');
+  const said = proxy.lines.filter((line) => line.includes('descriptors are used up'));
+  assert.equal(said.length, 1);
+  assert.match(said[0]!, /limit=120 reserve=16/);
+  const refused = Number(/^culvert_connections_refused_total (\d+)/m.exec(await metricsOf(CLIENT))?.[1]);
+  assert.equal(refused, 200 - served);
+
+  for (const socket of hungry) socket.destroy();
+  while ((await ask(VIP, 80, 'after')) !== 'after') await new Promise((resolve) => setTimeout(resolve, 100));
+  await until('the good news', () => proxy.lines.some((line) => line.includes('descriptors are free again')));
+  assert.equal(await echoed('after'), 'after');
+  held.destroy();
 });
 
 const withPeer =

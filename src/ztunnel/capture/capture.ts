@@ -50,4 +50,6 @@ export interface PodNetns {
 export type OpenCapture = (
   netns: PodNetns,
   onConnection: (connection: CapturedConnection) => void,
+  /** Of a connection that could not be taken. */
+  onRefused?: () => void,
 ) => PodCapture;

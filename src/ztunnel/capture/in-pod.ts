@@ -2,7 +2,7 @@
 // the pod's connections to. The sockets keep that namespace; the code that serves them runs in ztunnel's own.
 
 import net from 'node:net';
-import { MeshError, reasonOf } from '#base/errors.ts';
+import { errnoOf, MeshError, reasonOf } from '#base/errors.ts';
 import type { Scope } from '#base/scope.ts';
 import { closeFd } from '#linux/netns.ts';
 import { fdOf, originalDst } from '#linux/original-dst.ts';
@@ -22,6 +22,7 @@ import {
   type PodCapture,
   type PodNetns,
 } from './capture.ts';
+import type { DescriptorGuard } from './descriptor-guard.ts';
 import { type DnsListenAddress, openPodDns } from './in-pod-dns.ts';
 import type { ListenerStock } from './listener-stock.ts';
 
@@ -30,13 +31,14 @@ export interface InPodOptions {
   readonly ipv6: boolean;
   readonly reusePort: boolean;
   readonly originalSource: 'required' | 'best-effort' | 'never';
-  /** Undefined: no TCP keepalive. */
   /** Undefined: no DNS proxy. */
   readonly dnsProxy: DnsListenAddress | undefined;
+  /** Undefined: no TCP keepalive. */
   readonly keepalive: KeepaliveConfig | undefined;
 }
 
 const BACKLOG = 128;
+const OUT_OF_DESCRIPTORS: ReadonlySet<string> = new Set(['EMFILE', 'ENFILE']);
 /** Inbound first: a pod that is reachable before it can send misses nothing. */
 const LISTENERS: readonly { readonly direction: Direction; readonly port: number }[] = [
   { direction: 'inbound-hbone', port: INBOUND_HBONE_PORT },
@@ -49,6 +51,8 @@ export interface InPodDeps {
   readonly scope: Scope;
   /** Where listeners come from and go to in an upgrade. */
   readonly stock?: ListenerStock;
+  /** Absent: whatever the kernel gives is taken. */
+  readonly descriptors?: DescriptorGuard;
 }
 
 /** Listeners made with equal settings can stand in for one another. */
@@ -57,15 +61,22 @@ export function listenerShape({ packetMark, ipv6, reusePort, originalSource }: I
 }
 
 export function createInPodCapture(deps: InPodDeps, options: InPodOptions): OpenCapture {
-  return (netns, onConnection) => openInPod(deps, options, netns, onConnection);
+  return (netns, onConnection, onRefused = () => {}) => {
+    const refuse = (): void => {
+      deps.descriptors?.refused();
+      onRefused();
+    };
+    return openInPod(deps, options, netns, { onConnection, refuse });
+  };
 }
 
-function openInPod(
-  deps: InPodDeps,
-  options: InPodOptions,
-  netns: PodNetns,
-  onConnection: (connection: CapturedConnection) => void,
-): PodCapture {
+interface Accepted {
+  onConnection(connection: CapturedConnection): void;
+  /** Counted and logged; there is no connection to tell of. */
+  refuse(): void;
+}
+
+function openInPod(deps: InPodDeps, options: InPodOptions, netns: PodNetns, accepted: Accepted): PodCapture {
   const { dnsProxy } = options;
   const dns = dnsProxy === undefined ? undefined : openPodDns({ ...options, dnsProxy }, netns.fd);
   const closers: (() => void)[] = [];
@@ -78,7 +89,7 @@ function openInPod(
       // The predecessor's socket, if there is one: both accept from one queue until it closes its own.
       const listener = deps.stock?.take(netns.id, port) ?? bind(options, netns, port);
       if (!listener.transparent) isTransparent = false;
-      const server = serve(deps.log, options, listener.fd, direction, onConnection);
+      const server = serve(deps, options, listener.fd, direction, accepted);
       const forget = deps.stock?.keep({ ...listener, netnsId: netns.id, port });
       closers.push(() => {
         forget?.();
@@ -91,7 +102,7 @@ function openInPod(
     throw MeshError.from(error, 'SYSCALL_FAILED', 'binding the pod listeners');
   }
   return {
-    connect: connectFrom(deps.log, options, netns, () => isTransparent),
+    connect: connectFrom(deps, options, netns, () => isTransparent),
     ...(dns === undefined ? {} : { dns }),
     closeListeners,
   };
@@ -111,15 +122,20 @@ function bind(options: InPodOptions, netns: PodNetns, port: number): { fd: numbe
 
 /** Adopts a listening descriptor. Bound already, so nothing asynchronous decides about success. */
 function serve(
-  log: Logger,
+  { log, descriptors }: InPodDeps,
   options: InPodOptions,
   fd: number,
   direction: Direction,
-  onConnection: (connection: CapturedConnection) => void,
+  { onConnection, refuse }: Accepted,
 ): net.Server {
   // h2 pings watch over tunnels; TCP keepalive is for the other two (ztunnel.md §9.5).
   const keepalive = direction === 'inbound-hbone' ? undefined : options.keepalive;
   const server = net.createServer({ allowHalfOpen: true, noDelay: true, pauseOnConnect: true }, (socket) => {
+    if (descriptors?.isFull(fdOf(socket)) === true) {
+      refuse();
+      socket.resetAndDestroy();
+      return;
+    }
     applyKeepalive(socket, keepalive);
     const captured = describe(socket, direction);
     if (captured === undefined) {
@@ -130,7 +146,11 @@ function serve(
     }
     onConnection(captured);
   });
-  server.on('error', (error) => log.error('accept failed', { direction, error: reasonOf(error) }));
+  server.on('error', (error) => {
+    // One for each connection that waits: libuv takes and drops them with a descriptor that it keeps for this.
+    if (OUT_OF_DESCRIPTORS.has(errnoOf(error) ?? '')) refuse();
+    else log.error('accept failed', { direction, error: reasonOf(error) });
+  });
   server.listen({ fd });
   return server;
 }
@@ -162,7 +182,7 @@ function applyKeepalive(socket: net.Socket, keepalive: KeepaliveConfig | undefin
 }
 
 function connectFrom(
-  log: Logger,
+  { log, descriptors }: InPodDeps,
   options: InPodOptions,
   netns: PodNetns,
   mayKeepSource: () => boolean,
@@ -187,6 +207,7 @@ function connectFrom(
     }
     let socket: net.Socket;
     try {
+      descriptors?.check(fd);
       socket = new net.Socket({ ...init, fd, pauseOnCreate: true } as net.SocketConstructorOpts);
     } catch (error) {
       closeFd(fd);
