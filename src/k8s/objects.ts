@@ -286,6 +286,9 @@ export interface PodSpec {
   schedulerName?: string;
   affinity?: Affinity;
   topologySpreadConstraints?: TopologySpreadConstraint[];
+  /** Of the pod as a whole. */
+  resources?: Container['resources'];
+  overhead?: Record<string, string | number>;
 }
 
 export interface ContainerStatus {

@@ -80,10 +80,47 @@ const shopAnswers = (name: string): Promise<void> => {
 };
 
 test('a node is added: its agents land there, its pods use services, names and the mesh', async () => {
-  assert.equal(await culvertNode('add', 'n3', '--zone', 'z3'), 'node n3 is ready\n');
+  assert.equal(
+    await culvertNode('add', 'n3', '--zone', 'z3', '--cpu', '500m', '--memory', '2Gi'),
+    'node n3 is ready\n',
+  );
   await until(agentsReady, 'ztunnel and the CNI agent on n3', 60_000);
   assert.match(await culvertNode('list'), /^n3 +Ready +z3 +172\.31\.0\.13 +10\.244\.3\.0\/24 +2$/m);
   await shopAnswers('new');
+});
+
+test('a node offers what it was told to have of the machine, and something else when told so', async () => {
+  const { client, kubectl } = theMesh();
+  const { status } = await client.get(NODES, 'n3');
+  assert.equal(status?.allocatable?.cpu, '500m');
+  assert.equal(status?.allocatable?.memory, '2Gi');
+  await client.create(PODS, {
+    apiVersion: 'v1',
+    kind: 'Pod',
+    metadata: { name: 'hungry', namespace: 'default' },
+    spec: {
+      nodeSelector: { 'kubernetes.io/hostname': 'n3' },
+      containers: [
+        {
+          name: 'main',
+          image: 'local/shell',
+          args: ['-c', 'exec sleep 1000000'],
+          resources: { requests: { cpu: '600m' } },
+        },
+      ],
+      terminationGracePeriodSeconds: 0,
+    },
+  });
+  const hungry = (): Promise<Pod> => client.get(PODS, 'hungry', 'default');
+  await until(
+    async () =>
+      (await hungry()).status?.conditions?.some(({ message }) => /1 Insufficient cpu/.test(message ?? '')) ===
+      true,
+    'the pod to wait for CPU',
+  );
+  await kubectl('annotate', 'node', 'n3', 'culvert.local/cpu=1', '--overwrite');
+  await until(async () => conditionOf(await hungry()) === 'True', 'the pod to run on the larger node');
+  await kubectl('delete', 'pod', 'hungry');
 });
 
 test('a killed node keeper is healed: the node starts again with all its pods', async () => {

@@ -87,6 +87,37 @@ test('a silent node: unreachable, its pods not ready, then replaced elsewhere; i
   await until('the taints to go', async () => taintKeys(await client.get(NODES, 'n2')).length === 0);
 });
 
+test('a pod that asks for more than any node has left waits, says so, and is placed when there is room', async (t) => {
+  const { client, kubectl } = await openCluster(t);
+  startKubelet(t, client);
+  const give = (name: string, cpu: string): Promise<Node> =>
+    client.patch(
+      NODES,
+      name,
+      'merge',
+      { status: { allocatable: { cpu, memory: '1Gi' } } },
+      { subresource: 'status' },
+    );
+  await Promise.all([give('n1', '1'), give('n2', '1')]);
+  const { spec, ...web } = deployment('web', 3);
+  const containers = [{ name: 'main', image: 'local/web', resources: { requests: { cpu: '600m' } } }];
+  await client.create(DEPLOYMENTS, {
+    ...web,
+    spec: { ...spec, template: { metadata: { labels: { app: 'web' } }, spec: { containers } } },
+  });
+  const why = '0/2 nodes are available: 2 Insufficient cpu.';
+  const waiting = await until('the third pod to say why it waits', async () =>
+    (await client.list(PODS, inShop)).items.find(({ status }) =>
+      status?.conditions?.some(({ type, message }) => type === 'PodScheduled' && message === why),
+    ),
+  );
+  const events = await kubectl('get', 'events', '-n', 'shop', '--field-selector', 'reason=FailedScheduling');
+  assert.ok(events.includes(waiting.metadata.name) && events.includes(why), events);
+  await give('n2', '1200m');
+  await rolledOut(client, 'web');
+  assert.equal((await podsOn(client, 'n2')).length, 2);
+});
+
 test('a pod whose node is removed is given up', async (t) => {
   const { client } = await openCluster(t);
   startKubelet(t, client);

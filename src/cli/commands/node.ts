@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import type { Command } from 'commander';
 import { MeshError } from '#base/errors.ts';
 import { type AddCommand, type CliContext, example, stateDirOption, wholeOption } from '../command.ts';
-import type { NodeCommandDeps } from '../node/nodes.ts';
+import type { NodeCommandDeps, NodeOptions } from '../node/nodes.ts';
 
 interface StateDir {
   readonly stateDir: string;
@@ -28,9 +28,11 @@ export const addNode: AddCommand = (program, context) => {
   );
   add('add <name>', 'add a node', 'culvert node add n3 --zone z3')
     .option('--zone <zone>', 'its topology.kubernetes.io/zone')
-    .action(async (name: string, flags: StateDir & { readonly zone?: string }) => {
+    .option('--cpu <quantity>', 'CPU that pods may request of it, such as 2 or 500m (all of the machine)')
+    .option('--memory <quantity>', 'memory that pods may request of it, such as 4Gi (all of the machine)')
+    .action(async (name: string, flags: StateDir & NodeOptions) => {
       const nodes = await import('../node/nodes.ts');
-      await withApi(context, flags, (deps) => nodes.addNode(deps, name, flags.zone));
+      await withApi(context, flags, (deps) => nodes.addNode(deps, name, flags));
     });
   for (const [verb, description, schedulable] of [
     ['cordon', 'let no new pods onto a node', false],

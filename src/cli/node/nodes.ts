@@ -8,6 +8,9 @@ import { isAlreadyExists, isNotFound } from '#k8s/status.ts';
 
 /** On a Node: `off` is a node without power (local/machine/node-wishes.ts). */
 const POWER_ANNOTATION = 'culvert.local/power';
+/** What the node has of the machine (local/kubelet/node-status.ts). */
+const CPU_ANNOTATION = 'culvert.local/cpu';
+const MEMORY_ANNOTATION = 'culvert.local/memory';
 const ZONE_LABEL = 'topology.kubernetes.io/zone';
 const POLL_MS = 100;
 const READY_LIMIT_MS = 60_000;
@@ -61,10 +64,26 @@ const hasEnded = ({ status }: Pod): boolean => status?.phase === 'Succeeded' || 
 const isReady = (node: Node): boolean =>
   node.status?.conditions?.some(({ type, status }) => type === 'Ready' && status === 'True') ?? false;
 
-export async function addNode(deps: NodeCommandDeps, name: string, zone?: string): Promise<void> {
-  const labels = zone === undefined ? {} : { labels: { [ZONE_LABEL]: zone } };
+export interface NodeOptions {
+  readonly zone?: string;
+  /** What it has of the machine; all of it unless given. */
+  readonly cpu?: string;
+  readonly memory?: string;
+}
+
+export async function addNode(
+  deps: NodeCommandDeps,
+  name: string,
+  { zone, cpu, memory }: NodeOptions = {},
+): Promise<void> {
+  const labels = zone === undefined ? {} : { [ZONE_LABEL]: zone };
+  const annotations = {
+    ...(cpu === undefined ? {} : { [CPU_ANNOTATION]: cpu }),
+    ...(memory === undefined ? {} : { [MEMORY_ANNOTATION]: memory }),
+  };
   try {
-    await deps.client.create(NODES, { apiVersion: 'v1', kind: NODES.kind, metadata: { name, ...labels } });
+    const metadata = { name, labels, annotations };
+    await deps.client.create(NODES, { apiVersion: 'v1', kind: NODES.kind, metadata });
   } catch (error) {
     if (!isAlreadyExists(error)) throw error;
     throw new MeshError('CONFIG_INVALID', `there is a node ${name} already; choose another name`);

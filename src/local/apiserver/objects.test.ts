@@ -258,6 +258,43 @@ test('pods get what the field gives them: defaults and the mounted token', () =>
   assert.equal(without.volumes, undefined);
 });
 
+test('a limit without a request is the request of a pod, not of a template', () => {
+  const rig = makeRig();
+  const spec = {
+    containers: [
+      {
+        name: 'a',
+        image: 'x',
+        resources: { limits: { cpu: '1', memory: '64Mi' }, requests: { cpu: '250m' } },
+      },
+    ],
+  };
+  const requests = (object: JsonObject): unknown =>
+    (object as { containers: { resources: JsonObject }[] }).containers[0]?.resources.requests;
+  assert.deepEqual(requests(rig.create('pods', { metadata: { name: 'p' }, spec }).spec as JsonObject), {
+    cpu: '250m',
+    memory: '64Mi',
+  });
+  const labels = { app: 'd' };
+  const made = rig.create('deployments', {
+    metadata: { name: 'd' },
+    spec: { selector: { matchLabels: labels }, template: { metadata: { labels }, spec } },
+  }).spec as { template: { spec: JsonObject } };
+  assert.deepEqual(requests(made.template.spec), { cpu: '250m' });
+});
+
+test('what a node shall have of the machine is a quantity', () => {
+  const rig = makeRig();
+  const node = (name: string, cpu: string): JsonObject => ({
+    metadata: { name, annotations: { 'culvert.local/cpu': cpu } },
+  });
+  rig.create('nodes', node('small', '500m'));
+  assert.throws(
+    () => rig.create('nodes', node('odd', 'two')),
+    refused(422, /metadata\.annotations\[culvert\.local\/cpu\]: Invalid value: "two": quantities must match/),
+  );
+});
+
 test("a pod's spec stands, but for its node, once", () => {
   const rig = makeRig();
   const made = rig.create('pods', podNamed('a'));
@@ -304,6 +341,14 @@ test('a pod is checked in the words of Kubernetes', () => {
     [
       { containers: [{ name: 'a', image: 'x', ports: [{ containerPort: 70000 }] }] },
       /containerPort: Invalid value: 70000: must be between 1 and 65535/,
+    ],
+    [
+      {
+        containers: [
+          { name: 'a', image: 'x', resources: { requests: { cpu: '1.2' }, limits: { cpu: '1100m' } } },
+        ],
+      },
+      /spec\.containers\[0\]\.resources\.requests: Invalid value: "1200m": must be less than or equal to cpu limit of 1100m/,
     ],
     [
       { containers: [{ name: 'a', image: 'x' }], restartPolicy: 'Sometimes' },

@@ -6,6 +6,16 @@ const list = (value: unknown): JsonObject[] => (Array.isArray(value) ? value.fil
 const child = (parent: JsonObject, name: string): JsonObject | undefined =>
   isObject(parent[name]) ? parent[name] : undefined;
 
+/** Of pods only, not of templates: a limit without a request is the request, too. */
+export function requestLimits(spec: JsonObject): void {
+  for (const container of [...list(spec.initContainers), ...list(spec.containers)]) {
+    const resources = child(container, 'resources');
+    const limits = resources === undefined ? undefined : child(resources, 'limits');
+    if (resources !== undefined && limits !== undefined)
+      resources.requests = { ...limits, ...child(resources, 'requests') };
+  }
+}
+
 export function defaultPodSpec(spec: JsonObject): void {
   spec.restartPolicy ??= 'Always';
   spec.dnsPolicy ??= 'ClusterFirst';

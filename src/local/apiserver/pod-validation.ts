@@ -1,5 +1,6 @@
 // Checks of a pod's spec: what the kubelet could not make sense of, in Kubernetes' words.
 
+import { parseQuantity } from '#local/kubelet/quantity.ts';
 import { isDnsLabel } from './names.ts';
 import { equal, isObject, type JsonObject } from './object.ts';
 import { duplicate, type FieldError, fieldForbidden, invalid, notSupported, required } from './status.ts';
@@ -68,9 +69,31 @@ function validateContainer(container: JsonObject, path: string, volumes: Readonl
     else if (paths.has(mountPath)) errors.push(invalid(`${at}.mountPath`, mountPath, 'must be unique'));
     else paths.add(mountPath);
   });
+  errors.push(...validateResources(container.resources, `${path}.resources`));
   for (const name of ['livenessProbe', 'readinessProbe', 'startupProbe'])
     if (isObject(container[name])) errors.push(...validateProbe(container[name], `${path}.${name}`));
   return errors;
+}
+
+function validateResources(resources: unknown, path: string): FieldError[] {
+  const part = (name: string): JsonObject => {
+    const found = isObject(resources) ? resources[name] : undefined;
+    return isObject(found) ? found : {};
+  };
+  const limits = part('limits');
+  return Object.entries(part('requests')).flatMap(([name, request]) => {
+    const limit = limits[name];
+    const [wanted, allowed] = [request, limit].map((value) => parseQuantity(String(value)));
+    return limit !== undefined && wanted !== undefined && allowed !== undefined && wanted > allowed
+      ? [
+          invalid(
+            `${path}.requests`,
+            request,
+            `must be less than or equal to ${name} limit of ${String(limit)}`,
+          ),
+        ]
+      : [];
+  });
 }
 
 const HANDLERS = ['exec', 'httpGet', 'tcpSocket', 'grpc'];

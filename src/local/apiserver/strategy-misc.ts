@@ -3,6 +3,7 @@
 import { parseIp } from '#net/ip.ts';
 import type { Strategy } from './kind.ts';
 import { type ApiObject, at, isObject, type JsonObject } from './object.ts';
+import { canonicalQuantity } from './quantity.ts';
 import { checkOutsideAddress } from './service-checks.ts';
 import { type FieldError, invalid, notSupported, required } from './status.ts';
 
@@ -38,7 +39,17 @@ export const nodeStrategy: Strategy = {
   defaults: (object) => {
     object.spec ??= {};
   },
+  // Its kubelet would have to guess what is meant.
+  validate: ({ metadata: { annotations = {} } }) =>
+    CAPACITY_ANNOTATIONS.flatMap((name) => {
+      const value = annotations[name];
+      const parsed = value === undefined ? { text: '' } : canonicalQuantity(value);
+      return 'error' in parsed ? [invalid(`metadata.annotations[${name}]`, value, parsed.error)] : [];
+    }),
 };
+
+/** What an emulated node shall have of the machine (kubelet/node-status.ts). */
+const CAPACITY_ANNOTATIONS = ['culvert.local/cpu', 'culvert.local/memory'];
 
 export const secretStrategy: Strategy = {
   generation: false,

@@ -2,7 +2,7 @@
 
 import type { Kind, Strategy, StrategyContext } from './kind.ts';
 import { type ApiObject, at, isObject, type JsonObject } from './object.ts';
-import { defaultPodSpec } from './pod-defaults.ts';
+import { defaultPodSpec, requestLimits } from './pod-defaults.ts';
 import { podSpecChange, validatePodSpec } from './pod-validation.ts';
 import { randomSuffix } from './random-name.ts';
 import { forbidden, invalid } from './status.ts';
@@ -22,6 +22,7 @@ export const podStrategy: Strategy = {
     if (!isObject(object.spec)) object.spec = {};
     const spec = object.spec as JsonObject;
     defaultPodSpec(spec);
+    requestLimits(spec);
     spec.enableServiceLinks ??= true;
   },
   prepareCreate: (object, context) => {

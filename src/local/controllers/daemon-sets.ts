@@ -146,5 +146,6 @@ export const nodeFacts = (node: Node): string =>
     node.metadata.deletionTimestamp,
     node.spec?.unschedulable,
     node.spec?.taints,
+    node.status?.allocatable,
     isNodeReady(node),
   ]);

@@ -184,7 +184,7 @@ test('topology spread: the skew of zones is kept, or only preferred to be', () =
   );
   assert.equal(
     place(pod('p', spread('DoNotSchedule'), { app: 'w' }), cordoned, there),
-    "0/4 nodes are available: 2 node(s) didn't match pod topology spread constraints, 1 node(s) were unschedulable, 1 node(s) didn't match pod topology spread constraints (missing required label).",
+    "0/4 nodes are available: 1 node(s) didn't match pod topology spread constraints (missing required label), 1 node(s) were unschedulable, 2 node(s) didn't match pod topology spread constraints.",
   );
   assert.equal(place(pod('p', spread('ScheduleAnyway'), { app: 'w' }), cordoned, there), 'a');
 });

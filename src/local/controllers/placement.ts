@@ -1,6 +1,5 @@
 // Where a pod should run, given all nodes and all pods (pure). First what forbids a node, each reason in the words of the
-// field; then, among what is left: what the pod prefers, its siblings apart, the emptier node, the name. CPU and memory are
-// not weighed: no limit is enforced here.
+// field; then, among what is left: what the pod prefers, its siblings apart, the node with more room, the emptier node, the name.
 
 import type { Node, Pod } from '#k8s/objects.ts';
 import type { Labels } from '#k8s/selectors.ts';
@@ -8,13 +7,15 @@ import { matchesNodeSelection, nodePreference } from './node-affinity.ts';
 import { controllerOf } from './ownership.ts';
 import { podAffinityRefusal, podPreference, type Surroundings, spreadSkew } from './pod-affinity.ts';
 import { isNodeReady, isPodActive, isPodFinished } from './pods.ts';
+import { type Room, roomFor } from './resource-fit.ts';
 import { type Taint, type Toleration, UNSCHEDULABLE_TAINT, untoleratedTaint } from './tolerations.ts';
 
 export type Placement =
   | { readonly kind: 'node'; readonly node: string }
   | { readonly kind: 'none'; readonly reason: string };
 
-type Refusal = (node: Node) => string | undefined;
+/** The reasons against a node; none: it will do. */
+type Refusal = (node: Node) => string | readonly string[] | undefined;
 
 export function placePod(
   pod: Pod,
@@ -24,29 +25,30 @@ export function placePod(
 ): Placement {
   const placed = pods.filter((other) => (other.spec.nodeName ?? '') !== '' && !isPodFinished(other));
   const around: Surroundings = { nodes, placed, namespaces };
+  const room = roomFor(pod, placed);
   const refusals: readonly Refusal[] = [
     (node) => nodeRefusal(pod, node),
-    fullness(placed),
     portConflict(pod, placed),
+    room.lacks,
     podAffinityRefusal(pod, around),
     ...spreadRefusals(pod, around),
   ];
   const counts = new Map<string, number>();
   const fitting = nodes.filter((node) => {
     for (const refuse of refusals) {
-      const reason = refuse(node);
-      if (reason === undefined) continue;
-      counts.set(reason, (counts.get(reason) ?? 0) + 1);
+      const reasons = [refuse(node) ?? []].flat();
+      if (reasons.length === 0) continue;
+      for (const reason of reasons) counts.set(reason, (counts.get(reason) ?? 0) + 1);
       return false;
     }
     return true;
   });
   if (fitting.length === 0) {
-    const reasons = [...counts].map(([reason, count]) => `${count} ${reason}`);
+    const reasons = [...counts].map(([reason, count]) => `${count} ${reason}`).sort();
     const detail = nodes.length === 0 ? 'there is no node' : reasons.join(', ');
     return { kind: 'none', reason: `0/${nodes.length} nodes are available: ${detail}.` };
   }
-  return { kind: 'node', node: best(pod, fitting, around).metadata.name };
+  return { kind: 'node', node: best(pod, fitting, around, room).metadata.name };
 }
 
 function nodeRefusal(pod: Pod, node: Node): string | undefined {
@@ -63,17 +65,6 @@ function nodeRefusal(pod: Pod, node: Node): string | undefined {
   const taint = untoleratedTaint(taints, tolerations, ['NoSchedule', 'NoExecute']);
   if (taint !== undefined) return `node(s) had untolerated taint {${taint.key}: ${taint.value ?? ''}}`;
   return undefined;
-}
-
-/** What a node says it can hold; pods of the emulated nodes also have no more addresses than that. */
-function fullness(placed: readonly Pod[]): Refusal {
-  const perNode = new Map<string, number>();
-  for (const { spec } of placed)
-    perNode.set(spec.nodeName as string, (perNode.get(spec.nodeName as string) ?? 0) + 1);
-  return ({ metadata, status }) => {
-    const room = Number(status?.allocatable?.pods ?? Number.POSITIVE_INFINITY);
-    return (perNode.get(metadata.name) ?? 0) >= room ? 'Too many pods' : undefined;
-  };
 }
 
 /** Ports of the node itself: hostPort, and every port of a pod in the node's own network. */
@@ -112,7 +103,7 @@ function spreadRefusals(pod: Pod, around: Surroundings): Refusal[] {
     });
 }
 
-function best(pod: Pod, fitting: readonly Node[], around: Surroundings): Node {
+function best(pod: Pod, fitting: readonly Node[], around: Surroundings, room: Room): Node {
   const owner = controllerOf(pod)?.uid;
   const podScore = podPreference(pod, around);
   const skews = (pod.spec.topologySpreadConstraints ?? [])
@@ -134,6 +125,7 @@ function best(pod: Pod, fitting: readonly Node[], around: Surroundings): Node {
       -(nodePreference(pod.spec, node) + podScore(node)),
       skews.reduce((sum, skewOf) => sum + (skewOf(node) ?? Number.MAX_SAFE_INTEGER), 0),
       siblings.length,
+      room.loadWith(node),
       here.length,
     ];
   };

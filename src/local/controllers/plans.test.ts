@@ -111,7 +111,7 @@ test('placement: what keeps a pod away is counted', () => {
   assert.deepEqual(placePod(wanting, nodes, []), {
     kind: 'none',
     reason:
-      "0/5 nodes are available: 1 node(s) were not ready, 1 node(s) were unschedulable, 2 node(s) didn't match Pod's node affinity/selector, 1 node(s) had untolerated taint {gpu: }.",
+      "0/5 nodes are available: 1 node(s) had untolerated taint {gpu: }, 1 node(s) were not ready, 1 node(s) were unschedulable, 2 node(s) didn't match Pod's node affinity/selector.",
   });
   assert.deepEqual(placePod(wanting, [], []), {
     kind: 'none',

@@ -1,7 +1,7 @@
 // The Node object and its Lease, as its kubelet keeps them: labels, status, heartbeat. The object itself is somebody's wish
 // for a node (machine/node-wishes.ts) and stands before its kubelet starts.
 
-import { readFileSync } from 'node:fs';
+import { readFileSync, statfsSync } from 'node:fs';
 import { arch, cpus, release, totalmem } from 'node:os';
 import type { Clock } from '#base/clock.ts';
 import { MeshError, reasonOf } from '#base/errors.ts';
@@ -36,10 +36,12 @@ export async function registerNode(deps: NodeStatusDeps, node: EmulatedNode): Pr
   const { client, log, nodeObject } = deps;
   const { name } = node.plan;
   const present = nodeObject();
+  const capacity = (): Record<string, string> => capacityOf(nodeObject(), machine);
+  const machine = machineCapacity(node);
   // A zone that a person gave is part of the plan by now; labels that others added stay.
   const labels = missingLabels(nodeLabels(node.plan), present?.metadata.labels);
   if (labels !== undefined) await client.patch(NODES, name, 'merge', { metadata: { labels } });
-  await writeNodeStatus(deps, node);
+  await writeNodeStatus(deps, node, capacity());
 
   let renewing = false;
   const renew = async (): Promise<void> => {
@@ -47,8 +49,9 @@ export async function registerNode(deps: NodeStatusDeps, node: EmulatedNode): Pr
     renewing = true;
     try {
       await renewLease(deps, name);
-      // Called unreachable after a pause of the machine: it is not.
-      if (!isReadyNode(nodeObject())) await writeNodeStatus(deps, node);
+      // Called unreachable after a pause of the machine: it is not. Or it is to have more or less of the machine now.
+      if (!isReadyNode(nodeObject()) || !showsCapacity(nodeObject(), capacity()))
+        await writeNodeStatus(deps, node, capacity());
     } catch (error) {
       log.debug('the node lease was not renewed', { node: name, error: reasonOf(error) });
     } finally {
@@ -61,6 +64,37 @@ export async function registerNode(deps: NodeStatusDeps, node: EmulatedNode): Pr
   await renew();
   return { close: () => clearInterval(timer) };
 }
+
+/** On a Node: how much of the machine it has; the API server lets only quantities pass. */
+const CAPACITY_ANNOTATION = 'culvert.local/';
+
+/** Every node has the whole machine unless its object says otherwise. */
+export function capacityOf(node: Node | undefined, machine: MachineCapacity): Record<string, string> {
+  const said = (name: string): string | undefined => node?.metadata.annotations?.[CAPACITY_ANNOTATION + name];
+  return {
+    cpu: said('cpu') ?? String(machine.cpus),
+    memory: said('memory') ?? `${Math.floor(machine.memoryBytes / 1024)}Ki`,
+    'ephemeral-storage': `${Math.floor(machine.storageBytes / 1024)}Ki`,
+    pods: '110',
+  };
+}
+
+export interface MachineCapacity {
+  readonly cpus: number;
+  readonly memoryBytes: number;
+  /** Of the node's own file system. */
+  readonly storageBytes: number;
+}
+
+function machineCapacity(node: EmulatedNode): MachineCapacity {
+  const { blocks, bsize } = statfsSync(node.rootPath);
+  return { cpus: cpus().length, memoryBytes: totalmem(), storageBytes: blocks * bsize };
+}
+
+/** Whether the object shows what the node has now. */
+const showsCapacity = (node: Node | undefined, capacity: Readonly<Record<string, string>>): boolean =>
+  node === undefined ||
+  Object.entries(capacity).every(([name, value]) => node.status?.allocatable?.[name] === value);
 
 const isReadyNode = (node: Node | undefined): boolean =>
   node === undefined ||
@@ -77,8 +111,9 @@ function missingLabels(
 async function writeNodeStatus(
   { client, clock, nodeObject }: NodeStatusDeps,
   node: EmulatedNode,
+  capacity: Readonly<Record<string, string>>,
 ): Promise<void> {
-  const status = nodeStatus(node.plan, bootIdOf(node), new Date(clock.now()).toISOString());
+  const status = nodeStatus(node.plan, bootIdOf(node), capacity, new Date(clock.now()).toISOString());
   const conditions = keepTransitionTimes(
     status.conditions ?? [],
     nodeObject()?.status?.conditions ?? [],
@@ -104,13 +139,9 @@ export function nodeLabels(plan: NodePlan): Record<string, string> {
 export function nodeStatus(
   plan: NodePlan,
   bootId: string,
+  capacity: Readonly<Record<string, string>>,
   now: string,
 ): NonNullable<Node['status']> & Record<string, unknown> {
-  const capacity = {
-    cpu: String(cpus().length),
-    memory: `${Math.floor(totalmem() / 1024)}Ki`,
-    pods: '110',
-  };
   const condition = (type: string, status: 'True' | 'False', reason: string, message: string): Condition => ({
     type,
     status,
