@@ -21,6 +21,8 @@ export interface ControlPlaneOptions {
   readonly maxWorkloadTtlSeconds: number;
   readonly rootValidDays: number;
   readonly rootCheckMs: number;
+  /** Where a plugged-in authority is mounted. */
+  readonly pluggedInDir: string;
   /** The root is renewed when less than this share of its life is left. */
   readonly rootRenewBelowShare: number;
   readonly debounceAfterMs: number;
@@ -65,6 +67,7 @@ export function readOptions(env: Environment): ControlPlaneOptions {
       duration(env, 'CITADEL_SELF_SIGNED_CA_CERT_TTL', 3650 * DAY_S * 1000) / (DAY_S * 1000),
     ),
     rootCheckMs: duration(env, 'CITADEL_SELF_SIGNED_ROOT_CERT_CHECK_INTERVAL', 3_600_000),
+    pluggedInDir: text(env, 'ROOT_CA_DIR', '/etc/cacerts'),
     rootRenewBelowShare: percent(env, 'CITADEL_SELF_SIGNED_ROOT_CERT_GRACE_PERIOD_PERCENTILE', 20) / 100,
     debounceAfterMs: duration(env, 'PILOT_DEBOUNCE_AFTER', 100),
     debounceMaxMs: duration(env, 'PILOT_DEBOUNCE_MAX', 10_000),

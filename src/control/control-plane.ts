@@ -2,7 +2,7 @@
 //
 //   informers ─► ambient index, policy index ─► resource sets ─► xDS server ─► node proxies
 //        └────► pod view ─► certificate service ────────────────────┘ (same port)
-//        └────► root distributor ─► ConfigMaps
+//        └────► distributors ─► ConfigMaps (roots, revocation lists)
 //
 // All state is in the API server: a restart rebuilds everything, and node proxies go on with what they have meanwhile.
 
@@ -12,16 +12,22 @@ import { MeshError, reasonOf } from '#base/errors.ts';
 import { Scope } from '#base/scope.ts';
 import { VERSION } from '#base/version.ts';
 import type { KubeClient } from '#k8s/client.ts';
-import type { StartInformer } from '#k8s/informer.ts';
+import type { Informer, StartInformer } from '#k8s/informer.ts';
+import type { ConfigMap } from '#k8s/objects.ts';
 import type { Logger } from '#telemetry/log.ts';
 import { PLAIN_TEXT_TYPE } from '#telemetry/metrics.ts';
 import { startXdsServer, type XdsServer } from '#xds/server.ts';
 import { createCertificateService } from './ca/certificate-service.ts';
+import {
+  CRL_CONFIG_MAP,
+  type DistributedFile,
+  ROOT_CONFIG_MAP,
+  startDistributor,
+} from './ca/config-map-distributor.ts';
 import { freshPodView } from './ca/pod-view.ts';
-import { type RootDistributor, startRootDistributor } from './ca/root-distributor.ts';
-import { loadOrCreateRoot, type Root, type RootStoreOptions, refreshRoot } from './ca/root-store.ts';
 import { registerCertificateService } from './ca/rpc.ts';
 import { issueServing, keepServing } from './ca/serving.ts';
+import { keepSigner, type SignerKeeper } from './ca/signer-keeper.ts';
 import { cachedReviewer, createTokenReviewer } from './ca/token-review.ts';
 import type { ControlPlaneOptions } from './config.ts';
 import { debugPages } from './debug.ts';
@@ -46,6 +52,9 @@ export interface ControlPlane {
   close(): Promise<void>;
 }
 
+/** Well below the 30 s that node proxies give a call: they shall hear the reason. */
+const REVIEW_LIMIT_MS = 10_000;
+
 /** How long a positive token review of an xDS stream is believed (a certificate request always asks afresh). */
 const REVIEW_CACHE = { maxAgeMs: 60_000, maxEntries: 4096 } as const;
 
@@ -64,11 +73,14 @@ export async function createControlPlane(
   );
   const mesh = createMesh(informers, options, scope);
   let server: XdsServer | undefined;
+  let heldSigner: SignerKeeper | undefined;
   let failure: string | undefined;
   const metrics = createMetrics({
     clients: () => server?.clients().length ?? 0,
     addresses: () => mesh.addresses.size,
     policies: () => mesh.policies.size,
+    signer: () => heldSigner?.current(),
+    now: () => clock.now(),
   });
 
   const readiness = (): Page => {
@@ -93,51 +105,41 @@ export async function createControlPlane(
   const ports = { xds: 0, http: 0, monitoring: 0 };
 
   async function start(): Promise<void> {
-    const root = await keepRoot();
+    const signer = await keepAuthority();
     failure = undefined;
-    startRootDistribution(root);
+    heldSigner = signer;
+    startDistribution(signer);
     await allSynced(informers);
     mesh.index.flush();
-    const started = await startXds(root);
+    const started = await startXds(signer);
     if (scope.closed) return started.close();
     server = started;
     ports.xds = started.port;
     log.info('ready', { port: started.port, addresses: mesh.addresses.size, policies: mesh.policies.size });
   }
 
-  async function keepRoot(): Promise<{ current: () => Root; onChange: (run: () => void) => void }> {
-    const rootDeps = { client, clock, log: log.scoped('ca') };
-    const rootOptions: RootStoreOptions = {
-      namespace: options.systemNamespace,
-      trustDomain: options.trustDomain,
-      validDays: options.rootValidDays,
-      renewBelowShare: options.rootRenewBelowShare,
-    };
-    let current = await untilAnswered(() => loadOrCreateRoot(rootDeps, rootOptions));
-    const listeners: (() => void)[] = [];
-    const check = (): void => {
-      refreshRoot(current, rootDeps, rootOptions)
-        .then(
-          (next) => {
-            const changed =
-              next.authority.certPem !== current.authority.certPem || next.rootsPem !== current.rootsPem;
-            current = next;
-            if (changed) for (const run of listeners) run();
-          },
-          (error: unknown) => rootDeps.log.warn('the root could not be checked', { error: reasonOf(error) }),
-        )
-        .finally(() => {
-          if (!scope.closed) scope.timeout(options.rootCheckMs, check);
-        })
-        .catch((error: unknown) =>
-          rootDeps.log.error('distributing a new root failed', { error: reasonOf(error) }),
-        );
-    };
-    scope.timeout(options.rootCheckMs, check);
-    return { current: () => current, onChange: (run) => void listeners.push(run) };
-  }
+  const keepAuthority = (): Promise<SignerKeeper> =>
+    keepSigner(
+      {
+        client,
+        startInformer: deps.startInformer,
+        clock,
+        random: Math.random,
+        log: log.scoped('ca'),
+        scope: scope.child('authority'),
+        untilAnswered,
+      },
+      {
+        namespace: options.systemNamespace,
+        trustDomain: options.trustDomain,
+        validDays: options.rootValidDays,
+        renewBelowShare: options.rootRenewBelowShare,
+        checkMs: options.rootCheckMs,
+        pluggedInDir: options.pluggedInDir,
+      },
+    );
 
-  /** The API server may start later than we do. A refusal or a damaged Secret is final. */
+  /** The API server may start later than we do. A refusal or a damaged authority is final. */
   async function untilAnswered<T>(ask: () => Promise<T>): Promise<T> {
     const backoff = new Backoff({ initialMs: 100, maxMs: 5000, jitter: 0.2 });
     for (;;) {
@@ -152,29 +154,38 @@ export async function createControlPlane(
     }
   }
 
-  function startRootDistribution(root: Awaited<ReturnType<typeof keepRoot>>): void {
-    const distributor: RootDistributor = startRootDistributor({
-      client,
-      namespaces: informers.namespaces,
-      configMaps: informers.rootConfigMaps,
-      rootsPem: () => root.current().rootsPem,
-      log: log.scoped('ca'),
-      scope: scope.child('root distribution'),
+  function startDistribution(signer: SignerKeeper): void {
+    const start = (
+      file: DistributedFile,
+      configMaps: Informer<ConfigMap>,
+      content: () => string | undefined,
+    ) =>
+      startDistributor(file, {
+        client,
+        namespaces: informers.namespaces,
+        configMaps,
+        content,
+        log: log.scoped('ca'),
+        scope: scope.child(`distribution of the ${file.what}`),
+      });
+    const roots = start(ROOT_CONFIG_MAP, informers.rootConfigMaps, () => signer.current().rootsPem);
+    const lists = start(CRL_CONFIG_MAP, informers.crlConfigMaps, () => signer.current().crlPem);
+    signer.onChange(() => {
+      roots.refresh();
+      lists.refresh();
     });
-    root.onChange(() => distributor.refresh());
   }
 
-  async function startXds(root: Awaited<ReturnType<typeof keepRoot>>): Promise<XdsServer> {
+  async function startXds(signer: SignerKeeper): Promise<XdsServer> {
     const sign = createCertificateService(
       {
-        root: root.current,
+        signer: signer.current,
         review,
         pods: mesh.podView,
         freshPods: (namespaces) => freshPodView(client, namespaces),
         clock,
         log,
-        onSigned: () => metrics.signed.add({}),
-        onRefused: (reason) => metrics.refused.add({ reason }),
+        onAnswer: metrics.answered,
       },
       {
         trustDomain: options.trustDomain,
@@ -182,9 +193,10 @@ export async function createControlPlane(
         trustedAccounts: options.trustedNodeAccounts,
         defaultTtlSeconds: options.defaultWorkloadTtlSeconds,
         maxTtlSeconds: options.maxWorkloadTtlSeconds,
+        reviewLimitMs: REVIEW_LIMIT_MS,
       },
     );
-    const issue = () => issueServing(root.current().authority, options);
+    const issue = () => issueServing(signer.current(), options);
     const xds = await startXdsServer(
       {
         sources: [mesh.addresses, mesh.policies],
@@ -206,9 +218,9 @@ export async function createControlPlane(
     );
     const install = (certificate: Awaited<ReturnType<typeof issue>>): void => xds.setCertificate(certificate);
     keepServing({ scope: scope.child('serving certificate'), log, issue }, install);
-    root.onChange(() => {
+    signer.onChange(() => {
       issue().then(install, (error: unknown) =>
-        log.error('no serving certificate from the new root', { error: reasonOf(error) }),
+        log.error('no serving certificate from the new authority', { error: reasonOf(error) }),
       );
     });
     return xds;

@@ -21,7 +21,7 @@ import {
   SERVICES,
   type Service,
 } from '#k8s/objects.ts';
-import { ROOT_CONFIG_MAP } from './ca/root-distributor.ts';
+import { CRL_CONFIG_MAP, ROOT_CONFIG_MAP } from './ca/config-map-distributor.ts';
 
 export interface Informers {
   readonly namespaces: Informer<Namespace>;
@@ -33,6 +33,8 @@ export interface Informers {
   readonly peerAuthentications: Informer<PeerAuthentication>;
   /** Only the distributed roots. */
   readonly rootConfigMaps: Informer<ConfigMap>;
+  /** Only the distributed revocation lists. */
+  readonly crlConfigMaps: Informer<ConfigMap>;
 }
 
 export function startInformers(start: StartInformer, deps: InformerDeps, scope: Scope): Informers {
@@ -44,7 +46,8 @@ export function startInformers(start: StartInformer, deps: InformerDeps, scope: 
     slices: start(deps, ENDPOINT_SLICES),
     authorizationPolicies: start(deps, AUTHORIZATION_POLICIES),
     peerAuthentications: start(deps, PEER_AUTHENTICATIONS),
-    rootConfigMaps: start(deps, CONFIG_MAPS, { fieldSelector: `metadata.name=${ROOT_CONFIG_MAP}` }),
+    rootConfigMaps: start(deps, CONFIG_MAPS, { fieldSelector: `metadata.name=${ROOT_CONFIG_MAP.name}` }),
+    crlConfigMaps: start(deps, CONFIG_MAPS, { fieldSelector: `metadata.name=${CRL_CONFIG_MAP.name}` }),
   };
   for (const informer of Object.values(informers)) scope.onClose(() => informer.close());
   return informers;

@@ -1,6 +1,8 @@
 // What the control plane counts (control-plane.md §0: port 15014). Names are Istio's where Istio has the number.
 
+import { X509Certificate } from 'node:crypto';
 import { createRegistry, type Family, type Registry } from '#telemetry/metrics.ts';
+import type { Signer } from './ca/signer.ts';
 
 export interface ControlMetrics {
   readonly registry: Registry;
@@ -10,15 +12,18 @@ export interface ControlMetrics {
   readonly sent: Family;
   /** Label `type`. */
   readonly rejects: Family;
-  readonly signed: Family;
-  /** Label `reason`. */
-  readonly refused: Family;
+  /** An answer to a certificate request; `reason` is undefined when it was signed. */
+  readonly answered: (reason: string | undefined, tookSeconds: number) => void;
 }
 
 export interface GaugeSources {
   readonly clients: () => number;
   readonly addresses: () => number;
   readonly policies: () => number;
+  /** What certificates are signed with. */
+  readonly signer: () => Signer | undefined;
+  /** Milliseconds since the epoch. */
+  readonly now: () => number;
 }
 
 export function createMetrics(gauges: GaugeSources): ControlMetrics {
@@ -31,7 +36,76 @@ export function createMetrics(gauges: GaugeSources): ControlMetrics {
     pushes: registry.counter('pilot_pushes', 'Pushes after debouncing.'),
     sent: registry.counter('pilot_xds_resources_sent', 'Resources sent to clients, by type.'),
     rejects: registry.counter('pilot_xds_rejects', 'Responses that clients rejected, by type.'),
-    signed: registry.counter('citadel_server_success_cert_issuance_count', 'Certificates signed.'),
-    refused: registry.counter('citadel_server_refused_count', 'Certificate requests refused, by reason.'),
+    answered: certificateMetrics(registry, gauges),
   };
 }
+
+/** Istio's families, each refusal in the one that Istio would count it in, and one of ours by reason. */
+function certificateMetrics(registry: Registry, { signer, now }: GaugeSources): ControlMetrics['answered'] {
+  const requests = registry.counter('citadel_server_csr_count', 'Certificate requests received.');
+  const signed = registry.counter('citadel_server_success_cert_issuance_count', 'Certificates signed.');
+  const unauthenticated = registry.counter(
+    'citadel_server_authentication_failure_count',
+    'Certificate requests of callers that could not prove who they are, or may not have the name.',
+  );
+  const failures = registry.counter(
+    'citadel_server_csr_sign_err_count',
+    'Certificate requests that could not be signed, by error.',
+  );
+  const refused = registry.counter(
+    'citadel_server_refused_count',
+    'Certificate requests refused, by reason.',
+  );
+  const seconds = registry.histogram(
+    'culvert_ca_answer_seconds',
+    'Time from a certificate request to its answer, token review included.',
+    [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10],
+  );
+  const endOf = (pem: string | undefined): number | undefined =>
+    pem === undefined ? undefined : Math.floor(new X509Certificate(pem).validToDate.getTime() / 1000);
+  const rootEnd = (): number | undefined => endOf(signer()?.rootsPem);
+  const chainEnd = (): number | undefined => endOf(signer()?.chainPem[0]);
+  const left = (end: number | undefined): number | undefined =>
+    end === undefined ? undefined : Math.floor(end - now() / 1000);
+  registry.computed(
+    'citadel_server_root_cert_expiry_timestamp',
+    'When the first root ends, in seconds since the epoch.',
+    rootEnd,
+  );
+  registry.computed(
+    'citadel_server_root_cert_expiry_seconds',
+    'Seconds until the first root ends; negative when it has.',
+    () => left(rootEnd()),
+  );
+  registry.computed(
+    'citadel_server_cert_chain_expiry_timestamp',
+    'When the signing certificate of a plugged-in authority ends, in seconds since the epoch.',
+    chainEnd,
+  );
+  registry.computed(
+    'citadel_server_cert_chain_expiry_seconds',
+    'Seconds until the signing certificate of a plugged-in authority ends; negative when it has.',
+    () => left(chainEnd()),
+  );
+  return (reason, tookSeconds) => {
+    requests.add({});
+    seconds.observe({ result: reason === undefined ? 'signed' : 'refused' }, tookSeconds);
+    if (reason === undefined) return signed.add({});
+    refused.add({ reason });
+    const error = SIGN_ERRORS.get(reason);
+    if (error === undefined) unauthenticated.add({});
+    else failures.add({ error });
+  };
+}
+
+/** Reasons that are not about who calls, in Istio's words. */
+const SIGN_ERRORS: ReadonlyMap<string, string> = new Map([
+  ['bad-csr', 'CSR_ERROR'],
+  ['bad-csr-signature', 'CSR_ERROR'],
+  ['csr-too-large', 'CSR_ERROR'],
+  ['csr-name-mismatch', 'CSR_ERROR'],
+  ['weak-key', 'CSR_ERROR'],
+  ['ttl-too-long', 'TTL_ERROR'],
+  ['signing-failed', 'CERT_GEN_ERROR'],
+  ['internal', 'CERT_GEN_ERROR'],
+]);

@@ -20,7 +20,10 @@ export const INTEGER = 0x02;
 export const OCTET_STRING = 0x04;
 export const OBJECT_IDENTIFIER = 0x06;
 const BOOLEAN = 0x01;
+const BIT_STRING = 0x03;
 const SUBJECT_KEY_ID = '551d0e';
+const KEY_USAGE = '551d0f';
+const BASIC_CONSTRAINTS = '551d13';
 
 /** Throws MeshError `CERTIFICATE_INVALID`. */
 export function readCertificateFacts(der: Uint8Array): CertificateFacts {
@@ -32,13 +35,47 @@ export function readCertificateFacts(der: Uint8Array): CertificateFacts {
   tbs.take(SEQUENCE);
   const subject = hex(tbs.take(SEQUENCE).encoded);
   const spki = tbs.take(SEQUENCE).encoded;
+  let subjectKeyId: string | undefined;
+  for (const { oid, value } of trailingExtensions(tbs))
+    if (oid === SUBJECT_KEY_ID) subjectKeyId = hex(new DerReader(value).take(OCTET_STRING).content);
+  return { issuer, subject, serial, spki, subjectKeyId };
+}
+
+export interface AuthorityConstraints {
+  /** basicConstraints (RFC 5280 §4.2.1.9): how many further authorities may follow below; undefined is any number. */
+  readonly pathLength: number | undefined;
+  /** keyUsage (§4.2.1.3), where there is one, names keyCertSign. */
+  readonly maySign: boolean;
+}
+
+/** What a signing certificate says of itself. Throws MeshError `CERTIFICATE_INVALID`. */
+export function readAuthorityConstraints(der: Uint8Array): AuthorityConstraints {
+  const tbs = new DerReader(new DerReader(der).take(SEQUENCE).content).sub(SEQUENCE);
+  tbs.optional(0xa0);
+  tbs.take(INTEGER);
+  // Algorithm, issuer, validity, subject, key.
+  for (let field = 0; field < 5; field++) tbs.take(SEQUENCE);
+  let pathLength: number | undefined;
+  let maySign = true;
+  for (const { oid, value } of trailingExtensions(tbs)) {
+    if (oid === BASIC_CONSTRAINTS) {
+      const fields = new DerReader(value).sub(SEQUENCE);
+      fields.optional(BOOLEAN);
+      const length = fields.optional(INTEGER);
+      if (length !== undefined) pathLength = Number.parseInt(hex(length.content), 16);
+    }
+    // The first byte counts unused bits; keyCertSign is bit 5 from the left of the second.
+    if (oid === KEY_USAGE) maySign = ((new DerReader(value).take(BIT_STRING).content[1] ?? 0) & 0x04) !== 0;
+  }
+  return { pathLength, maySign };
+}
+
+/** What follows the key in a TBSCertificate. */
+function trailingExtensions(tbs: DerReader): DerExtension[] {
   tbs.optional(0x81);
   tbs.optional(0x82);
   const wrapped = tbs.optional(0xa3);
-  let subjectKeyId: string | undefined;
-  for (const { oid, value } of wrapped === undefined ? [] : readExtensions(wrapped.content))
-    if (oid === SUBJECT_KEY_ID) subjectKeyId = hex(new DerReader(value).take(OCTET_STRING).content);
-  return { issuer, subject, serial, spki, subjectKeyId };
+  return wrapped === undefined ? [] : readExtensions(wrapped.content);
 }
 
 export interface DerExtension {

@@ -1,8 +1,6 @@
-// The file of revocation lists (`CRL_PATH`): read at the start, and again when its folder changes. Kubernetes replaces a
-// mounted file by swapping a link beside it, so the folder is what is watched (ztunnel.md §4.5).
+// The file of revocation lists (`CRL_PATH`): read at the start, and again when its folder changes (ztunnel.md §4.5).
 
 import { createHash } from 'node:crypto';
-import { type FSWatcher, watch } from 'node:fs';
 import { readFile, stat } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import type { Random } from '#base/clock.ts';
@@ -10,6 +8,7 @@ import { errnoOf, MeshError, reasonOf } from '#base/errors.ts';
 import type { Scope } from '#base/scope.ts';
 import type { Logger } from '#telemetry/log.ts';
 import { parseRevocationLists } from './crl.ts';
+import { followFolder } from './follow-folder.ts';
 import type { Revocations } from './revocation.ts';
 
 export interface CrlFileDeps {
@@ -35,23 +34,13 @@ export async function followCrlFile(deps: CrlFileDeps, options: CrlFileOptions):
   const { log, random } = deps;
   const { path, settleMs = 2000, lookMs = 60_000 } = options;
   const scope = deps.scope.child('revocation lists');
-  const folder = dirname(path);
-  let watcher: FSWatcher | undefined;
-  let watched = '';
   let seen = '';
   let lastComplaint = '';
-  let stopWaiting = (): void => {};
-  let turn: Promise<void> = Promise.resolve();
 
   const look = async (): Promise<void> => {
-    try {
-      await watchFolder();
-      const digest = await load(path, seen, deps);
-      if (digest !== undefined) seen = digest;
-      lastComplaint = '';
-    } catch (error) {
-      complain(error);
-    }
+    const digest = await load(path, seen, deps);
+    if (digest !== undefined) seen = digest;
+    lastComplaint = '';
   };
 
   /** Once for each cause, not with every look. */
@@ -64,32 +53,10 @@ export async function followCrlFile(deps: CrlFileDeps, options: CrlFileOptions):
     else log.error('revocation lists cannot be used; those known before stay in force', { path, error: why });
   };
 
-  /** One look at a time, and one more for whatever changed meanwhile. */
-  const lookAgain = (afterMs: number): void => {
-    stopWaiting();
-    if (scope.closed) return;
-    stopWaiting = scope.timeout(afterMs, () => {
-      turn = turn.then(look);
-      lookAgain(lookMs * (0.8 + 0.4 * random()));
-    });
-  };
-
-  /** A folder that was replaced is watched anew. */
-  const watchFolder = async (): Promise<void> => {
-    const { dev, ino } = await stat(folder);
-    if (scope.closed || watched === `${dev}:${ino}`) return;
-    watcher?.close();
-    watcher = watch(folder, { persistent: false }, () => lookAgain(settleMs));
-    watcher.on('error', (error) => {
-      log.debug('the folder of the revocation lists is not watched any more', { error: reasonOf(error) });
-      watched = '';
-    });
-    watched = `${dev}:${ino}`;
-  };
-
-  scope.onClose(() => watcher?.close());
-  await look();
-  lookAgain(lookMs * (0.8 + 0.4 * random()));
+  await followFolder(
+    { log, scope, random, look, failed: complain },
+    { folder: dirname(path), settleMs, lookMs },
+  );
 }
 
 /** Returns what tells the file's content from another; undefined when it is the one seen before. */

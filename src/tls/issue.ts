@@ -35,6 +35,7 @@ import {
 import { type Clock, systemClock } from '#base/clock.ts';
 import { MeshError } from '#base/errors.ts';
 import { readDer } from './der.ts';
+import { keyWeakness } from './key-strength.ts';
 
 const DAY_MS = 86_400_000;
 /** Peers' clocks may lag; Istio's authority dates leaves back by as much (control-plane.md §5.2). */
@@ -73,6 +74,8 @@ export interface IssueOptions {
 
 export interface IssuedCertificate {
   readonly certPem: string;
+  /** Hexadecimal, as revocation lists and logs name it. */
+  readonly serialNumber: string;
   /** PKCS#8; absent when the caller brought the public key. */
   readonly keyPem?: string;
 }
@@ -120,8 +123,9 @@ export async function createAuthority(options: AuthorityOptions): Promise<Author
       const ownKey = leaf.publicKey === undefined ? newP256Key() : undefined;
       const publicKey = ownKey === undefined ? leafPublicKey(leaf.publicKey!) : createPublicKey(ownKey);
       const subject = nameOf(leaf);
+      const serialNumber = newSerialNumber();
       const issued = await X509CertificateGenerator.create({
-        serialNumber: newSerialNumber(),
+        serialNumber,
         ...(subject === undefined ? {} : { subject }),
         issuer: certificate.subjectName,
         notBefore: new Date(now - (leaf.backdateMs ?? BACKDATE_MS)),
@@ -138,7 +142,8 @@ export async function createAuthority(options: AuthorityOptions): Promise<Author
         ],
       });
       const certPemOut = withNewline(issued.toString('pem'));
-      return ownKey === undefined ? { certPem: certPemOut } : { certPem: certPemOut, keyPem: pkcs8(ownKey) };
+      const made = { certPem: certPemOut, serialNumber };
+      return ownKey === undefined ? made : { ...made, keyPem: pkcs8(ownKey) };
     },
   };
 }
@@ -149,6 +154,10 @@ export interface ParsedCsr {
   readonly commonName: string | undefined;
   /** URI names asked for. An authority that decides names itself ignores them. */
   readonly uris: readonly string[];
+  /** Names of other kinds asked for, such as `dns:localhost`. */
+  readonly otherNames: readonly string[];
+  /** Why the key should not be certified; undefined when it may be. */
+  readonly keyWeakness: string | undefined;
   /** False: the sender did not prove that it holds the private key. */
   readonly signatureValid: boolean;
 }
@@ -159,20 +168,22 @@ export function parseCsr(pem: string): ParsedCsr {
     const request = new Pkcs10CertificateRequest(pem);
     const publicKeySpki = new Uint8Array(request.publicKey.rawData);
     // Copied: the library's list is a subclass of Array that its methods would return again.
-    const names = [...request.extensions].filter((item) => item instanceof SubjectAlternativeNameExtension);
+    const names = [...request.extensions]
+      .filter((item) => item instanceof SubjectAlternativeNameExtension)
+      .flatMap((extension) => [...extension.names.items]);
+    const key = createPublicKey({ key: Buffer.from(publicKeySpki), format: 'der', type: 'spki' });
     return {
       publicKeySpki,
       commonName: request.subjectName.getField('CN')[0],
-      uris: names.flatMap((extension) =>
-        extension.names.items.filter((item) => item.type === 'url').map((item) => item.value),
-      ),
-      signatureValid: proofOfPossession(request, publicKeySpki),
+      uris: names.filter(({ type }) => type === 'url').map(({ value }) => value),
+      otherNames: names.filter(({ type }) => type !== 'url').map(({ type, value }) => `${type}:${value}`),
+      keyWeakness: keyWeakness(key),
+      signatureValid: proofOfPossession(request, key),
     };
   });
 }
 
-function proofOfPossession(request: Pkcs10CertificateRequest, publicKeySpki: Uint8Array): boolean {
-  const key = createPublicKey({ key: Buffer.from(publicKeySpki), format: 'der', type: 'spki' });
+function proofOfPossession(request: Pkcs10CertificateRequest, key: KeyObject): boolean {
   const algorithm: { readonly hash?: { readonly name?: string } } = request.signatureAlgorithm;
   // What is signed is the first element of the outer SEQUENCE, as it came (RFC 2986 §4.2).
   const der = Buffer.from(request.rawData);

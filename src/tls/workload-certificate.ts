@@ -6,6 +6,7 @@ import type { SpiffeId } from '#model/identity.ts';
 import type { Logger } from '#telemetry/log.ts';
 import { createWorkloadContext, DEFAULT_TLS_POLICY, type TlsPolicy } from './options.ts';
 import { uriNames } from './peer.ts';
+import { certificateBlocks } from './pem.ts';
 import type { WorkloadSecret } from './secret.ts';
 
 /** Throws MeshError `CERTIFICATE_INVALID`. Unusable roots are skipped with a warning. */
@@ -51,8 +52,7 @@ function readCertificate(identity: SpiffeId, pem: string, what: string): X509Cer
 }
 
 function usableRoots(bundle: string, log: Logger): string[] {
-  const blocks = bundle.match(/-----BEGIN CERTIFICATE-----[\s\S]*?-----END CERTIFICATE-----/g) ?? [];
-  return blocks.flatMap((pem) => {
+  return certificateBlocks(bundle).flatMap((pem) => {
     try {
       return [new X509Certificate(pem).toString()];
     } catch (error) {

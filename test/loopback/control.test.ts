@@ -330,13 +330,6 @@ describe('certificates', () => {
     assert.ok(lines.some((line) => line.includes('certificate refused') && line.includes('not-on-node')));
   });
 
-  test('a name in the request itself counts for nothing', async () => {
-    await control.ready;
-    const { csrPem } = await requestFor(DB);
-    const chain = await createCaClient(channel('good')).sign(WEB, csrPem, 3600);
-    assert.equal(new X509Certificate(chain[0] ?? '').subjectAltName, `URI:${WEB}`);
-  });
-
   test('a pod that the informer has not seen yet is found by asking', async () => {
     await control.ready;
     // Put without telling watchers: the fake's list sees it, the informer does not.

@@ -3,15 +3,17 @@
 import assert from 'node:assert/strict';
 import { X509Certificate } from 'node:crypto';
 import { before, describe, test } from 'node:test';
-import { systemClock } from '#base/clock.ts';
+import { type Clock, systemClock } from '#base/clock.ts';
 import { MeshError } from '#base/errors.ts';
 import type { SpiffeId } from '#model/identity.ts';
 import { createLogger } from '#telemetry/log.ts';
+import { PLUGGED_IN_NAMES, readAuthorityMaterial } from '#tls/authority-material.ts';
 import { requestFor } from '#tls/csr.ts';
-import { createAuthority } from '#tls/issue.ts';
+import { type Authority, createAuthority } from '#tls/issue.ts';
+import { newCsr, newSigningCertificate, rsaKeys } from '../../../test/lib/authorities.ts';
 import { type CertificateRequest, createCertificateService } from './certificate-service.ts';
 import type { PodFacts, PodView } from './pod-view.ts';
-import type { Root } from './root-store.ts';
+import { type Signer, signerOf } from './signer.ts';
 import { createTokenReviewer } from './token-review.ts';
 
 const WEB = 'spiffe://cluster.local/ns/shop/sa/web' as SpiffeId;
@@ -43,19 +45,24 @@ function view(own: PodFacts | undefined, onNode: readonly string[]): PodView {
   };
 }
 
-let root: Root;
+let root: Signer;
 let csrPem: string;
 before(async () => {
-  const authority = await createAuthority({ organization: 'cluster.local', validDays: 30 });
-  root = { authority, rootsPem: authority.certPem };
+  root = await selfSigned(await createAuthority({ organization: 'cluster.local', validDays: 30 }));
   csrPem = (await requestFor(WEB)).csrPem;
 });
 
+function selfSigned({ certPem, keyPem }: Authority, clock: Clock = systemClock): Promise<Signer> {
+  const files = { certPem, keyPem, chainPem: '', rootsPem: certPem, names: PLUGGED_IN_NAMES };
+  return signerOf('self-signed', readAuthorityMaterial(files, clock.now()), clock);
+}
+
 interface Setting {
-  answer?: Answer | Error;
+  answer?: Answer | Error | 'never';
   pods?: PodView;
   fresh?: PodView | Error;
-  root?: Root;
+  signer?: Signer;
+  reviewLimitMs?: number;
 }
 
 function service({
@@ -68,13 +75,14 @@ function service({
   const audiences: unknown[] = [];
   const sign = createCertificateService(
     {
-      root: () => setting.root ?? root,
+      signer: () => setting.signer ?? root,
       review: createTokenReviewer(
         {
           client: {
             request: async <T>(_method: string, _path: string, body: unknown): Promise<T> => {
               audiences.push((body as { spec: { audiences: unknown } }).spec.audiences);
               if (answer instanceof Error) throw answer;
+              if (answer === 'never') return new Promise<never>(() => {});
               const { authenticated, error, username, podName, podUid } = answer;
               const extra = {
                 ...(podName === undefined ? {} : { 'authentication.kubernetes.io/pod-name': [podName] }),
@@ -101,6 +109,7 @@ function service({
       trustedAccounts: new Set(['istio-system/ztunnel']),
       defaultTtlSeconds: DAY_S,
       maxTtlSeconds: 90 * DAY_S,
+      reviewLimitMs: setting.reviewLimitMs ?? 60_000,
     },
   );
   const request = (fields: Partial<CertificateRequest> = {}): CertificateRequest => ({
@@ -159,6 +168,12 @@ const refusals: {
     reason: 'review-failed',
   },
   {
+    says: 'an API server that does not answer in time',
+    setting: { answer: 'never', reviewLimitMs: 1 },
+    status: 'UNAVAILABLE',
+    reason: 'review-failed',
+  },
+  {
     says: 'another cluster',
     request: { clusterId: 'other' },
     status: 'UNAUTHENTICATED',
@@ -185,6 +200,12 @@ const refusals: {
   {
     says: 'no identity',
     request: { impersonated: 'web' },
+    status: 'UNAUTHENTICATED',
+    reason: 'identity-malformed',
+  },
+  {
+    says: 'an identity longer than any real one, which is not repeated in the log',
+    request: { impersonated: `spiffe://cluster.local/ns/shop/sa/${'x'.repeat(3000)}` },
     status: 'UNAUTHENTICATED',
     reason: 'identity-malformed',
   },
@@ -232,6 +253,12 @@ const refusals: {
   },
   { says: 'a bad request', request: { csrPem: 'nonsense' }, status: 'INVALID_ARGUMENT', reason: 'bad-csr' },
   {
+    says: 'a request that is larger than any real one',
+    request: { csrPem: 'x'.repeat(16_385) },
+    status: 'INVALID_ARGUMENT',
+    reason: 'csr-too-large',
+  },
+  {
     says: 'too long a life',
     request: { ttlSeconds: 91 * DAY_S },
     status: 'INVALID_ARGUMENT',
@@ -254,6 +281,7 @@ describe('refused, with code, reason and one audit line', () => {
         reason,
         scope: 'ca',
       });
+      assert.ok((lines.at(-1) ?? '').length < 2500);
     });
 
   test('a request that is signed by another key than its own', async () => {
@@ -268,11 +296,44 @@ describe('refused, with code, reason and one audit line', () => {
     });
   });
 
+  const requests: { says: string; csr: () => Promise<string>; reason: string }[] = [
+    {
+      says: 'a weak key',
+      csr: async () => newCsr({ keys: await rsaKeys(1024) }),
+      reason: 'weak-key',
+    },
+    {
+      says: 'a request that names another identity',
+      csr: () => newCsr({ names: [{ type: 'url', value: 'spiffe://cluster.local/ns/shop/sa/db' }] }),
+      reason: 'csr-name-mismatch',
+    },
+    {
+      says: 'a request that names the right identity and a host',
+      csr: () =>
+        newCsr({
+          names: [
+            { type: 'url', value: WEB },
+            { type: 'dns', value: 'istiod.istio-system.svc' },
+          ],
+        }),
+      reason: 'csr-name-mismatch',
+    },
+  ];
+  for (const { says, csr, reason } of requests)
+    test(says, async () => {
+      const { call, lines } = service();
+      await assert.rejects(call({ csrPem: await csr() }), (error: MeshError) => {
+        assert.deepEqual(error.details, { status: 'INVALID_ARGUMENT', reason });
+        return true;
+      });
+      assert.equal(lines.length, 1);
+      assert.partialDeepStrictEqual(JSON.parse(lines[0] ?? ''), { reason, identity: WEB });
+    });
+
   test('an expired root', async () => {
     const clock = { now: () => Date.now() - 40 * DAY_S * 1000, monotonicMs: () => 0 };
     const old = await createAuthority({ organization: 'x', validDays: 30, clock });
-    const authority = await createAuthority({ validDays: 1, keyPem: old.keyPem, certPem: old.certPem });
-    const { call } = service({ root: { authority, rootsPem: authority.certPem } });
+    const { call } = service({ signer: await selfSigned(old, clock) });
     await assert.rejects(call(), (error: MeshError) => {
       assert.deepEqual(error.details, { status: 'INTERNAL', reason: 'signing-failed' });
       return true;
@@ -281,6 +342,50 @@ describe('refused, with code, reason and one audit line', () => {
 });
 
 describe('signed', () => {
+  test('whatever strong key, with or without a name', async () => {
+    const { call } = service();
+    for (const csrPem of [await newCsr({ keys: await rsaKeys(2048) }), await newCsr({})])
+      assert.equal(leafOf(await call({ csrPem })).subjectAltName, `URI:${WEB}`);
+  });
+
+  test('a common name becomes the identity, whatever it said', async () => {
+    const { call } = service();
+    const leaf = leafOf(await call({ csrPem: await newCsr({ commonName: 'root' }) }));
+    assert.equal(leaf.subject, `CN=${WEB}`);
+  });
+
+  test('below a plugged-in authority: leaf, then upwards, one certificate an element; roots last, unsplit', async () => {
+    const top = await newSigningCertificate({ name: 'top' });
+    const middle = await newSigningCertificate({ name: 'middle', issuer: top });
+    // It ends before the one that it signs for.
+    const nextEndMs = Math.floor(Date.now() / 1000) * 1000 + 3_600_000;
+    const upper = await newSigningCertificate({ name: 'upper', issuer: middle, notAfterMs: nextEndMs });
+    const signing = await newSigningCertificate({ name: 'signing', issuer: upper });
+    const next = await newSigningCertificate({ name: 'next' });
+    const material = readAuthorityMaterial(
+      {
+        ...signing,
+        // As people have them: in no order, the root among them.
+        chainPem: middle.certPem + top.certPem + signing.certPem + upper.certPem,
+        rootsPem: top.certPem + next.certPem,
+        names: PLUGGED_IN_NAMES,
+      },
+      Date.now(),
+    );
+    const { call } = service({ signer: await signerOf('plugged-in', material, systemClock) });
+    const chain = await call();
+    assert.deepEqual(chain.slice(1), [
+      signing.certPem,
+      upper.certPem,
+      middle.certPem,
+      top.certPem + next.certPem,
+    ]);
+    assert.ok(leafOf(chain).verify(new X509Certificate(signing.certPem).publicKey));
+    // Of no use to anybody once an authority above it has ended.
+    const end = leafOf(chain).validToDate.getTime();
+    assert.ok(end <= nextEndMs && end > nextEndMs - 60_000, `${end} ${nextEndMs}`);
+  });
+
   const leafOf = (chain: readonly string[]): X509Certificate => new X509Certificate(chain[0] ?? '');
   const lifeMs = (leaf: X509Certificate): number => leaf.validToDate.getTime() - Date.now();
 
@@ -303,7 +408,7 @@ describe('signed', () => {
 
   test("in the caller's own name when it asks for no other, trusted or not", async () => {
     const { call } = service({ answer: { ...ZTUNNEL, username: 'system:serviceaccount:shop:db' } });
-    const chain = await call({ impersonated: undefined });
+    const chain = await call({ impersonated: undefined, csrPem: await newCsr({}) });
     assert.equal(leafOf(chain).subjectAltName, 'URI:spiffe://cluster.local/ns/shop/sa/db');
   });
 

@@ -1,5 +1,6 @@
 // CreateCertificate: who asks, in whose name, may they, sign (control-plane.md §5.1–5.3). Every outcome is one line in
-// the audit log. Names come from the caller's identity or from the one it may stand for, never from the request's own.
+// the audit log. Names come from the caller's identity or from the one it may stand for; a request that names another one is
+// refused.
 
 import type { Clock } from '#base/clock.ts';
 import { type ErrorDetails, MeshError, reasonOf } from '#base/errors.ts';
@@ -8,7 +9,7 @@ import type { Logger } from '#telemetry/log.ts';
 import { type ParsedCsr, parseCsr } from '#tls/issue.ts';
 import { authorizeNode, type NodeAuthorization } from './node-authorization.ts';
 import type { PodView } from './pod-view.ts';
-import type { Root } from './root-store.ts';
+import type { Signer } from './signer.ts';
 import type { Caller, TokenReviewer } from './token-review.ts';
 
 export interface CertificateRequest {
@@ -23,16 +24,21 @@ export interface CertificateRequest {
 
 export type CertificateStatus = 'UNAUTHENTICATED' | 'INVALID_ARGUMENT' | 'INTERNAL' | 'UNAVAILABLE';
 
+/** An RSA key of 8192 bits needs 3 KB; what is longer is not looked at. */
+const MAX_CSR_BYTES = 16 * 1024;
+/** SPIFFE-ID §2.3. */
+const MAX_IDENTITY_LENGTH = 2048;
+
 export interface CertificateServiceDeps {
-  readonly root: () => Root;
+  readonly signer: () => Signer;
   readonly review: TokenReviewer;
   readonly pods: PodView;
   /** Asked once before a refusal that a newer pod could change. */
   readonly freshPods: (namespaces: readonly string[]) => Promise<PodView>;
   readonly clock: Clock;
   readonly log: Logger;
-  readonly onSigned?: () => void;
-  readonly onRefused?: (reason: string) => void;
+  /** `reason` is undefined when it was signed. */
+  readonly onAnswer?: (reason: string | undefined, tookSeconds: number) => void;
 }
 
 export interface CertificateServiceOptions {
@@ -41,6 +47,8 @@ export interface CertificateServiceOptions {
   readonly trustedAccounts: ReadonlySet<string>;
   readonly defaultTtlSeconds: number;
   readonly maxTtlSeconds: number;
+  /** After that a review counts as not answered. */
+  readonly reviewLimitMs: number;
 }
 
 /** One PEM certificate per element, leaf first; the last element is the root bundle. */
@@ -63,7 +71,7 @@ export function createCertificateService(
     trail.callerPod = caller.pod?.name;
     const identity = await identityFor(caller, request.impersonated, trail);
     trail.identity = identity;
-    const csr = readCsr(request.csrPem);
+    const csr = readCsr(request.csrPem, identity);
     const ttlSeconds = ttlOf(request.ttlSeconds);
     return issue(identity, csr, ttlSeconds, trail);
   }
@@ -71,7 +79,7 @@ export function createCertificateService(
   async function authenticate(token: string | undefined): Promise<Caller> {
     let review: Awaited<ReturnType<TokenReviewer>>;
     try {
-      review = await deps.review(token);
+      review = await inTime(deps.review(token), options.reviewLimitMs);
     } catch (error) {
       // Not the caller's fault: "unavailable" makes it try again instead of giving up its identity.
       throw refusal(
@@ -92,6 +100,12 @@ export function createCertificateService(
   ): Promise<SpiffeId> {
     if (impersonated === undefined || impersonated === '')
       return formatSpiffeId({ ...caller, trustDomain: options.trustDomain });
+    if (impersonated.length > MAX_IDENTITY_LENGTH)
+      throw refusal(
+        'UNAUTHENTICATED',
+        'identity-malformed',
+        `the identity asked for has ${impersonated.length} characters, more than ${MAX_IDENTITY_LENGTH}`,
+      );
     trail.requested = impersonated;
     const decision = await decideNode(caller, impersonated);
     if (decision.verdict === 'refuse') throw refusal('UNAUTHENTICATED', decision.reason, decision.explain);
@@ -130,20 +144,28 @@ export function createCertificateService(
     ttlSeconds: number,
     trail: AuditTrail,
   ): Promise<CertificateChain> {
-    const { authority, rootsPem } = deps.root();
+    const signer = deps.signer();
+    // Nobody accepts a leaf below an authority that has ended, wherever in the chain it stands.
+    const validForMs = Math.min(ttlSeconds * 1000, signer.notAfter.getTime() - deps.clock.now());
+    if (validForMs <= 0)
+      throw refusal(
+        'INTERNAL',
+        'signing-failed',
+        `the chain of ${signer.title} ended at ${signer.notAfter.toISOString()}; renew it`,
+      );
     // A subject only if the request had one, and then with the identity's text: X.520 allows 64 characters.
     const withName = csr.commonName !== undefined && Buffer.byteLength(identity) <= 64;
     try {
-      const { certPem } = await authority.issue({
+      const { certPem, serialNumber } = await signer.authority.issue({
         uris: [identity],
         publicKey: csr.publicKeySpki,
-        validForMs: ttlSeconds * 1000,
+        validForMs,
         sanCritical: true,
         ...(withName ? { commonName: identity } : {}),
       });
-      const endMs = Math.min(deps.clock.now() + ttlSeconds * 1000, authority.notAfter.getTime());
-      trail.notAfter = new Date(endMs).toISOString();
-      return [certPem, rootsPem];
+      trail.serial = serialNumber;
+      trail.notAfter = new Date(deps.clock.now() + validForMs).toISOString();
+      return [certPem, ...signer.chainPem, signer.rootsPem];
     } catch (error) {
       throw refusal('INTERNAL', 'signing-failed', `signing failed: ${reasonOf(error)}`, error);
     }
@@ -151,16 +173,19 @@ export function createCertificateService(
 
   return async (request) => {
     const trail: AuditTrail = {};
+    const startedMs = deps.clock.monotonicMs();
+    const answered = (reason?: string): void =>
+      deps.onAnswer?.(reason, (deps.clock.monotonicMs() - startedMs) / 1000);
     try {
       const chain = await sign(request, trail);
       audit.info('certificate signed', { ...trail });
-      deps.onSigned?.();
+      answered();
       return chain;
     } catch (error) {
       const failure = MeshError.from(error, 'CA_REFUSED', 'signing failed');
       const reason = String(failure.details.reason ?? 'internal');
       audit.warn('certificate refused', { ...trail, reason, explain: failure.message });
-      deps.onRefused?.(reason);
+      answered(reason);
       throw failure;
     }
   };
@@ -173,10 +198,18 @@ interface AuditTrail {
   requested?: string | undefined;
   identity?: string;
   node?: string;
+  serial?: string;
   notAfter?: string;
 }
 
-function readCsr(pem: string): ParsedCsr {
+function readCsr(pem: string, identity: SpiffeId): ParsedCsr {
+  const bytes = Buffer.byteLength(pem);
+  if (bytes > MAX_CSR_BYTES)
+    throw refusal(
+      'INVALID_ARGUMENT',
+      'csr-too-large',
+      `the certificate request has ${bytes} bytes, more than ${MAX_CSR_BYTES}`,
+    );
   let csr: ParsedCsr;
   try {
     csr = parseCsr(pem);
@@ -189,7 +222,33 @@ function readCsr(pem: string): ParsedCsr {
       'bad-csr-signature',
       'the certificate request is not signed by its own key',
     );
+  if (csr.keyWeakness !== undefined)
+    throw refusal(
+      'INVALID_ARGUMENT',
+      'weak-key',
+      `the certificate request has a weak key: ${csr.keyWeakness}`,
+    );
+  const others = [...csr.uris.filter((uri) => uri !== identity), ...csr.otherNames];
+  if (others.length > 0)
+    throw refusal(
+      'INVALID_ARGUMENT',
+      'csr-name-mismatch',
+      `the certificate request names ${others.slice(0, 3).join(', ')}; this caller may have ${identity} and nothing else`,
+    );
   return csr;
+}
+
+/** An API server that accepts calls and does not answer them must not hold proxies' calls without end. */
+async function inTime<T>(answer: Promise<T>, limitMs: number): Promise<T> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => reject(new Error(`no answer from the API server in ${limitMs} ms`)), limitMs);
+  });
+  try {
+    return await Promise.race([answer, late]);
+  } finally {
+    clearTimeout(timer);
+  }
 }
 
 function refusal(status: CertificateStatus, reason: string, message: string, cause?: unknown): MeshError {

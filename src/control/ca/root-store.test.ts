@@ -6,6 +6,8 @@ import { MeshError } from '#base/errors.ts';
 import type { KubeClient } from '#k8s/client.ts';
 import type { Secret } from '#k8s/objects.ts';
 import { silentLogger } from '#telemetry/log.ts';
+import { certificateBlocks } from '#tls/pem.ts';
+import { newSigningCertificate } from '../../../test/lib/authorities.ts';
 import { loadOrCreateRoot, type RootStoreDeps, refreshRoot } from './root-store.ts';
 
 const OPTIONS = {
@@ -118,4 +120,77 @@ test('a damaged Secret is an error that names it and the way out, never a new ro
       state.secret = good;
     }
   assert.equal(state.writes, 1);
+});
+
+test('an expired root is renewed at the start: a mesh that was away for long comes back by itself', async () => {
+  const { state, deps, later } = setUp();
+  const first = await loadOrCreateRoot(deps, OPTIONS);
+  later(101 * DAY_MS);
+  const renewed = await loadOrCreateRoot(deps, OPTIONS);
+  assert.equal(renewed.authority.keyPem, first.authority.keyPem);
+  assert.ok(renewed.notAfter.getTime() > deps.clock.now() + 99 * DAY_MS);
+  assert.equal(textOf(state.secret, 'ca-cert.pem'), renewed.authority.certPem);
+});
+
+test('renewal keeps the roots of a rotation under way, and what others have put into the Secret', async () => {
+  const { state, deps, later } = setUp();
+  const first = await loadOrCreateRoot(deps, OPTIONS);
+  const next = await newSigningCertificate({ name: 'next', notAfterMs: Date.now() + 1000 * DAY_MS });
+  const secret = state.secret as Secret;
+  const put = (text: string): string => Buffer.from(text).toString('base64');
+  state.secret = {
+    ...secret,
+    data: {
+      ...secret.data,
+      'root-cert.pem': put(next.certPem + first.rootsPem),
+      'next-ca-key.pem': put('kept'),
+    },
+  };
+  later(81 * DAY_MS);
+  const renewed = await refreshRoot(first, deps, OPTIONS);
+  assert.equal(renewed.rootsPem, renewed.authority.certPem + next.certPem);
+  assert.equal(textOf(state.secret, 'next-ca-key.pem'), 'kept');
+});
+
+test('two replicas renew at once: the one that comes second takes what the first wrote', async () => {
+  const { state, deps, later } = setUp();
+  const first = await loadOrCreateRoot(deps, OPTIONS);
+  later(81 * DAY_MS);
+  const slow: RootStoreDeps = {
+    ...deps,
+    client: {
+      ...deps.client,
+      update: async () => {
+        await refreshRoot(first, deps, OPTIONS);
+        throw new MeshError('API_STATUS', 'the object has been modified', {
+          details: { status: 409, reason: 'Conflict' },
+        });
+      },
+    },
+  };
+  const renewed = await refreshRoot(first, slow, OPTIONS);
+  assert.equal(renewed.authority.certPem, textOf(state.secret, 'ca-cert.pem'));
+  assert.notEqual(renewed.authority.certPem, first.authority.certPem);
+});
+
+test('two replicas write a deleted Secret at once: the first one counts', async () => {
+  const { state, deps } = setUp();
+  const root = await loadOrCreateRoot(deps, OPTIONS);
+  const other = await loadOrCreateRoot(setUp().deps, OPTIONS);
+  const theirs = state.secret as Secret;
+  const late = setUp(() => theirs);
+  const taken = await refreshRoot(other, late.deps, OPTIONS);
+  assert.equal(taken.rootsPem, root.rootsPem);
+});
+
+test('Istio renews ca-cert.pem and leaves root-cert.pem: peers are told of both', async () => {
+  const { state, deps } = setUp();
+  const first = await loadOrCreateRoot(deps, OPTIONS);
+  const renewed = await newSigningCertificate({ name: 'cluster.local', keyPem: first.authority.keyPem });
+  const secret = state.secret as Secret;
+  const certPem = Buffer.from(renewed.certPem).toString('base64');
+  state.secret = { ...secret, data: { ...secret.data, 'ca-cert.pem': certPem } };
+  const signer = await refreshRoot(first, deps, OPTIONS);
+  assert.equal(signer.authority.certPem, renewed.certPem);
+  assert.deepEqual(certificateBlocks(signer.rootsPem), certificateBlocks(renewed.certPem + first.rootsPem));
 });

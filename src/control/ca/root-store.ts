@@ -2,22 +2,27 @@
 // once by whoever comes first; everybody else, and every restart, loads it. Keys are ECDSA P-256 instead of Istio's
 // RSA 2048: signing is ten times cheaper and every peer of today accepts it. A Secret made by Istio (RSA) is used as is.
 
+import { X509Certificate } from 'node:crypto';
 import type { Clock } from '#base/clock.ts';
-import { MeshError } from '#base/errors.ts';
+import { MeshError, reasonOf } from '#base/errors.ts';
 import type { KubeClient } from '#k8s/client.ts';
 import { SECRETS, type Secret } from '#k8s/objects.ts';
-import { isAlreadyExists, isNotFound } from '#k8s/status.ts';
+import { isAlreadyExists, isConflict, isNotFound } from '#k8s/status.ts';
 import type { Logger } from '#telemetry/log.ts';
-import { type Authority, createAuthority } from '#tls/issue.ts';
+import {
+  type AuthorityFiles,
+  isSelfSigned,
+  PLUGGED_IN_NAMES,
+  readAuthorityMaterial,
+  readCertificates,
+  rootId,
+} from '#tls/authority-material.ts';
+import { createAuthority } from '#tls/issue.ts';
+import { certificateBlocks } from '#tls/pem.ts';
+import { type Signer, signerOf } from './signer.ts';
 
 export const CA_SECRET_NAME = 'istio-ca-secret';
 const CA_SECRET_TYPE = 'istio.io/ca-root';
-
-export interface Root {
-  readonly authority: Authority;
-  /** What peers are told to trust; may hold more than one certificate. */
-  readonly rootsPem: string;
-}
 
 export interface RootStoreDeps {
   readonly client: Pick<KubeClient, 'get' | 'create' | 'update'>;
@@ -35,53 +40,85 @@ export interface RootStoreOptions {
 }
 
 /** Rejects with MeshError: of the API server, or `CERTIFICATE_INVALID` when the Secret is damaged. */
-export async function loadOrCreateRoot(deps: RootStoreDeps, options: RootStoreOptions): Promise<Root> {
+export async function loadOrCreateRoot(deps: RootStoreDeps, options: RootStoreOptions): Promise<Signer> {
   const existing = await readSecret(deps, options);
-  if (existing !== undefined) return rootOf(existing, deps, options);
-  const root = await makeRoot(deps, options);
+  if (existing !== undefined) return currentOrRenewed(existing, deps, options);
+  const files = await newRoot(deps, options);
   try {
-    await deps.client.create(SECRETS, secretOf(root, options), options.namespace);
+    await deps.client.create(SECRETS, secretOf(files, options), options.namespace);
   } catch (error) {
     if (!isAlreadyExists(error)) throw error;
-    // Another replica was first: its root counts.
-    const winner = await readSecret(deps, options);
-    if (winner === undefined) throw error;
-    return rootOf(winner, deps, options);
+    return takeTheirs(error, deps, options);
   }
+  const made = await signerFrom(files, deps, options);
   deps.log.info('created a self-signed root', {
     secret: `${options.namespace}/${CA_SECRET_NAME}`,
-    notAfter: root.authority.notAfter.toISOString(),
+    notAfter: made.notAfter.toISOString(),
   });
-  return root;
+  return made;
 }
 
 /**
- * Looks at the Secret again: takes over what another replica wrote, and renews a root near its end with the same key,
- * so that certificates signed before stay valid. Returns the root that holds from now on.
+ * Looks at the Secret again: takes over what another replica or a person wrote, and renews a root near its end with the
+ * same key, so that certificates signed before stay valid. Returns what signs from now on.
  */
 export async function refreshRoot(
-  current: Root,
+  current: Signer,
   deps: RootStoreDeps,
   options: RootStoreOptions,
-): Promise<Root> {
+): Promise<Signer> {
   const secret = await readSecret(deps, options);
-  if (secret === undefined) {
-    // Deleted under us: the key that signed everything is still here, so put it back rather than split the mesh.
-    await deps.client.create(SECRETS, secretOf(current, options), options.namespace);
-    deps.log.warn('the Secret of the root was gone and has been written again', { secret: CA_SECRET_NAME });
-    return current;
+  if (secret !== undefined) return currentOrRenewed(secret, deps, options);
+  // Deleted under us: the key that signed everything is still here, so put it back rather than split the mesh.
+  const { authority, rootsPem } = current;
+  const files = filesOf({ certPem: authority.certPem, keyPem: authority.keyPem, rootsPem });
+  try {
+    await deps.client.create(SECRETS, secretOf(files, options), options.namespace);
+  } catch (error) {
+    if (!isAlreadyExists(error)) throw error;
+    return takeTheirs(error, deps, options);
   }
-  const stored = await rootOf(secret, deps, options);
-  if (!isNearItsEnd(stored.authority, deps.clock, options)) return stored;
-  const renewed = await makeRoot(deps, options, stored.authority.keyPem);
-  await deps.client.update(SECRETS, { ...secret, data: secretOf(renewed, options).data ?? {} });
-  deps.log.info('renewed the root with the same key', { notAfter: renewed.authority.notAfter.toISOString() });
-  return renewed;
+  deps.log.warn('the Secret of the root was gone and has been written again', { secret: CA_SECRET_NAME });
+  return current;
 }
 
-function isNearItsEnd({ notBefore, notAfter }: Authority, clock: Clock, options: RootStoreOptions): boolean {
-  const lifeMs = notAfter.getTime() - notBefore.getTime();
-  return notAfter.getTime() - clock.now() < lifeMs * options.renewBelowShare;
+/** Another replica was first: what it wrote counts. */
+async function takeTheirs(lost: unknown, deps: RootStoreDeps, options: RootStoreOptions): Promise<Signer> {
+  const winner = await readSecret(deps, options);
+  if (winner === undefined) throw lost;
+  return signerFrom(filesIn(winner), deps, options);
+}
+
+async function currentOrRenewed(
+  secret: Secret,
+  deps: RootStoreDeps,
+  options: RootStoreOptions,
+): Promise<Signer> {
+  const stored = filesIn(secret);
+  const [certificate] = readOwn(stored, options);
+  if (certificate === undefined || !isNearItsEnd(certificate, deps.clock, options))
+    return signerFrom(stored, deps, options);
+  const renewed = await renewedRoot(stored, deps, options);
+  try {
+    // Further keys in the Secret are somebody's; what the roots are is ours.
+    const data = { ...secret.data, ...secretOf(renewed, options).data };
+    await deps.client.update(SECRETS, { ...secret, data });
+  } catch (error) {
+    if (!isConflict(error)) throw error;
+    return takeTheirs(error, deps, options);
+  }
+  const signer = await signerFrom(renewed, deps, options);
+  deps.log.info('renewed the root with the same key', { notAfter: signer.notAfter.toISOString() });
+  return signer;
+}
+
+function isNearItsEnd(
+  { validFromDate, validToDate }: X509Certificate,
+  clock: Clock,
+  options: RootStoreOptions,
+): boolean {
+  const lifeMs = validToDate.getTime() - validFromDate.getTime();
+  return validToDate.getTime() - clock.now() < lifeMs * options.renewBelowShare;
 }
 
 async function readSecret(deps: RootStoreDeps, options: RootStoreOptions): Promise<Secret | undefined> {
@@ -93,41 +130,89 @@ async function readSecret(deps: RootStoreDeps, options: RootStoreOptions): Promi
   }
 }
 
-async function makeRoot(deps: RootStoreDeps, options: RootStoreOptions, keyPem?: string): Promise<Root> {
-  const authority = await createAuthority({
+async function newRoot(
+  deps: RootStoreDeps,
+  options: RootStoreOptions,
+  keyPem?: string,
+): Promise<AuthorityFiles> {
+  const { certPem, keyPem: ownKeyPem } = await createAuthority({
     organization: options.trustDomain,
     validDays: options.validDays,
     clock: deps.clock,
     ...(keyPem === undefined ? {} : { keyPem }),
   });
-  return { authority, rootsPem: authority.certPem };
+  return filesOf({ certPem, keyPem: ownKeyPem, rootsPem: certPem });
 }
 
-async function rootOf(secret: Secret, deps: RootStoreDeps, options: RootStoreOptions): Promise<Root> {
-  const read = (key: string): string => Buffer.from(secret.data?.[key] ?? '', 'base64').toString();
-  const certPem = read('ca-cert.pem');
-  const keyPem = read('ca-key.pem');
+/** In place of its predecessor; the other roots, of a rotation under way, stay. */
+async function renewedRoot(
+  stored: AuthorityFiles,
+  deps: RootStoreDeps,
+  options: RootStoreOptions,
+): Promise<AuthorityFiles> {
+  const renewed = await newRoot(deps, options, stored.keyPem);
+  const others = readCertificates(stored.rootsPem, PLUGGED_IN_NAMES.roots).filter(
+    (root) => rootId(root) !== rootId(new X509Certificate(renewed.certPem)),
+  );
+  return { ...renewed, rootsPem: renewed.certPem + others.map((root) => root.toString()).join('') };
+}
+
+async function signerFrom(
+  files: AuthorityFiles,
+  deps: RootStoreDeps,
+  options: RootStoreOptions,
+): Promise<Signer> {
   try {
-    if (certPem === '' || keyPem === '')
-      throw new MeshError('CERTIFICATE_INVALID', 'ca-cert.pem or ca-key.pem is missing');
-    const authority = await createAuthority({
-      certPem,
-      keyPem,
-      validDays: options.validDays,
-      clock: deps.clock,
-    });
-    return { authority, rootsPem: read('root-cert.pem') || certPem };
+    const material = readAuthorityMaterial(files, deps.clock.now());
+    for (const warning of material.warnings) deps.log.warn(warning);
+    return await signerOf('self-signed', material, deps.clock);
   } catch (error) {
-    const cause = MeshError.from(error, 'CERTIFICATE_INVALID', 'unreadable');
-    throw new MeshError(
-      'CERTIFICATE_INVALID',
-      `the Secret ${options.namespace}/${CA_SECRET_NAME} holds no usable root: ${cause.message}; restore it, or delete it to start a new root (every workload then needs a new certificate)`,
-      { cause: error },
-    );
+    throw damaged(error, options);
   }
 }
 
-function secretOf({ authority, rootsPem }: Root, options: RootStoreOptions): Secret {
+function readOwn({ certPem, keyPem }: AuthorityFiles, options: RootStoreOptions): X509Certificate[] {
+  try {
+    if (certPem === '' || keyPem === '')
+      throw new MeshError('CERTIFICATE_INVALID', 'ca-cert.pem or ca-key.pem is missing');
+    const [certificate] = readCertificates(certPem, PLUGGED_IN_NAMES.cert);
+    // Signed by another authority it is not ours to renew.
+    return certificate !== undefined && isSelfSigned(certificate) ? [certificate] : [];
+  } catch (error) {
+    throw damaged(error, options);
+  }
+}
+
+function damaged(error: unknown, options: RootStoreOptions): MeshError {
+  return new MeshError(
+    'CERTIFICATE_INVALID',
+    `the Secret ${options.namespace}/${CA_SECRET_NAME} holds no usable root: ${reasonOf(error)}; restore it, or delete it to start a new root (every workload then needs a new certificate)`,
+    { cause: error },
+  );
+}
+
+/** Istio renews `ca-cert.pem` and leaves `root-cert.pem` as it was: the signing root always counts among the roots. */
+function filesIn(secret: Secret): AuthorityFiles {
+  const read = (key: string): string => Buffer.from(secret.data?.[key] ?? '', 'base64').toString();
+  const certPem = read('ca-cert.pem');
+  const rootsPem = read('root-cert.pem');
+  const [own = ''] = certificateBlocks(certPem);
+  const isListed = certificateBlocks(rootsPem).some((block) => block === own);
+  const files = {
+    certPem,
+    keyPem: read('ca-key.pem'),
+    rootsPem: isListed ? rootsPem : `${own}\n${rootsPem}`,
+  };
+  return { ...filesOf(files), chainPem: read('cert-chain.pem') };
+}
+
+const filesOf = (files: Pick<AuthorityFiles, 'certPem' | 'keyPem' | 'rootsPem'>): AuthorityFiles => ({
+  ...files,
+  chainPem: '',
+  names: PLUGGED_IN_NAMES,
+});
+
+function secretOf({ certPem, keyPem, rootsPem }: AuthorityFiles, options: RootStoreOptions): Secret {
   const base64 = (text: string): string => Buffer.from(text).toString('base64');
   return {
     apiVersion: 'v1',
@@ -135,8 +220,8 @@ function secretOf({ authority, rootsPem }: Root, options: RootStoreOptions): Sec
     metadata: { name: CA_SECRET_NAME, namespace: options.namespace },
     type: CA_SECRET_TYPE,
     data: {
-      'ca-cert.pem': base64(authority.certPem),
-      'ca-key.pem': base64(authority.keyPem),
+      'ca-cert.pem': base64(certPem),
+      'ca-key.pem': base64(keyPem),
       'root-cert.pem': base64(rootsPem),
       'cert-chain.pem': '',
       'key.pem': '',

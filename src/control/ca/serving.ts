@@ -1,10 +1,10 @@
-// The control plane's own certificate on the secure port, signed by its own root and renewed at two thirds of its life
+// The control plane's own certificate on the secure port, signed by its own authority and renewed at two thirds of its life
 // (control-plane.md §5.4). Clients dial `istiod.<ns>.svc`, so that name is mandatory.
 
 import { reasonOf } from '#base/errors.ts';
 import type { Scope } from '#base/scope.ts';
 import type { Logger } from '#telemetry/log.ts';
-import type { Authority } from '#tls/issue.ts';
+import type { Signer } from './signer.ts';
 
 export interface ServingCertificate {
   readonly certPem: string;
@@ -34,14 +34,17 @@ export function servingNames({ systemNamespace, domainSuffix, customHosts }: Ser
   ];
 }
 
-export async function issueServing(authority: Authority, names: ServingNames): Promise<ServingCertificate> {
+export async function issueServing(
+  { authority, chainPem }: Pick<Signer, 'authority' | 'chainPem'>,
+  names: ServingNames,
+): Promise<ServingCertificate> {
   const { certPem, keyPem } = await authority.issue({
     dnsNames: servingNames(names),
     server: true,
     validForMs: VALID_MS,
   });
   if (keyPem === undefined) throw new TypeError('a certificate made without a public key comes with a key');
-  return { certPem, keyPem };
+  return { certPem: certPem + chainPem.join(''), keyPem };
 }
 
 /** Hands out a new certificate before the old one ends. Established connections keep theirs. */

@@ -1,5 +1,6 @@
-// Keeps the ConfigMap `istio-ca-root-cert` in every namespace (control-plane.md §5.5): made, made again when deleted,
-// overwritten when it drifts. Pods cannot start without it, node proxies verify the control plane with it.
+// Keeps a ConfigMap of the authority in every namespace (control-plane.md §5.5): made, made again when deleted, overwritten
+// when it drifts. `istio-ca-root-cert` holds the roots: pods cannot start without it, node proxies verify the control plane
+// with it. `istio-ca-crl` holds the revocation lists, where there are any.
 
 import type { Scope } from '#base/scope.ts';
 import type { KubeClient } from '#k8s/client.ts';
@@ -9,50 +10,71 @@ import { isAlreadyExists, isNotFound } from '#k8s/status.ts';
 import type { Logger } from '#telemetry/log.ts';
 import { WorkQueue } from '../work-queue.ts';
 
-export const ROOT_CONFIG_MAP = 'istio-ca-root-cert';
-const KEY = 'root-cert.pem';
+export interface DistributedFile {
+  readonly name: string;
+  readonly key: string;
+  /** What it is in log lines. */
+  readonly what: string;
+}
+
+export const ROOT_CONFIG_MAP: DistributedFile = {
+  name: 'istio-ca-root-cert',
+  key: 'root-cert.pem',
+  what: 'root',
+};
+export const CRL_CONFIG_MAP: DistributedFile = {
+  name: 'istio-ca-crl',
+  key: 'ca-crl.pem',
+  what: 'revocation lists',
+};
+
 const LABEL_KEY = 'istio.io/config';
 
 /** Nothing meshed runs there. kube-system is not among them: node proxies may be installed in it. */
-const WITHOUT_ROOT: ReadonlySet<string> = new Set(['kube-public', 'kube-node-lease', 'local-path-storage']);
+const WITHOUT: ReadonlySet<string> = new Set(['kube-public', 'kube-node-lease', 'local-path-storage']);
 
-export interface RootDistributorDeps {
+export interface DistributorDeps {
   readonly client: Pick<KubeClient, 'get' | 'create' | 'update'>;
   readonly namespaces: Informer<Namespace>;
-  /** Must hold the ConfigMaps named `istio-ca-root-cert`; others are ignored. */
+  /** Must hold the ConfigMaps of this name; others are ignored. */
   readonly configMaps: Informer<ConfigMap>;
-  readonly rootsPem: () => string;
+  /** Undefined while there is nothing to distribute; what was distributed before stays. */
+  readonly content: () => string | undefined;
   readonly log: Logger;
   readonly scope: Scope;
 }
 
-export interface RootDistributor {
-  /** The root changed: look at every namespace again. */
+export interface Distributor {
+  /** The content changed: look at every namespace again. */
   refresh(): void;
 }
 
-export function startRootDistributor(deps: RootDistributorDeps): RootDistributor {
+export function startDistributor(file: DistributedFile, deps: DistributorDeps): Distributor {
   const { client, namespaces, configMaps, log, scope } = deps;
   const queue = new WorkQueue(
     { log, scope, work: (namespace) => reconcile(namespace) },
     { retryInitialMs: 200, retryMaxMs: 30_000 },
   );
 
+  const isRight = (map: ConfigMap, wanted: string): boolean =>
+    map.data?.[file.key] === wanted && map.metadata.labels?.[LABEL_KEY] === 'true';
+
   async function reconcile(namespace: string): Promise<void> {
     const home = namespaces.get(namespace);
-    if (home === undefined || isTerminating(home) || WITHOUT_ROOT.has(namespace)) return;
-    const wanted = deps.rootsPem();
-    const held = configMaps.get(`${namespace}/${ROOT_CONFIG_MAP}`);
+    if (home === undefined || isTerminating(home) || WITHOUT.has(namespace)) return;
+    const wanted = deps.content();
+    if (wanted === undefined) return;
+    const held = configMaps.get(`${namespace}/${file.name}`);
     if (held !== undefined) {
       if (isRight(held, wanted)) return;
       return update(held, wanted);
     }
     try {
-      await client.create(CONFIG_MAPS, configMapOf(namespace, wanted), namespace);
-      log.info('distributed the root', { namespace });
+      await client.create(CONFIG_MAPS, configMapOf(file, namespace, wanted), namespace);
+      log.info(`distributed the ${file.what}`, { namespace });
     } catch (error) {
       if (isAlreadyExists(error)) {
-        const found = await client.get(CONFIG_MAPS, ROOT_CONFIG_MAP, namespace);
+        const found = await client.get(CONFIG_MAPS, file.name, namespace);
         if (!isRight(found, wanted)) await update(found, wanted);
         return;
       }
@@ -68,9 +90,9 @@ export function startRootDistributor(deps: RootDistributorDeps): RootDistributor
     await client.update(CONFIG_MAPS, {
       ...found,
       metadata: { ...metadata, labels },
-      data: { ...found.data, [KEY]: wanted },
+      data: { ...found.data, [file.key]: wanted },
     });
-    log.info('corrected the distributed root', { namespace: metadata.namespace });
+    log.info(`corrected the distributed ${file.what}`, { namespace: metadata.namespace });
   }
 
   // Both lists must be complete first, or every restart would try to create what is there.
@@ -83,11 +105,12 @@ export function startRootDistributor(deps: RootDistributorDeps): RootDistributor
   };
   namespaces.addHandlers({ upsert: (object) => changed(objectKey(object)), remove: () => {} });
   const mapChanged = (map: ConfigMap): void => {
-    if (map.metadata.name === ROOT_CONFIG_MAP) changed(map.metadata.namespace ?? '');
+    if (map.metadata.name === file.name) changed(map.metadata.namespace ?? '');
   };
   configMaps.addHandlers({ upsert: mapChanged, remove: mapChanged });
   Promise.all([namespaces.synced, configMaps.synced]).then(refresh, (error: unknown) => {
-    if (!scope.closed) log.error('root distribution could not start', { error: String(error) });
+    if (!scope.closed)
+      log.error(`distribution of the ${file.what} could not start`, { error: String(error) });
   });
   return { refresh };
 }
@@ -95,14 +118,11 @@ export function startRootDistributor(deps: RootDistributorDeps): RootDistributor
 const isTerminating = (namespace: Namespace): boolean =>
   namespace.metadata.deletionTimestamp !== undefined || namespace.status?.phase === 'Terminating';
 
-const isRight = (map: ConfigMap, wanted: string): boolean =>
-  map.data?.[KEY] === wanted && map.metadata.labels?.[LABEL_KEY] === 'true';
-
-function configMapOf(namespace: string, rootsPem: string): ConfigMap {
+function configMapOf({ name, key }: DistributedFile, namespace: string, content: string): ConfigMap {
   return {
     apiVersion: 'v1',
     kind: 'ConfigMap',
-    metadata: { name: ROOT_CONFIG_MAP, namespace, labels: { [LABEL_KEY]: 'true' } },
-    data: { [KEY]: rootsPem },
+    metadata: { name, namespace, labels: { [LABEL_KEY]: 'true' } },
+    data: { [key]: content },
   };
 }

@@ -1,0 +1,29 @@
+// Which keys are good enough for a certificate: RSA from 2048 bits, ECDSA on the NIST curves that every peer's TLS knows,
+// Ed25519 (NIST SP 800-57 part 1 §5.6.1: 112 bits of strength at least).
+
+import type { KeyObject } from 'node:crypto';
+
+const LEAST_RSA_BITS = 2048;
+const CURVES: ReadonlySet<string> = new Set(['prime256v1', 'secp384r1', 'secp521r1']);
+
+/** Undefined when it is strong enough. */
+export function keyWeakness(key: KeyObject): string | undefined {
+  const { modulusLength = 0, publicExponent = 0n, namedCurve = 'unknown' } = key.asymmetricKeyDetails ?? {};
+  switch (key.asymmetricKeyType) {
+    case 'rsa':
+    case 'rsa-pss':
+      if (modulusLength < LEAST_RSA_BITS)
+        return `an RSA key of ${modulusLength} bits is too short; ${LEAST_RSA_BITS} are the least`;
+      return publicExponent < 3n
+        ? `an RSA key with the exponent ${publicExponent} protects nothing`
+        : undefined;
+    case 'ec':
+      return CURVES.has(namedCurve)
+        ? undefined
+        : `the curve ${namedCurve} is not supported; use P-256, P-384 or P-521`;
+    case 'ed25519':
+      return undefined;
+    default:
+      return `keys of type ${key.asymmetricKeyType} are not supported; use ECDSA, RSA or Ed25519`;
+  }
+}
