@@ -62,7 +62,8 @@ test('what may be changed is named, and the key is readable in one namespace onl
   );
   assert.ok(all.every(({ resources }) => !resources.includes('secrets') && !resources.includes('*')));
   for (const rule of all)
-    if (rule.verbs.includes('update')) assert.deepEqual(rule.resourceNames, ['istio-ca-root-cert']);
+    if (rule.verbs.includes('update'))
+      assert.deepEqual(rule.resourceNames, ['istio-ca-root-cert', 'istio-ca-crl']);
   assert.deepEqual(
     rules('Role')
       .filter(({ verbs }) => verbs.includes('get'))

@@ -7,7 +7,8 @@ import { before, describe, test } from 'node:test';
 import { KeyUsageFlags } from '@peculiar/x509';
 import { newSigningCertificate, type SigningCertificate } from '../../test/lib/authorities.ts';
 import { crlPem, newCrl } from '../../test/lib/crls.ts';
-import { type AuthorityFiles, PLUGGED_IN_NAMES, readAuthorityMaterial } from './authority-material.ts';
+import { type AuthorityFiles, PLUGGED_IN_NAMES } from './authority-files.ts';
+import { readAuthorityMaterial } from './authority-material.ts';
 import { type Authority, createAuthority } from './issue.ts';
 
 const DAY_MS = 86_400_000;

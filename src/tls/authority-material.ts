@@ -4,47 +4,11 @@
 
 import { createPrivateKey, type KeyObject, X509Certificate } from 'node:crypto';
 import { MeshError, reasonOf } from '#base/errors.ts';
+import type { AuthorityFileNames, AuthorityFiles } from './authority-files.ts';
 import { readAuthorityConstraints, readCertificateFacts } from './certificate-facts.ts';
 import { parseRevocationLists } from './crl.ts';
 import { keyWeakness } from './key-strength.ts';
 import { certificateBlocks } from './pem.ts';
-
-export interface AuthorityFiles {
-  /** The first certificate is the one that signs. */
-  readonly certPem: string;
-  readonly keyPem: string;
-  /** Further certificates between it and the roots, in any order; may hold the signing one and roots, too. */
-  readonly chainPem: string;
-  readonly rootsPem: string;
-  readonly crlPem?: string | undefined;
-  /** What messages call them. */
-  readonly names: AuthorityFileNames;
-}
-
-export interface AuthorityFileNames {
-  readonly cert: string;
-  readonly key: string;
-  readonly chain: string;
-  readonly roots: string;
-  readonly crl: string;
-}
-
-export const PLUGGED_IN_NAMES: AuthorityFileNames = {
-  cert: 'ca-cert.pem',
-  key: 'ca-key.pem',
-  chain: 'cert-chain.pem',
-  roots: 'root-cert.pem',
-  crl: 'ca-crl.pem',
-};
-
-/** Of a Secret of type kubernetes.io/tls, as cert-manager makes them. */
-export const TLS_SECRET_NAMES: AuthorityFileNames = {
-  cert: 'tls.crt',
-  key: 'tls.key',
-  chain: 'tls.crt',
-  roots: 'ca.crt',
-  crl: 'ca-crl.pem',
-};
 
 export interface AuthorityMaterial {
   readonly certificate: X509Certificate;

@@ -49,7 +49,7 @@ export async function followCrlFile(deps: CrlFileDeps, options: CrlFileOptions):
     if (why === lastComplaint) return;
     lastComplaint = why;
     // Missing is normal until the first list is published; the lists that are known stay in force.
-    if (errnoOf(error) === 'ENOENT') log.warn('there is no revocation list', { path });
+    if (errnoOf(error) === 'ENOENT') log.info('there is no revocation list', { path });
     else log.error('revocation lists cannot be used; those known before stay in force', { path, error: why });
   };
 

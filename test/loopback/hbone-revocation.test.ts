@@ -263,7 +263,7 @@ describe('the file of revocation lists', () => {
       const revocations = await follow(scope, path, lines);
       assert.equal(revocations.listCount, 0);
       assert.equal(lines.length, 1);
-      assert.match(lines[0]!, /warn.*there is no revocation list/);
+      assert.match(lines[0]!, /info.*there is no revocation list/);
       writeFileSync(path, await newCrl(authority));
       await until('it is read', () => revocations.listCount === 1);
       writeFileSync(path, 'nonsense');

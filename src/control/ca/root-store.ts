@@ -9,16 +9,9 @@ import type { KubeClient } from '#k8s/client.ts';
 import { SECRETS, type Secret } from '#k8s/objects.ts';
 import { isAlreadyExists, isConflict, isNotFound } from '#k8s/status.ts';
 import type { Logger } from '#telemetry/log.ts';
-import {
-  type AuthorityFiles,
-  isSelfSigned,
-  PLUGGED_IN_NAMES,
-  readAuthorityMaterial,
-  readCertificates,
-  rootId,
-} from '#tls/authority-material.ts';
+import { type AuthorityFiles, PLUGGED_IN_NAMES, selfSignedFiles } from '#tls/authority-files.ts';
+import { isSelfSigned, readAuthorityMaterial, readCertificates, rootId } from '#tls/authority-material.ts';
 import { createAuthority } from '#tls/issue.ts';
-import { certificateBlocks } from '#tls/pem.ts';
 import { type Signer, signerOf } from './signer.ts';
 
 export const CA_SECRET_NAME = 'istio-ca-secret';
@@ -191,20 +184,12 @@ function damaged(error: unknown, options: RootStoreOptions): MeshError {
   );
 }
 
-/** Istio renews `ca-cert.pem` and leaves `root-cert.pem` as it was: the signing root always counts among the roots. */
-function filesIn(secret: Secret): AuthorityFiles {
-  const read = (key: string): string => Buffer.from(secret.data?.[key] ?? '', 'base64').toString();
-  const certPem = read('ca-cert.pem');
-  const rootsPem = read('root-cert.pem');
-  const [own = ''] = certificateBlocks(certPem);
-  const isListed = certificateBlocks(rootsPem).some((block) => block === own);
-  const files = {
-    certPem,
-    keyPem: read('ca-key.pem'),
-    rootsPem: isListed ? rootsPem : `${own}\n${rootsPem}`,
-  };
-  return { ...filesOf(files), chainPem: read('cert-chain.pem') };
-}
+const filesIn = (secret: Secret): AuthorityFiles =>
+  selfSignedFiles(
+    new Map(
+      Object.entries(secret.data ?? {}).map(([key, text]) => [key, Buffer.from(text, 'base64').toString()]),
+    ),
+  );
 
 const filesOf = (files: Pick<AuthorityFiles, 'certPem' | 'keyPem' | 'rootsPem'>): AuthorityFiles => ({
   ...files,
