@@ -2,6 +2,7 @@
 
 import { Command } from 'commander';
 import type { AddCommand, CliContext } from './command.ts';
+import { addCa } from './commands/ca.ts';
 import { addCapture } from './commands/capture.ts';
 import { addCompletion } from './commands/completion.ts';
 import { addDown } from './commands/down.ts';
@@ -28,6 +29,7 @@ const COMMANDS: readonly AddCommand[] = [
   addUnenrol,
   addProxyStatus,
   addZtunnelConfig,
+  addCa,
   addLogs,
   addCapture,
   addSupportBundle,

@@ -206,6 +206,10 @@ const isSelfIssued = (certificate: X509Certificate): boolean => certificate.issu
 export const isSelfSigned = (certificate: X509Certificate): boolean =>
   isSelfIssued(certificate) && certificate.verify(certificate.publicKey);
 
+/** One of `chain` was signed by `root`: who trusts it accepts the chain. Dates are not looked at. */
+export const issuedBy = (root: X509Certificate, chain: readonly X509Certificate[]): boolean =>
+  chain.some((member) => hasIssued(root, member));
+
 function hasIssued(authority: X509Certificate, child: X509Certificate): boolean {
   return child.checkIssued(authority) && child.verify(authority.publicKey);
 }

@@ -4,7 +4,11 @@
 import type { KeyObject } from 'node:crypto';
 
 const LEAST_RSA_BITS = 2048;
-const CURVES: ReadonlySet<string> = new Set(['prime256v1', 'secp384r1', 'secp521r1']);
+const CURVES: ReadonlyMap<string, string> = new Map([
+  ['prime256v1', 'P-256'],
+  ['secp384r1', 'P-384'],
+  ['secp521r1', 'P-521'],
+]);
 
 /** Undefined when it is strong enough. */
 export function keyWeakness(key: KeyObject): string | undefined {
@@ -26,4 +30,12 @@ export function keyWeakness(key: KeyObject): string | undefined {
     default:
       return `keys of type ${key.asymmetricKeyType} are not supported; use ECDSA, RSA or Ed25519`;
   }
+}
+
+/** `ECDSA P-256`, `RSA 2048`. */
+export function describeKey({ asymmetricKeyType, asymmetricKeyDetails = {} }: KeyObject): string {
+  const { modulusLength, namedCurve } = asymmetricKeyDetails;
+  if (namedCurve !== undefined) return `ECDSA ${CURVES.get(namedCurve) ?? namedCurve}`;
+  if (modulusLength !== undefined) return `RSA ${modulusLength}`;
+  return asymmetricKeyType ?? 'unknown';
 }

@@ -3,6 +3,7 @@
 import 'reflect-metadata';
 import { createPrivateKey, createPublicKey, generateKeyPairSync, randomBytes, webcrypto } from 'node:crypto';
 import {
+  AuthorityKeyIdentifierExtension,
   BasicConstraintsExtension,
   type JsonGeneralNames,
   KeyUsageFlags,
@@ -55,6 +56,10 @@ export async function newSigningCertificate(options: SigningCertificateOptions):
       new BasicConstraintsExtension(isAuthority, pathLength, true),
       new KeyUsagesExtension(options.usages ?? KeyUsageFlags.keyCertSign | KeyUsageFlags.cRLSign, true),
       await SubjectKeyIdentifierExtension.create(publicKey),
+      // Without it OpenSSL takes the first of two roots of one name, and that may be the wrong one.
+      ...(issuer === undefined
+        ? []
+        : [await AuthorityKeyIdentifierExtension.create(publicKeyOf(issuer.keyPem))]),
     ],
   });
   return { certPem: `${certificate.toString('pem')}\n`, keyPem };

@@ -41,6 +41,8 @@ export interface DumpPolicy {
 }
 
 export interface DumpCertificate {
+  /** PEM, in base64. */
+  readonly pem?: string;
   readonly serialNumber: string;
   readonly validFrom: string;
   readonly expirationTime: string;
