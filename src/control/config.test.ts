@@ -17,6 +17,7 @@ test('the defaults are those of the field', () => {
     maxWorkloadTtlSeconds: 7_776_000,
     rootValidDays: 3650,
     rootCheckMs: 3_600_000,
+    pluggedInDir: '/etc/cacerts',
     rootRenewBelowShare: 0.2,
     debounceAfterMs: 100,
     debounceMaxMs: 10_000,

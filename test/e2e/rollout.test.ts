@@ -1,4 +1,4 @@
-// A Deployment is rolled over under load: every pod is replaced, and no request fails.
+// Under load, and no request fails: a Deployment is rolled over, and the mesh's root is replaced by another.
 
 import assert from 'node:assert/strict';
 import { type ChildProcess, spawn } from 'node:child_process';
@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { type Mesh, projectDir, startMesh, until } from './harness.ts';
 import type { LoadResult } from './lib/request-load.ts';
+import { onCluster, rotateRoot, SHORT_LIVED, setProxyEnv } from './lib/rotate-root.ts';
 
 const REQUESTS_PER_SECOND = 200;
 const CLIENT_SLEEP = '86397';
@@ -75,13 +76,17 @@ spec:
 `;
 
 /** Load out of the client's namespace; `end` says what became of it. */
-async function startLoad(mesh: Mesh, url: string): Promise<{ end(): Promise<LoadResult> }> {
+async function startLoad(
+  mesh: Mesh,
+  url: string,
+  perSecond = REQUESTS_PER_SECOND,
+): Promise<{ end(): Promise<LoadResult> }> {
   const client = mesh.processes().find(({ commandLine }) => commandLine.startsWith(`sleep ${CLIENT_SLEEP}`));
   assert.ok(client, 'the client pod runs');
   const program = join(projectDir, 'test/e2e/lib/request-load.ts');
   const running = spawn(
     'nsenter',
-    ['-t', String(client.pid), '-n', process.execPath, program, url, String(REQUESTS_PER_SECOND)],
+    ['-t', String(client.pid), '-n', process.execPath, program, url, String(perSecond)],
     { stdio: ['pipe', 'pipe', 'inherit'] },
   );
   load = running;
@@ -153,4 +158,23 @@ test('a roll-out under 200 requests a second: every pod is another one, no reque
   assert.ok(answered >= 2 * REQUESTS_PER_SECOND, `only ${answered} requests`);
   // Everyone served: the old ones until they went, the new ones as soon as they came.
   assert.deepEqual([...servers].sort(), [...before, ...now].sort());
+});
+
+test('a rotation of the root under load, every request with a handshake of its own: none failed', async (context) => {
+  const mesh = started!;
+  await setProxyEnv(mesh, ...SHORT_LIVED, 'POOL_MAX_STREAMS_PER_CONNECTION=1');
+  const vip = await mesh.kubectl(
+    ...['get', 'service', 'server', '-n', 'roll', '-o', 'jsonpath={.spec.clusterIP}'],
+  );
+  const traffic = await startLoad(mesh, `http://${vip}/`, 20);
+  await rotateRoot(mesh, (text) => context.diagnostic(text));
+  // The old root is gone; proxies that still trusted it learn so with their next certificate.
+  const isHealthy = async (): Promise<boolean> =>
+    (JSON.parse(await onCluster(mesh, 'ca', '-o', 'json')) as { findings: unknown[] }).findings.length === 0;
+  await until(isHealthy, 'nothing to be said of the authority');
+  const { answered, failed } = await traffic.end();
+  const said = await mesh.kubectl('logs', '-n', 'istio-system', '-l', 'app=ztunnel', '--tail=-1');
+  const complaints = said.split('\n').filter((line) => line.includes('error=') && line.includes('roll'));
+  assert.deepEqual(failed, {}, complaints.slice(0, 20).join('\n'));
+  assert.ok(answered >= 100, `only ${answered} requests`);
 });

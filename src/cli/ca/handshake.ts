@@ -29,7 +29,9 @@ export function controlHandshake(
 async function handshake(server: tls.Server, options: tls.ConnectionOptions): Promise<string | undefined> {
   // In TLS 1.3 the client is done before the server has judged its certificate: both must say yes.
   const accepted = new Promise<string | undefined>((resolve) => {
-    server.on('tlsClientError', (error) => resolve(`the server refuses the client: ${reasonOf(error)}`));
+    server.on('tlsClientError', (error, { authorizationError }) =>
+      resolve(`the server refuses the client: ${shortReason(authorizationError ?? error)}`),
+    );
     server.on('secureConnection', (socket) => {
       socket.on('error', () => {});
       socket.end();
@@ -48,7 +50,7 @@ async function handshake(server: tls.Server, options: tls.ConnectionOptions): Pr
       isSatisfied = true;
     });
     socket.on('error', (error) => {
-      if (!isSatisfied) resolve(`the client refuses the server: ${reasonOf(error)}`);
+      if (!isSatisfied) resolve(`the client refuses the server: ${shortReason(error)}`);
     });
   });
   const verified = once(socket, 'secureConnect').then(
@@ -62,3 +64,6 @@ async function handshake(server: tls.Server, options: tls.ConnectionOptions): Pr
     server.close();
   }
 }
+
+/** Without Node's advice about its own command line. */
+const shortReason = (error: unknown): string => reasonOf(error).replace(/; if the root CA .*$/, '');

@@ -25,7 +25,7 @@ export const addCa: AddCommand = (program, context) => {
   const group = program
     .command('ca')
     .description("the mesh's certificate authority: roots and their ends, who trusts what, rotation")
-    .addHelpText('after', example('culvert ca', 'culvert ca -o json', 'culvert ca rehearse'));
+    .addHelpText('after', example('culvert ca', 'culvert ca rehearse', 'culvert ca rotate --dry-run'));
   common(group.command('show', { isDefault: true }))
     .description(
       'signing certificate, intermediates and roots with their ends; namespaces and proxies that are behind (exit code 1 when connections fail or will)',
