@@ -11,7 +11,7 @@ Made from the commands themselves by \`npm run generate:commands\`; edit them, n
 | Code | Means |
 |---|---|
 | 0 | done; also the end by Ctrl-C of a command that runs until then |
-| 1 | it failed, or was refused: one sentence on standard error says what and what to do ([ERRORS.md](ERRORS.md)); \`proxy-status\`: a proxy is not connected or rejected its configuration |
+| 1 | it failed, or was refused: one sentence on standard error says what and what to do ([ERRORS.md](ERRORS.md)); \`proxy-status\`: a proxy is not connected or rejected its configuration; \`ca\`, \`ca rehearse\`: connections fail or would |
 | 2 | wrong usage: nothing was done |
 | 130 | a second Ctrl-C, without waiting for the end |
 

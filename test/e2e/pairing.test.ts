@@ -8,8 +8,10 @@ import { join } from 'node:path';
 import { after, before, suite, test } from 'node:test';
 import { AUTHORIZATION_POLICIES } from '#k8s/objects.ts';
 import { ALL_EVIDENCE } from './evidence/all.ts';
-import { now, startsWith, waitForRecord } from './evidence/evidence.ts';
+import { accessRecords, fetchInZtunnel, now, startsWith, waitForRecord } from './evidence/evidence.ts';
 import { isAlive, type Mesh, projectDir, startMesh, until } from './harness.ts';
+import { newCompanyAuthority, plugIn, revocationLists } from './lib/plugged-in.ts';
+import { LONG_LIVED, rotateRoot, SHORT_LIVED, setProxyEnv, takeOver } from './lib/rotate-root.ts';
 
 type Variable = 'PEER_ZTUNNEL' | 'PEER_CONTROL' | 'PEER_CNI';
 
@@ -91,6 +93,10 @@ for (const { title, variables, flags } of PAIRINGS) {
         await show(theMesh(), (text) => context.diagnostic(text));
       });
     }
+    if (!variables.includes('PEER_CONTROL'))
+      test('the root is rotated, then an intermediate is plugged in: no connection fails; what it revokes is refused', async (context) => {
+        await showAuthority(theMesh(), (text) => context.diagnostic(text));
+      });
     for (const node of ['n1', 'n2'] as const) {
       test(`the ztunnel of ${node} killed: back by itself, traffic flows again both ways`, async () => {
         const mesh = theMesh();
@@ -128,6 +134,50 @@ spec:
   action: DENY
   rules: [{}]
 `;
+
+/** Every connection with a handshake of its own, so that each meets the certificates of its moment. */
+async function showAuthority(mesh: Mesh, say: (text: string) => void): Promise<void> {
+  await setProxyEnv(mesh, ...SHORT_LIVED, 'POOL_MAX_STREAMS_PER_CONNECTION=1');
+  const both = async (since: string): Promise<void> => {
+    await crossesNodes(mesh, 'n2', 'catalog', since);
+    await crossesNodes(mesh, 'n1', 'ledger', since);
+  };
+  await both(now());
+  const since = now();
+  await rotateRoot(mesh, say);
+  await both(now());
+  const company = await newCompanyAuthority();
+  await takeOver(mesh, company);
+  await both(now());
+  for (const node of ['n1', 'n2']) {
+    const records = (await accessRecords(mesh, node)).filter(({ time }) => time >= since);
+    say(`${records.length} connections on ${node}`);
+    assert.deepEqual(
+      records.filter(({ fields }) => fields.has('error')),
+      [],
+    );
+  }
+
+  await setProxyEnv(mesh, ...LONG_LIVED);
+  const dump = JSON.parse(await fetchInZtunnel(mesh, 'n1', 'http://127.0.0.1:15000/config_dump')) as {
+    certificates: { identity: string; certChain: { serialNumber: string }[] }[];
+  };
+  const web = dump.certificates.find(({ identity }) => identity.endsWith('/ns/shop/sa/web'));
+  assert.equal(web?.certChain.length, 3, 'leaf and two intermediates');
+  const serial = BigInt(web?.certChain[0]?.serialNumber ?? '0').toString(16);
+  const revokedAt = now();
+  await plugIn(mesh, { 'ca-crl.pem': await revocationLists(company, [serial]) });
+  const refused = await waitForRecord(
+    mesh,
+    'n1',
+    revokedAt,
+    'a refused page',
+    (fields) => startsWith(fields.get('dst.service'), 'catalog') && fields.has('error'),
+  );
+  say(`n1: ${refused.fields.get('error')}`);
+  // Others are not concerned.
+  await crossesNodes(mesh, 'n1', 'ledger', now());
+}
 
 /** A connection from the other node, over mTLS, that began after `since`. */
 async function crossesNodes(mesh: Mesh, node: string, workload: string, since: string): Promise<void> {

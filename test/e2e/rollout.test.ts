@@ -1,12 +1,14 @@
-// Under load, and no request fails: a Deployment is rolled over, and the mesh's root is replaced by another.
+// Under load, and no request fails: a Deployment is rolled over, the mesh's root is replaced by another, and that one by a
+// company's authority.
 
 import assert from 'node:assert/strict';
 import { type ChildProcess, spawn } from 'node:child_process';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { type Mesh, projectDir, startMesh, until } from './harness.ts';
+import { newCompanyAuthority, plugIn, revocationLists } from './lib/plugged-in.ts';
 import type { LoadResult } from './lib/request-load.ts';
-import { onCluster, rotateRoot, SHORT_LIVED, setProxyEnv } from './lib/rotate-root.ts';
+import { LONG_LIVED, onCluster, rotateRoot, SHORT_LIVED, setProxyEnv, takeOver } from './lib/rotate-root.ts';
 
 const REQUESTS_PER_SECOND = 200;
 const CLIENT_SLEEP = '86397';
@@ -177,4 +179,39 @@ test('a rotation of the root under load, every request with a handshake of its o
   const complaints = said.split('\n').filter((line) => line.includes('error=') && line.includes('roll'));
   assert.deepEqual(failed, {}, complaints.slice(0, 20).join('\n'));
   assert.ok(answered >= 100, `only ${answered} requests`);
+});
+
+test("a company's intermediate takes over from the self-signed root under load; what it revokes is refused, with the reason", async () => {
+  const mesh = started!;
+  const vip = await mesh.kubectl(
+    ...['get', 'service', 'server', '-n', 'roll', '-o', 'jsonpath={.spec.clusterIP}'],
+  );
+  const company = await newCompanyAuthority();
+  const traffic = await startLoad(mesh, `http://${vip}/`, 20);
+  await takeOver(mesh, company);
+  const { answered, failed } = await traffic.end();
+  assert.deepEqual(failed, {});
+  assert.ok(answered >= 100, `only ${answered} requests`);
+
+  await setProxyEnv(mesh, ...LONG_LIVED);
+  const certificates = JSON.parse(
+    await onCluster(mesh, 'ztunnel-config', 'certificates', '-o', 'json', '--node', 'n1'),
+  ) as { identity: string; certChain: { serialNumber: string }[] }[];
+  const client = certificates.find(({ identity }) => identity.endsWith('/ns/roll/sa/default'));
+  assert.equal(client?.certChain.length, 3, 'leaf and two intermediates');
+  const serial = BigInt(client?.certChain[0]?.serialNumber ?? '0').toString(16);
+  await plugIn(mesh, { 'ca-crl.pem': await revocationLists(company, [serial]) });
+  await until(async () => {
+    const refusals = await startLoad(mesh, `http://${vip}/`, 5);
+    await new Promise((resolve) => setTimeout(resolve, 1000));
+    const { answered: got, failed: lost } = await refusals.end();
+    return got === 0 && Object.keys(lost).length > 0;
+  }, 'every request of the revoked client to be refused');
+  const said = await mesh.kubectl('logs', '-n', 'istio-system', '-l', 'app=ztunnel', '--tail=-1');
+  assert.match(
+    said,
+    new RegExp(
+      `connection failed.*serial ${serial}, URI:spiffe://cluster\\.local/ns/roll/sa/default.*CERTIFICATE_REVOKED`,
+    ),
+  );
 });

@@ -15,5 +15,6 @@ import { evidence as r3 } from './r3-captured-before-the-first-packet.ts';
 import { evidence as r6 } from './r6-probes-under-strict.ts';
 import { evidence as r7 } from './r7-source-address.ts';
 import { evidence as x1 } from './x1-one-command.ts';
+import { evidence as x10 } from './x10-rehearsed-rotation.ts';
 
-export const ALL_EVIDENCE: readonly Evidence[] = [m1, m2, m4, m5, m7, m9, m10, m11, r1, r2, r3, r6, r7, x1];
+export const ALL_EVIDENCE: readonly Evidence[] = [m1, m2, m4, m5, m7, m9, m10, m11, r1, r2, r3, r6, r7, x1, x10];

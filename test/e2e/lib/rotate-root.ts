@@ -6,7 +6,10 @@ import { execFile } from 'node:child_process';
 import { X509Certificate } from 'node:crypto';
 import { promisify } from 'node:util';
 import { CONFIG_MAPS, PODS, type Pod } from '#k8s/objects.ts';
+import { readAuthority } from '../../../src/cli/ca/authority.ts';
+import type { AuthorityReport } from '../../../src/cli/ca/report.ts';
 import { type Mesh, projectDir, until } from '../harness.ts';
+import { type CompanyAuthority, filesOf, plugIn } from './plugged-in.ts';
 
 const run = promisify(execFile);
 /** Leaves are dated back by two minutes: half of the life is over ten seconds after it was issued. */
@@ -23,7 +26,7 @@ export async function setProxyEnv(mesh: Mesh, ...variables: string[]): Promise<v
   const proxies = async (): Promise<readonly Pod[]> =>
     (await mesh.client.list(PODS, { namespace: 'istio-system', labelSelector: 'app=ztunnel' })).items;
   const before = new Set((await proxies()).map(({ metadata }) => metadata.uid));
-  await mesh.kubectl('set', 'env', '-n', 'istio-system', 'daemonset/ztunnel', ...variables);
+  await mesh.kubectl('set', 'env', '-n', 'istio-system', 'daemonset', '-l', 'app=ztunnel', ...variables);
   // A surging roll-out is called done while the last predecessor still serves.
   const isReplaced = ({ metadata, status }: Pod): boolean =>
     !before.has(metadata.uid) &&
@@ -76,4 +79,35 @@ export async function publishedRoots(mesh: Mesh, namespace: string): Promise<X50
   const map = await mesh.client.get(CONFIG_MAPS, 'istio-ca-root-cert', namespace);
   const blocks = (map.data?.['root-cert.pem'] ?? '').match(/-----BEGIN[\s\S]*?END CERTIFICATE-----/g) ?? [];
   return blocks.map((pem) => new X509Certificate(pem));
+}
+
+/** What `culvert ca` says of the proxies that hold certificates. */
+async function proxiesOf(mesh: Mesh): Promise<AuthorityReport['proxies']> {
+  const report = JSON.parse(await onCluster(mesh, 'ca', '-o', 'json')) as Pick<AuthorityReport, 'proxies'>;
+  return report.proxies.filter(({ certificates }) => certificates > 0);
+}
+
+/** From the self-signed root to a company's intermediate: first both roots, then the other signer. */
+export async function takeOver(mesh: Mesh, company: CompanyAuthority): Promise<void> {
+  const { material } = await readAuthority(mesh.client, Date.now());
+  const rootsPem = company.root.certPem + material.rootsPem;
+  await plugIn(mesh, {
+    'ca-cert.pem': String(material.certificate),
+    'ca-key.pem': material.keyPem,
+    'cert-chain.pem': '',
+    'root-cert.pem': rootsPem,
+  });
+  const all = (holds: (proxy: AuthorityReport['proxies'][number]) => boolean) => async () =>
+    (await proxiesOf(mesh)).every(holds);
+  await until(
+    all(({ trusts }) => trusts.length === 2),
+    'everybody to trust both roots',
+    90_000,
+  );
+  await plugIn(mesh, filesOf(company, rootsPem));
+  await until(
+    all(({ signedBy }) => Object.keys(signedBy).join() === 'O=mesh'),
+    'everybody to be signed by the company',
+    90_000,
+  );
 }
