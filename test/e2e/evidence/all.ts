@@ -17,4 +17,20 @@ import { evidence as r7 } from './r7-source-address.ts';
 import { evidence as x1 } from './x1-one-command.ts';
 import { evidence as x10 } from './x10-rehearsed-rotation.ts';
 
-export const ALL_EVIDENCE: readonly Evidence[] = [m1, m2, m4, m5, m7, m9, m10, m11, r1, r2, r3, r6, r7, x1, x10];
+export const ALL_EVIDENCE: readonly Evidence[] = [
+  m1,
+  m2,
+  m4,
+  m5,
+  m7,
+  m9,
+  m10,
+  m11,
+  r1,
+  r2,
+  r3,
+  r6,
+  r7,
+  x1,
+  x10,
+];

@@ -9,7 +9,8 @@ import type { Evidence } from './evidence.ts';
 
 export const evidence: Evidence = {
   id: 'X10',
-  title: 'the ends of certificates are foreseen; a rotation of the root is rehearsed, and what would break is told',
+  title:
+    'the ends of certificates are foreseen; a rotation of the root is rehearsed, and what would break is told',
   async show(mesh, say) {
     let report: AuthorityReport | undefined;
     await until(async () => {
