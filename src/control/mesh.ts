@@ -35,20 +35,20 @@ export function createMesh(informers: Informers, options: ControlPlaneOptions, s
   );
   const index: AmbientIndex = new AmbientIndex({ addresses, policies: policyIndex, schedule }, options);
   follow(informers.namespaces, {
-    upsert: (object) => index.upsertNamespace(object),
-    remove: (object) => index.removeNamespace(object),
+    upsert: (object) => index.upsert('namespace', object),
+    remove: (object) => index.remove('namespace', object),
   });
   follow(informers.nodes, {
-    upsert: (object) => index.upsertNode(object),
-    remove: (object) => index.removeNode(object),
+    upsert: (object) => index.upsert('node', object),
+    remove: (object) => index.remove('node', object),
   });
   follow(informers.services, {
-    upsert: (object) => index.upsertService(object),
-    remove: (object) => index.removeService(object),
+    upsert: (object) => index.upsert('service', object),
+    remove: (object) => index.remove('service', object),
   });
   follow(informers.slices, {
-    upsert: (object) => index.upsertSlice(object),
-    remove: (object) => index.removeSlice(object),
+    upsert: (object) => index.upsert('slice', object),
+    remove: (object) => index.remove('slice', object),
   });
   follow(informers.authorizationPolicies, {
     upsert: (object) => policyIndex.upsertAuthorization(object),
@@ -60,8 +60,8 @@ export function createMesh(informers: Informers, options: ControlPlaneOptions, s
   });
   const podView = informedPodView(informers.pods);
   follow(informers.pods, {
-    upsert: (object) => index.upsertPod(object),
-    remove: (object) => index.removePod(object),
+    upsert: (object) => index.upsert('pod', object),
+    remove: (object) => index.remove('pod', object),
   });
   return { addresses, policies, policyIndex, index, podView };
 }

@@ -11,6 +11,9 @@ export interface LoadBalancing {
   readonly healthPolicy: 'OnlyHealthy' | 'AllowAll';
 }
 
+/** What a port carries at layer 7. */
+export type AppProtocol = 'UNKNOWN' | 'HTTP11' | 'HTTP2' | 'GRPC' | 'TCP' | 'TLS';
+
 export interface Service {
   readonly name: string;
   readonly namespace: string;
@@ -18,9 +21,13 @@ export interface Service {
   readonly vips: readonly NetworkAddress[];
   readonly cidrVips: readonly { readonly network: string; readonly cidr: Cidr }[];
   readonly ports: PortMap;
+  /** By service port. Published for readers at layer 7; node proxies do not keep it. */
+  readonly appProtocols?: ReadonlyMap<number, AppProtocol>;
   readonly subjectAltNames: readonly string[];
   readonly waypoint: GatewayRef | undefined;
   readonly weightedWaypoints: readonly { readonly destination: GatewayRef; readonly weight: number }[];
+  /** Gateways send to the waypoint, too. Published only: node proxies take waypoints anyway. */
+  readonly ingressUseWaypoint?: boolean;
   readonly loadBalancer: LoadBalancing | undefined;
   readonly ipFamilies: 'Dual' | 'IPv4' | 'IPv6' | undefined;
   readonly canonical: boolean;

@@ -35,8 +35,13 @@ export function portsFrom(ports: readonly wire.Port[]): PortMap {
   return new Map(ports.map(({ servicePort, targetPort }) => [port16(servicePort), port16(targetPort)]));
 }
 
-export function portsTo(ports: PortMap): wire.Port[] {
-  return [...ports].map(([servicePort, targetPort]) => create(wire.PortSchema, { servicePort, targetPort }));
+export function portsTo(
+  ports: PortMap,
+  appProtocolOf: (servicePort: number) => wire.AppProtocol = () => wire.AppProtocol.UNKNOWN,
+): wire.Port[] {
+  return [...ports].map(([servicePort, targetPort]) =>
+    create(wire.PortSchema, { servicePort, targetPort, appProtocol: appProtocolOf(servicePort) }),
+  );
 }
 
 export function gatewayFrom(message: wire.GatewayAddress | undefined, what: string): GatewayRef | undefined {

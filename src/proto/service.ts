@@ -66,7 +66,7 @@ export function serviceTo(service: Service): wire.Service {
     namespace: service.namespace,
     hostname: service.hostname,
     addresses,
-    ports: portsTo(service.ports),
+    ports: portsTo(service.ports, (port) => wire.AppProtocol[service.appProtocols?.get(port) ?? 'UNKNOWN']),
     subjectAltNames: [...service.subjectAltNames],
     ...optional('waypoint', service.waypoint, gatewayTo),
     weightedWaypoints: service.weightedWaypoints.map(({ destination, weight }) =>
@@ -76,6 +76,7 @@ export function serviceTo(service: Service): wire.Service {
     ipFamilies:
       service.ipFamilies === undefined ? wire.IPFamilies.AUTOMATIC : IP_FAMILIES[service.ipFamilies],
     canonical: service.canonical,
+    ingressUseWaypoint: service.ingressUseWaypoint === true,
     visibility:
       service.visibility === 'Namespace' ? wire.Service_Visibility.NAMESPACE : wire.Service_Visibility.PUBLIC,
   });

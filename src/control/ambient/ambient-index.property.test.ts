@@ -166,24 +166,24 @@ type Event = typeof anyEvent extends fc.Arbitrary<infer E> ? E : never;
 function deliver({ index, policyIndex }: ReturnType<typeof setUp>, event: Event, removed: boolean): void {
   switch (event.kind) {
     case 'pod':
-      if (removed) index.removePod(event.object);
-      else index.upsertPod(event.object);
+      if (removed) index.remove('pod', event.object);
+      else index.upsert('pod', event.object);
       break;
     case 'service':
-      if (removed) index.removeService(event.object);
-      else index.upsertService(event.object);
+      if (removed) index.remove('service', event.object);
+      else index.upsert('service', event.object);
       break;
     case 'slice':
-      if (removed) index.removeSlice(event.object);
-      else index.upsertSlice(event.object);
+      if (removed) index.remove('slice', event.object);
+      else index.upsert('slice', event.object);
       break;
     case 'node':
-      if (removed) index.removeNode(event.object);
-      else index.upsertNode(event.object);
+      if (removed) index.remove('node', event.object);
+      else index.upsert('node', event.object);
       break;
     case 'namespace':
-      if (removed) index.removeNamespace(event.object);
-      else index.upsertNamespace(event.object);
+      if (removed) index.remove('namespace', event.object);
+      else index.upsert('namespace', event.object);
       break;
     case 'authorization':
       if (removed) policyIndex.removeAuthorization(event.object);

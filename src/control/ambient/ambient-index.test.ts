@@ -10,14 +10,16 @@ const WEB = 'Kubernetes//Pod/shop/web';
 describe('pods', () => {
   test('a pod becomes a workload with the fields of the specification', () => {
     const { index, workload } = setUp();
-    index.upsertNode(
+    index.upsert(
+      'node',
       node('n1', {
         'topology.kubernetes.io/region': 'r',
         'topology.kubernetes.io/zone': 'z',
         'topology.istio.io/subzone': 's',
       }),
     );
-    index.upsertPod(
+    index.upsert(
+      'pod',
       pod({
         name: 'web',
         ips: ['10.244.1.2', 'fd00::2'],
@@ -137,7 +139,7 @@ describe('pods', () => {
   for (const { says, sketch, expect } of table)
     test(says, () => {
       const { index, addresses, workload } = setUp();
-      index.upsertPod(pod({ name: 'web', ip: '10.244.1.2', ...sketch }));
+      index.upsert('pod', pod({ name: 'web', ip: '10.244.1.2', ...sketch }));
       index.flush();
       if (expect === undefined) assert.equal(addresses.size, 0);
       else assert.partialDeepStrictEqual(workload(WEB), expect);
@@ -147,7 +149,8 @@ describe('pods', () => {
 describe('services', () => {
   test('named target ports resolve in each pod; a missing name leaves the port out, never the service', () => {
     const { index, workload, addresses } = setUp();
-    index.upsertService(
+    index.upsert(
+      'service',
       service('web', {
         clusterIP: '10.96.0.20',
         clusterIPs: ['10.96.0.20'],
@@ -160,9 +163,9 @@ describe('services', () => {
       }),
     );
     const ports = [{ name: 'web-port', containerPort: 8080 }];
-    index.upsertPod(pod({ name: 'web', ip: '10.244.1.2', labels: { app: 'web' }, ports }));
-    index.upsertPod(pod({ name: 'old', ip: '10.244.1.3', labels: { app: 'web' } }));
-    index.upsertPod(pod({ name: 'other', ip: '10.244.1.4', labels: { app: 'other' } }));
+    index.upsert('pod', pod({ name: 'web', ip: '10.244.1.2', labels: { app: 'web' }, ports }));
+    index.upsert('pod', pod({ name: 'old', ip: '10.244.1.3', labels: { app: 'web' } }));
+    index.upsert('pod', pod({ name: 'other', ip: '10.244.1.4', labels: { app: 'other' } }));
     index.flush();
     const key = 'shop/web.shop.svc.cluster.local';
     assert.deepEqual(
@@ -234,18 +237,20 @@ describe('services', () => {
     ],
     [
       'not-ready addresses',
-      { publishNotReadyAddresses: true, trafficDistribution: 'x' },
-      {},
+      { publishNotReadyAddresses: true },
+      { 'networking.istio.io/traffic-distribution': 'x' },
       { mode: 'Standard', routingPreferences: [], healthPolicy: 'AllowAll' },
     ],
   ];
   for (const [says, spec, annotations, expected] of balanced)
     test(`load balancing: ${says}`, () => {
       const { index, addresses } = setUp();
-      index.upsertNamespace(
+      index.upsert(
+        'namespace',
         namespace('shop', {}, { 'networking.istio.io/traffic-distribution': 'PreferSameZone' }),
       );
-      index.upsertService(
+      index.upsert(
+        'service',
         service('web', { clusterIP: 'None', ports: [{ port: 80 }], ...spec }, 'shop', annotations),
       );
       index.flush();
@@ -257,7 +262,8 @@ describe('services', () => {
 
   test('ExternalName is no service of the mesh', () => {
     const { index, addresses } = setUp();
-    index.upsertService(
+    index.upsert(
+      'service',
       service('ext', { type: 'ExternalName', externalName: 'example.com', selector: { a: 'b' } }),
     );
     index.flush();
@@ -266,11 +272,13 @@ describe('services', () => {
 
   test('a service without selector: pods named by uid are members, other endpoints are workloads of their own', () => {
     const { index, workload, addresses } = setUp();
-    index.upsertService(
+    index.upsert(
+      'service',
       service('db', { clusterIP: '10.96.0.30', ports: [{ name: 'tcp', port: 5432, targetPort: 5432 }] }),
     );
     const targetRef = { kind: 'Pod', name: 'web', namespace: 'shop', uid: 'uid-shop-web' };
-    index.upsertSlice(
+    index.upsert(
+      'slice',
       slice(
         'db-1',
         'db',
@@ -281,7 +289,7 @@ describe('services', () => {
         [{ name: 'tcp', port: 15432 }],
       ),
     );
-    index.upsertPod(pod({ name: 'web', ip: '10.244.1.2' }));
+    index.upsert('pod', pod({ name: 'web', ip: '10.244.1.2' }));
     index.flush();
     const key = 'shop/db.shop.svc.cluster.local';
     assert.deepEqual([...workload(WEB).services], [[key, new Map([[5432, 5432]])]]);
@@ -295,24 +303,24 @@ describe('services', () => {
       services: new Map([[key, new Map([[5432, 15432]])]]),
     });
     // A later pod of the same name is not the one that was meant.
-    index.upsertPod(pod({ name: 'web', ip: '10.244.1.2', uid: 'another' }));
-    index.removeSlice(slice('gone', 'db', []));
+    index.upsert('pod', pod({ name: 'web', ip: '10.244.1.2', uid: 'another' }));
+    index.remove('slice', slice('gone', 'db', []));
     index.flush();
     assert.equal(workload(WEB).services.size, 0);
-    index.upsertSlice(slice('db-1', 'db', []));
+    index.upsert('slice', slice('db-1', 'db', []));
     index.flush();
     assert.equal(addresses.get(uid), undefined);
   });
 
   test('a service that is given a selector loses the pods that only its slices named', () => {
     const { index, workload } = setUp();
-    index.upsertService(service('db', { ports: [{ port: 5432 }] }));
+    index.upsert('service', service('db', { ports: [{ port: 5432 }] }));
     const targetRef = { kind: 'Pod', name: 'web', namespace: 'shop', uid: 'uid-shop-web' };
-    index.upsertSlice(slice('db-1', 'db', [{ addresses: ['10.244.1.2'], targetRef }]));
-    index.upsertPod(pod({ name: 'web', ip: '10.244.1.2' }));
+    index.upsert('slice', slice('db-1', 'db', [{ addresses: ['10.244.1.2'], targetRef }]));
+    index.upsert('pod', pod({ name: 'web', ip: '10.244.1.2' }));
     index.flush();
     assert.equal(workload(WEB).services.size, 1);
-    index.upsertService(service('db', { ports: [{ port: 5432 }], selector: { app: 'db' } }));
+    index.upsert('service', service('db', { ports: [{ port: 5432 }], selector: { app: 'db' } }));
     index.flush();
     assert.equal(workload(WEB).services.size, 0);
   });
@@ -321,18 +329,18 @@ describe('services', () => {
 describe('publishing', () => {
   test('only what really changed is announced, under its own name', () => {
     const { index, announced, policyIndex } = setUp();
-    index.upsertPod(pod({ name: 'web', ip: '10.244.1.2', node: 'n1', labels: { app: 'web' } }));
-    index.upsertPod(pod({ name: 'db', ip: '10.244.1.3', node: 'n2', labels: { app: 'db' } }));
+    index.upsert('pod', pod({ name: 'web', ip: '10.244.1.2', node: 'n1', labels: { app: 'web' } }));
+    index.upsert('pod', pod({ name: 'db', ip: '10.244.1.3', node: 'n2', labels: { app: 'db' } }));
     index.flush();
     const DB = 'Kubernetes//Pod/shop/db';
     assert.deepEqual(announced.splice(0), [[DB, WEB]]);
 
-    index.upsertPod({ ...pod({ name: 'web', ip: '10.244.1.2', node: 'n1', labels: { app: 'web' } }) });
-    index.upsertNode(node('n1'));
+    index.upsert('pod', { ...pod({ name: 'web', ip: '10.244.1.2', node: 'n1', labels: { app: 'web' } }) });
+    index.upsert('node', node('n1'));
     index.flush();
     assert.deepEqual(announced.splice(0), []);
 
-    index.upsertNode(node('n1', { 'topology.kubernetes.io/zone': 'z1' }));
+    index.upsert('node', node('n1', { 'topology.kubernetes.io/zone': 'z1' }));
     index.flush();
     assert.deepEqual(announced.splice(0), [[WEB]]);
 
@@ -346,21 +354,21 @@ describe('publishing', () => {
     index.flush();
     assert.deepEqual(announced.splice(0), [[DB]]);
 
-    index.upsertNamespace(namespace('istio-system', { 'topology.istio.io/network': 'net1' }));
+    index.upsert('namespace', namespace('istio-system', { 'topology.istio.io/network': 'net1' }));
     index.flush();
     assert.deepEqual(announced.splice(0), [[DB, WEB]]);
 
-    index.removePod(pod({ name: 'web' }));
+    index.remove('pod', pod({ name: 'web' }));
     index.flush();
     assert.deepEqual(announced.splice(0), [[WEB]]);
   });
 
   test('the version is a function of the content', () => {
     const [a, b] = [setUp(), setUp()];
-    a.index.upsertPod(pod({ name: 'web', ip: '10.244.1.2' }));
-    b.index.upsertPod(pod({ name: 'web', ip: '10.244.1.9' }));
+    a.index.upsert('pod', pod({ name: 'web', ip: '10.244.1.2' }));
+    b.index.upsert('pod', pod({ name: 'web', ip: '10.244.1.9' }));
     b.index.flush();
-    b.index.upsertPod(pod({ name: 'web', ip: '10.244.1.2' }));
+    b.index.upsert('pod', pod({ name: 'web', ip: '10.244.1.2' }));
     a.index.flush();
     b.index.flush();
     assert.equal(a.addresses.get(WEB)?.version, b.addresses.get(WEB)?.version);

@@ -1,24 +1,42 @@
 // The mesh as the node proxies see it, kept current one event at a time: objects in, encoded addresses out.
 //
-//   Pod, Service, EndpointSlice, Node, Namespace, policies        (events)
-//        └─ mark what depends on the changed object as dirty       cost: what depends on it, never the whole mesh
-//             └─ flush: rebuild the dirty ones, publish on change  (once per turn of the event loop)
+//   Gateway, GatewayClass ──────────► waypoints, network gateways
+//   Service, ServiceEntry ──────────► claims of host names ──► owners: the services that are published
+//   Pod, WorkloadEntry, ServiceEntry, EndpointSlice ─────────► workloads, members of the owners
 //
-// How one object becomes one resource stands in pod.ts, service.ts and slice.ts; which policies a workload carries is
-// asked from `PolicySelection`. Watching is the informers' business, pushing the xDS server's.
+// An event marks what is computed of the object, and what looked at it (`Reads`); the flush at the end of the turn of
+// the event loop computes what is marked, from the top to the bottom of the drawing, and each stage marks in those
+// below it what its changes concern. So a pod costs that pod, a label of a namespace what is in the namespace, a
+// service its members. How one object becomes one resource stands in the files beside this one.
 
 import { objectKey } from '#k8s/informer.ts';
-import type { EndpointSlice, Service as KubeService, Namespace, Node, Pod } from '#k8s/objects.ts';
-import { type Address, addressName } from '#model/address.ts';
-import { encodeAddress } from '#proto/workload.ts';
-import { addressKeys } from './address-keys.ts';
+import type { EndpointSpec } from '#k8s/mesh-objects.ts';
+import type { EndpointSlice, KubeObject, Pod } from '#k8s/objects.ts';
+import type { Workload } from '#model/workload.ts';
+import { Claims } from './claims.ts';
+import {
+  hostsAreEndpoints,
+  labelsOfEntry,
+  networkOf,
+  workloadOfEntry,
+  workloadOfServiceEntry,
+} from './endpoint.ts';
 import { GroupIndex } from './group-index.ts';
-import { ANNOTATION, annotationsOf, LABEL, type Labels, labelsOf, selectsLabels } from './labels.ts';
+import { annotationsOf, LABEL, type Labels, labelsOf, selectsLabels } from './labels.ts';
 import type { MeshFacts } from './mesh-facts.ts';
-import { workloadOfPod } from './pod.ts';
+import { networkGatewaysOf, referenceTo, workloadOfGateway } from './network-gateway.ts';
+import { podAddresses, type Surroundings, workloadOfPod } from './pod.ts';
+import { Publisher } from './publisher.ts';
 import type { ResourceSet } from './resource-set.ts';
-import { serviceOf } from './service.ts';
+import { SelectorIndex } from './selector-index.ts';
+import { recordOfService, serviceHostname } from './service.ts';
+import { recordsOfServiceEntry } from './service-entry.ts';
+import { membershipText } from './service-record.ts';
+import { EVERYBODY, type ServiceEntryVisibility } from './service-visibility.ts';
 import { podsOfSlice, serviceOfSlice, sliceNamesPod, workloadsOfSlice } from './slice.ts';
+import { waypointOf } from './waypoint.ts';
+import { bindWorkload, type WorkloadBinding } from './waypoint-binding.ts';
+import { type Look, type MeshKind, type MeshObjects, type Owner, TOKEN, World } from './world.ts';
 
 /** Which selector-scoped policies a workload lists (§2.16, §2.17). */
 export interface PolicySelection {
@@ -38,280 +56,377 @@ export interface AmbientIndexOptions {
   readonly domainSuffix: string;
   /** Its label names the network of the whole cluster. */
   readonly systemNamespace: string;
+  /** ServiceEntries and WorkloadEntries labelled for another revision are not ours (§1.2). */
+  readonly revision: string;
 }
+
+/** What the mesh configuration decides here; the rest of it is others' business. */
+export interface MeshSettings {
+  readonly trustDomain: string;
+  readonly serviceEntryVisibility: ServiceEntryVisibility;
+}
+
+/** What is computed, from top to bottom: a unit is a kind, a space, and the key of its object. */
+const UNITS = ['gateway', 'service', 'serviceEntry', 'pod', 'workloadEntry', 'endpoints', 'slice'] as const;
+type Unit = (typeof UNITS)[number];
+
+const NETWORK_GATEWAYS = 'network gateways';
+const NO_BINDING: WorkloadBinding = Object.freeze({ waypoint: undefined, applicationTunnel: undefined });
 
 export class AmbientIndex {
   readonly #deps: AmbientIndexDeps;
-  readonly #systemNamespace: string;
+  readonly #options: AmbientIndexOptions;
   #mesh: MeshFacts;
 
-  readonly #pods = new Map<string, Pod>();
-  readonly #services = new Map<string, KubeService>();
-  readonly #slices = new Map<string, EndpointSlice>();
-  readonly #nodes = new Map<string, Node>();
-  readonly #namespaces = new Map<string, Namespace>();
-
-  readonly #podsByNamespace = new GroupIndex();
-  readonly #podsByNode = new GroupIndex();
-  readonly #servicesByNamespace = new GroupIndex();
+  readonly #world = new World();
+  readonly #claims = new Claims();
+  readonly #publisher: Publisher;
+  /** Published services by what they select. */
+  readonly #selectors = new SelectorIndex();
   readonly #slicesByService = new GroupIndex();
   /** Slices by the pods that their endpoints name. */
   readonly #slicesByPod = new GroupIndex();
-
-  /** What each source object has published, to withdraw it: a slice may stand for several workloads. */
-  readonly #publishedBy = new Map<string, readonly string[]>();
-  readonly #dirtyPods = new Set<string>();
-  readonly #dirtyServices = new Set<string>();
-  readonly #dirtySlices = new Set<string>();
+  readonly #dirty: Readonly<Record<Unit, Set<string>>> = {
+    gateway: new Set(),
+    service: new Set(),
+    serviceEntry: new Set(),
+    pod: new Set(),
+    workloadEntry: new Set(),
+    endpoints: new Set(),
+    slice: new Set(),
+  };
   #scheduled = false;
 
   constructor(deps: AmbientIndexDeps, options: AmbientIndexOptions) {
     const { clusterId, trustDomain, domainSuffix } = options;
     this.#deps = deps;
-    this.#systemNamespace = options.systemNamespace;
-    this.#mesh = { clusterId, trustDomain, domainSuffix, network: '' };
+    this.#options = options;
+    this.#publisher = new Publisher(deps.addresses);
+    this.#mesh = {
+      clusterId,
+      trustDomain,
+      domainSuffix,
+      network: '',
+      serviceEntryVisibility: EVERYBODY,
+    };
   }
 
-  upsertPod(pod: Pod): void {
-    const key = objectKey(pod);
-    const old = this.#pods.get(key);
-    this.#pods.set(key, pod);
-    this.#podsByNamespace.add(pod.metadata.namespace ?? '', key);
-    if (old?.spec.nodeName !== pod.spec.nodeName) {
-      this.#podsByNode.remove(old?.spec.nodeName ?? '', key);
-      this.#podsByNode.add(pod.spec.nodeName ?? '', key);
-    }
-    this.#markPod(key);
+  upsert<K extends MeshKind>(kind: K, object: MeshObjects[K]): void {
+    const gone = isRevisioned(kind) && !this.#isOurs(object);
+    this.#put(kind, objectKey(object), gone ? undefined : object);
   }
 
-  removePod(pod: Pod): void {
-    const key = objectKey(pod);
-    const old = this.#pods.get(key);
-    this.#pods.delete(key);
-    this.#podsByNamespace.remove(pod.metadata.namespace ?? '', key);
-    this.#podsByNode.remove(old?.spec.nodeName ?? '', key);
-    this.#markPod(key);
-  }
-
-  upsertService(service: KubeService): void {
-    const key = objectKey(service);
-    const old = this.#services.get(key);
-    this.#services.set(key, service);
-    this.#servicesByNamespace.add(service.metadata.namespace ?? '', key);
-    this.#serviceChanged(key, old, service);
-  }
-
-  removeService(service: KubeService): void {
-    const key = objectKey(service);
-    const old = this.#services.get(key);
-    this.#services.delete(key);
-    this.#servicesByNamespace.remove(service.metadata.namespace ?? '', key);
-    this.#serviceChanged(key, old, undefined);
-  }
-
-  upsertSlice(slice: EndpointSlice): void {
-    const key = objectKey(slice);
-    this.#unlinkSlice(key);
-    this.#slices.set(key, slice);
-    const service = serviceOfSlice(slice);
-    if (service !== undefined) this.#slicesByService.add(service, key);
-    for (const pod of podsOfSlice(slice)) this.#slicesByPod.add(pod, key);
-    this.#sliceChanged(key);
-  }
-
-  removeSlice(slice: EndpointSlice): void {
-    const key = objectKey(slice);
-    this.#unlinkSlice(key);
-    this.#markSlice(key);
-  }
-
-  upsertNode(node: Node): void {
-    this.#nodeChanged(node.metadata.name, node);
-  }
-
-  removeNode(node: Node): void {
-    this.#nodeChanged(node.metadata.name, undefined);
-  }
-
-  upsertNamespace(namespace: Namespace): void {
-    this.#namespaceChanged(namespace.metadata.name, namespace);
-  }
-
-  removeNamespace(namespace: Namespace): void {
-    this.#namespaceChanged(namespace.metadata.name, undefined);
+  remove<K extends MeshKind>(kind: K, object: MeshObjects[K]): void {
+    this.#put(kind, objectKey(object), undefined);
   }
 
   /** A policy that selects workloads came, changed or went. Without a namespace: in the whole mesh. */
   policiesChanged(namespace: string | undefined, touches: (labels: Labels) => boolean): void {
-    const keys = namespace === undefined ? this.#pods.keys() : this.#podsByNamespace.get(namespace);
-    for (const key of keys) {
-      const pod = this.#pods.get(key);
-      if (pod !== undefined && touches(labelsOf(pod))) this.#markPod(key);
-    }
+    const { pod, workloadEntry, serviceEntry } = this.#world.objects;
+    for (const key of pod.keysIn(namespace)) if (touches(labelsOf(pod.get(key)))) this.#mark('pod', key);
+    for (const key of workloadEntry.keysIn(namespace))
+      if (touches(labelsOfEntry(workloadEntry.get(key)!))) this.#mark('workloadEntry', key);
+    for (const key of serviceEntry.keysIn(namespace))
+      if (touches(labelsOf(serviceEntry.get(key)))) this.#mark('endpoints', key);
   }
 
-  /** Rebuilds what is dirty and announces real changes. Runs by itself; tests and start-up call it directly. */
+  meshChanged(settings: MeshSettings): void {
+    this.#setMesh({ ...this.#mesh, ...settings });
+  }
+
+  /** Rebuilds what is marked and announces real changes. Runs by itself; tests and start-up call it directly. */
   flush(): void {
-    this.#scheduled = false;
-    for (const key of this.#dirtyServices) this.#rebuildService(key);
-    for (const key of this.#dirtyPods) this.#rebuildPod(key);
-    for (const key of this.#dirtySlices) this.#rebuildSlice(key);
-    this.#dirtyServices.clear();
-    this.#dirtyPods.clear();
-    this.#dirtySlices.clear();
-    this.#deps.addresses.announce();
-  }
-
-  #rebuildPod(key: string): void {
-    const pod = this.#pods.get(key);
-    const workload = pod === undefined ? undefined : workloadOfPod(pod, this.#mesh, this.#around(key, pod));
-    this.#publish(`pod/${key}`, workload === undefined ? [] : [{ kind: 'workload', workload }]);
-  }
-
-  #rebuildService(key: string): void {
-    const kube = this.#services.get(key);
-    const namespace = this.#namespaces.get(kube?.metadata.namespace ?? '');
-    const service = kube === undefined ? undefined : serviceOf(kube, namespace, this.#mesh);
-    this.#publish(`service/${key}`, service === undefined ? [] : [{ kind: 'service', service }]);
-  }
-
-  #rebuildSlice(key: string): void {
-    const slice = this.#slices.get(key);
-    const service = slice === undefined ? undefined : serviceOfSlice(slice);
-    const workloads =
-      slice === undefined || service === undefined
-        ? []
-        : workloadsOfSlice(slice, this.#services.get(service), this.#mesh);
-    this.#publish(
-      `slice/${key}`,
-      workloads.map((workload) => ({ kind: 'workload', workload })),
-    );
-  }
-
-  #publish(source: string, resources: readonly Address[]): void {
-    const { addresses } = this.#deps;
-    const names: string[] = resources.map(addressName);
-    for (const name of this.#publishedBy.get(source) ?? []) if (!names.includes(name)) addresses.delete(name);
-    for (const address of resources)
-      addresses.set(addressName(address), encodeAddress(address), addressKeys(address));
-    if (names.length === 0) this.#publishedBy.delete(source);
-    else this.#publishedBy.set(source, names);
-  }
-
-  #around(key: string, pod: Pod): Parameters<typeof workloadOfPod>[2] {
-    const namespace = pod.metadata.namespace ?? '';
-    const labels = labelsOf(pod);
-    return {
-      node: this.#nodes.get(pod.spec.nodeName ?? ''),
-      services: this.#servicesWith(key, pod),
-      policies: this.#deps.policies.policiesFor(namespace, labels),
-    };
-  }
-
-  #servicesWith(key: string, pod: Pod): KubeService[] {
-    const labels = labelsOf(pod);
-    const members = new Map<string, KubeService>();
-    for (const serviceName of this.#servicesByNamespace.get(pod.metadata.namespace ?? '')) {
-      const service = this.#services.get(serviceName);
-      if (service !== undefined && inMesh(service) && selectsLabels(service.spec.selector, labels))
-        members.set(serviceName, service);
+    // What the stages mark is done in this very flush.
+    this.#scheduled = true;
+    try {
+      if (this.#dirty.gateway.size > 0) {
+        this.#drain('gateway', (key, unit) => this.#rebuildGateway(key, unit));
+        this.#publishNetworkGateways();
+      }
+      this.#drain('service', (key, unit) => this.#rebuildService(key, unit));
+      this.#drain('serviceEntry', (key, unit) => this.#rebuildServiceEntry(key, unit));
+      this.#claims.settle((key, before, now) => this.#ownerChanged(key, before, now));
+      this.#workloads('pod', (key, look) => this.#podWorkload(key, look));
+      this.#workloads('workloadEntry', (key, look) => this.#entryWorkload(key, look));
+      this.#workloads('endpoints', (key, look) => this.#serviceEntryWorkloads(key, look));
+      this.#workloads('slice', (key, look) => this.#sliceWorkloads(key, look));
+      this.#publisher.announce();
+    } finally {
+      this.#scheduled = false;
     }
-    // A service without selector has the pods that its hand-written slices name.
-    for (const sliceName of this.#slicesByPod.get(key)) {
-      const slice = this.#slices.get(sliceName);
-      const serviceName = slice === undefined ? undefined : serviceOfSlice(slice);
-      const service = serviceName === undefined ? undefined : this.#services.get(serviceName);
-      if (slice === undefined || serviceName === undefined || service === undefined) continue;
-      if (inMesh(service) && !hasSelector(service) && sliceNamesPod(slice, pod))
-        members.set(serviceName, service);
+  }
+
+  // Events.
+
+  #put<K extends MeshKind>(kind: K, key: string, object: MeshObjects[K] | undefined): void {
+    const before = this.#world.objects[kind].put(key, object);
+    if (before === undefined && object === undefined) return;
+    switch (kind) {
+      case 'namespace':
+        // Everything that may be said of a namespace is said in labels and annotations.
+        if (steering(before) !== steering(object)) this.#touch(TOKEN.namespace(key));
+        if (key === this.#options.systemNamespace)
+          this.#setMesh({ ...this.#mesh, network: labelsOf(object)[LABEL.network] ?? '' });
+        return;
+      case 'node':
+        // Nodes report in every few seconds; only their place matters here.
+        if (placeOf(before) !== placeOf(object)) this.#touch(TOKEN.node(key));
+        return;
+      case 'gatewayClass':
+        this.#touch(TOKEN.gatewayClass(key));
+        return;
+      case 'serviceEntry':
+        this.#mark('serviceEntry', key);
+        this.#mark('endpoints', key);
+        return;
+      case 'slice':
+        this.#sliceChanged(key, before as EndpointSlice | undefined, object as EndpointSlice | undefined);
+        return;
+      default:
+        this.#mark(kind as 'gateway' | 'service' | 'pod' | 'workloadEntry', key);
     }
-    return [...members.values()];
   }
 
-  #serviceChanged(key: string, old: KubeService | undefined, now: KubeService | undefined): void {
-    this.#dirtyServices.add(key);
-    const namespace = (now ?? old)?.metadata.namespace ?? '';
-    this.policiesChanged(
-      namespace,
-      (labels) => selectsLabels(old?.spec.selector, labels) || selectsLabels(now?.spec.selector, labels),
-    );
-    for (const slice of this.#slicesByService.get(key)) this.#sliceChanged(slice, true);
-    this.#schedule();
-  }
-
-  /** Slices made by Kubernetes for a selector say nothing new about pods; only hand-written ones do. */
-  #sliceChanged(key: string, serviceChanged = false): void {
-    this.#markSlice(key);
-    const slice = this.#slices.get(key);
-    if (slice === undefined) return;
-    const service = this.#services.get(serviceOfSlice(slice) ?? '');
-    if (!serviceChanged && service !== undefined && hasSelector(service)) return;
-    for (const pod of podsOfSlice(slice)) this.#markPod(pod);
-  }
-
-  #unlinkSlice(key: string): void {
-    const old = this.#slices.get(key);
-    if (old === undefined) return;
-    this.#sliceChanged(key);
-    this.#slices.delete(key);
-    const service = serviceOfSlice(old);
-    if (service !== undefined) this.#slicesByService.remove(service, key);
-    for (const pod of podsOfSlice(old)) this.#slicesByPod.remove(pod, key);
-  }
-
-  #nodeChanged(name: string, now: Node | undefined): void {
-    const before = localityText(this.#nodes.get(name));
-    if (now === undefined) this.#nodes.delete(name);
-    else this.#nodes.set(name, now);
-    // Nodes report in every few seconds; only their place matters here.
-    if (before !== localityText(now)) for (const pod of this.#podsByNode.get(name)) this.#markPod(pod);
-  }
-
-  #namespaceChanged(name: string, now: Namespace | undefined): void {
-    const before = this.#namespaces.get(name);
-    if (now === undefined) this.#namespaces.delete(name);
-    else this.#namespaces.set(name, now);
-    if (distributionOf(before) !== distributionOf(now)) {
-      for (const service of this.#servicesByNamespace.get(name)) this.#dirtyServices.add(service);
-      this.#schedule();
+  #sliceChanged(key: string, before: EndpointSlice | undefined, now: EndpointSlice | undefined): void {
+    this.#mark('slice', key);
+    for (const slice of [before, now]) {
+      if (slice === undefined) continue;
+      const service = serviceOfSlice(slice);
+      if (service === undefined) continue;
+      const name = `${service.namespace}/${service.name}`;
+      if (slice === before) this.#slicesByService.remove(name, key);
+      else this.#slicesByService.add(name, key);
+      // Slices that Kubernetes makes for a selector say nothing new about pods; only hand-written ones do.
+      if (hasSelector(this.#world.objects.service.get(name)?.spec.selector)) continue;
+      for (const pod of podsOfSlice(slice)) this.#mark('pod', pod);
     }
-    if (name === this.#systemNamespace) this.#setNetwork(now === undefined ? '' : networkOf(now));
+    for (const pod of podsOfSlice(before)) this.#slicesByPod.remove(pod, key);
+    for (const pod of podsOfSlice(now)) this.#slicesByPod.add(pod, key);
   }
 
-  #setNetwork(network: string): void {
-    if (network === this.#mesh.network) return;
-    this.#mesh = { ...this.#mesh, network };
-    for (const key of this.#pods.keys()) this.#dirtyPods.add(key);
-    for (const key of this.#services.keys()) this.#dirtyServices.add(key);
-    for (const key of this.#slices.keys()) this.#dirtySlices.add(key);
-    this.#schedule();
+  #setMesh(mesh: MeshFacts): void {
+    if (JSON.stringify(mesh) === JSON.stringify(this.#mesh)) return;
+    this.#mesh = mesh;
+    for (const kind of ['gateway', 'service', 'serviceEntry', 'pod', 'workloadEntry', 'slice'] as const)
+      for (const key of this.#world.objects[kind].keys()) this.#mark(kind, key);
+    for (const key of this.#world.objects.serviceEntry.keys()) this.#mark('endpoints', key);
   }
 
-  #markPod(key: string): void {
-    this.#dirtyPods.add(key);
-    this.#schedule();
-  }
-
-  #markSlice(key: string): void {
-    this.#dirtySlices.add(key);
-    this.#schedule();
-  }
-
-  #schedule(): void {
+  #mark(unit: Unit, key: string): void {
+    this.#dirty[unit].add(key);
     if (this.#scheduled) return;
     this.#scheduled = true;
     this.#deps.schedule(() => this.flush());
   }
+
+  #touch(token: string): void {
+    for (const unit of this.#world.reads.readersOf(token)) {
+      const space = unit.indexOf(' ');
+      this.#mark(unit.slice(0, space) as Unit, unit.slice(space + 1));
+    }
+  }
+
+  // Stages.
+
+  #drain(unit: Unit, rebuild: (key: string, unit: string) => void): void {
+    const keys = this.#dirty[unit];
+    for (const key of keys) rebuild(key, `${unit} ${key}`);
+    keys.clear();
+  }
+
+  #rebuildGateway(key: string, unit: string): void {
+    const { objects, waypoints } = this.#world;
+    const gateway = objects.gateway.get(key);
+    const before = waypoints.get(key);
+    const now = this.#world.look(unit, (look) => {
+      if (gateway === undefined) return undefined;
+      const gatewayClass = look.gatewayClass(gateway.spec?.gatewayClassName ?? '');
+      return waypointOf(gateway, gatewayClass, this.#mesh.network);
+    });
+    if (now === undefined) waypoints.delete(key);
+    else waypoints.set(key, now);
+    if (JSON.stringify(before) !== JSON.stringify(now)) this.#touch(TOKEN.waypoint(key));
+  }
+
+  /** All of them at once: they are few, and two Gateways may name the same one. */
+  #publishNetworkGateways(): void {
+    const { objects, networkGateways } = this.#world;
+    const gateways = [...objects.gateway.keys()]
+      .sort()
+      .flatMap((key) => networkGatewaysOf(objects.gateway.get(key)!));
+    const before = new Map(networkGateways);
+    networkGateways.clear();
+    // Proxies use the first one of a network.
+    for (const gateway of gateways)
+      if (!networkGateways.has(gateway.network)) networkGateways.set(gateway.network, referenceTo(gateway));
+    for (const network of new Set([...before.keys(), ...networkGateways.keys()]))
+      if (JSON.stringify(before.get(network)) !== JSON.stringify(networkGateways.get(network)))
+        this.#touch(TOKEN.network(network));
+    this.#publisher.publish(
+      NETWORK_GATEWAYS,
+      gateways.map((gateway) => ({ kind: 'workload', workload: workloadOfGateway(gateway, this.#mesh) })),
+    );
+  }
+
+  #rebuildService(key: string, unit: string): void {
+    const object = this.#world.objects.service.get(key);
+    const record = this.#world.look(unit, (look) =>
+      object === undefined ? undefined : recordOfService(object, look, this.#mesh),
+    );
+    this.#claims.set(unit, record === undefined ? [] : [record]);
+  }
+
+  #rebuildServiceEntry(key: string, unit: string): void {
+    const object = this.#world.objects.serviceEntry.get(key);
+    const records = this.#world.look(unit, (look) =>
+      object === undefined ? [] : recordsOfServiceEntry(object, look, this.#mesh),
+    );
+    this.#claims.set(unit, records);
+  }
+
+  #ownerChanged(key: string, before: Owner | undefined, now: Owner | undefined): void {
+    this.#publisher.publish(
+      `owner ${key}`,
+      now === undefined ? [] : [{ kind: 'service', service: { ...now.service, canonical: now.canonical } }],
+    );
+    if (now === undefined) this.#world.owners.delete(key);
+    else this.#world.owners.set(key, now);
+    if (before !== undefined && now !== undefined && membershipText(before) === membershipText(now)) return;
+    this.#touch(TOKEN.owner(key));
+    if (now === undefined) this.#selectors.delete(key);
+    else this.#selectors.set(key, now.service.namespace, now.selector);
+    for (const owner of [before, now]) if (owner !== undefined) this.#markMembers(owner);
+  }
+
+  #markMembers({ source, selector }: Owner): void {
+    const { namespace, kind, name } = source;
+    const { pod, workloadEntry } = this.#world.objects;
+    if (hasSelector(selector)) {
+      for (const key of pod.keysIn(namespace))
+        if (selectsLabels(selector, labelsOf(pod.get(key)))) this.#mark('pod', key);
+      for (const key of workloadEntry.keysIn(namespace))
+        if (selectsLabels(selector, labelsOfEntry(workloadEntry.get(key)!))) this.#mark('workloadEntry', key);
+    } else if (kind === 'Service')
+      for (const slice of this.#slicesByService.get(`${namespace}/${name}`))
+        for (const key of podsOfSlice(this.#world.objects.slice.get(slice))) this.#mark('pod', key);
+  }
+
+  #workloads(kind: Unit, compute: (key: string, look: Look) => readonly Workload[]): void {
+    this.#drain(kind, (key, unit) => {
+      const workloads = this.#world.look(unit, (look) => compute(key, look));
+      this.#publisher.publish(
+        unit,
+        workloads.map((workload) => ({ kind: 'workload', workload })),
+      );
+    });
+  }
+
+  #podWorkload(key: string, look: Look): readonly Workload[] {
+    const pod = this.#world.objects.pod.get(key);
+    const ips = pod === undefined ? undefined : podAddresses(pod);
+    if (pod === undefined || ips === undefined) return [];
+    const namespace = pod.metadata.namespace ?? '';
+    const labels = labelsOf(pod);
+    const services = [...this.#selected(namespace, labels), ...this.#named(key, pod, look)];
+    const binding = bindWorkload({ namespace, labels }, look);
+    const around = this.#around(namespace, labels, this.#mesh.network, services, binding, look);
+    return [workloadOfPod(pod, ips, this.#mesh, look.node(pod.spec.nodeName ?? ''), around)];
+  }
+
+  #entryWorkload(key: string, look: Look): readonly Workload[] {
+    const entry = this.#world.objects.workloadEntry.get(key);
+    if (entry === undefined) return [];
+    const namespace = entry.metadata.namespace ?? '';
+    const labels = labelsOfEntry(entry);
+    const services = [...this.#selected(namespace, labels)];
+    const binding = bindWorkload({ namespace, labels }, look);
+    const network = networkOf(entry.spec, this.#mesh);
+    return [
+      workloadOfEntry(entry, this.#mesh, this.#around(namespace, labels, network, services, binding, look)),
+    ];
+  }
+
+  /** Of the hosts that the entry lost to others nothing is left. */
+  #serviceEntryWorkloads(key: string, look: Look): readonly Workload[] {
+    const entry = this.#world.objects.serviceEntry.get(key);
+    if (entry === undefined) return [];
+    const namespace = entry.metadata.namespace ?? '';
+    const owned = [...new Set(entry.spec?.hosts ?? [])].flatMap((host) => {
+      const owner = look.owner(namespace, host);
+      const isOurs = owner?.source.kind === 'ServiceEntry' && owner.source.name === entry.metadata.name;
+      return isOurs ? [owner] : [];
+    });
+    if (owned.length === 0) return [];
+    const workload = (endpoint: EndpointSpec, services: readonly Owner[], binding: WorkloadBinding) => {
+      const network = networkOf(endpoint, this.#mesh);
+      const around = this.#around(namespace, labelsOf(entry), network, services, binding, look);
+      return workloadOfServiceEntry(entry, endpoint, this.#mesh, around);
+    };
+    if (hostsAreEndpoints(entry))
+      return owned.map((owner) => workload({ address: owner.service.hostname }, [owner], NO_BINDING));
+    return (entry.spec?.endpoints ?? []).map((endpoint) =>
+      workload(endpoint, owned, bindWorkload({ namespace, labels: endpoint.labels ?? {} }, look)),
+    );
+  }
+
+  #sliceWorkloads(key: string, look: Look): readonly Workload[] {
+    const slice = this.#world.objects.slice.get(key);
+    const service = slice === undefined ? undefined : serviceOfSlice(slice);
+    if (slice === undefined || service === undefined) return [];
+    return workloadsOfSlice(slice, this.#serviceNamed(service, look), this.#mesh);
+  }
+
+  #around(
+    namespace: string,
+    labels: Labels,
+    network: string,
+    services: readonly Owner[],
+    binding: WorkloadBinding,
+    look: Look,
+  ): Surroundings {
+    return {
+      services,
+      binding,
+      policies: this.#deps.policies.policiesFor(namespace, labels),
+      networkGateway: look.networkGateway(network),
+    };
+  }
+
+  *#selected(namespace: string, labels: Labels): Iterable<Owner> {
+    for (const key of this.#selectors.matching(namespace, labels)) yield this.#world.owners.get(key)!;
+  }
+
+  /** A service without selector has the pods that its hand-written slices name. */
+  *#named(key: string, pod: Pod, look: Look): Iterable<Owner> {
+    const found = new Set<Owner>();
+    for (const name of this.#slicesByPod.get(key)) {
+      const slice = this.#world.objects.slice.get(name);
+      const service = slice === undefined ? undefined : serviceOfSlice(slice);
+      if (slice === undefined || service === undefined || !sliceNamesPod(slice, pod)) continue;
+      const owner = this.#serviceNamed(service, look);
+      if (owner === undefined || hasSelector(owner.selector) || found.has(owner)) continue;
+      found.add(owner);
+      yield owner;
+    }
+  }
+
+  #serviceNamed({ namespace, name }: { namespace: string; name: string }, look: Look): Owner | undefined {
+    const owner = look.owner(namespace, serviceHostname(name, namespace, this.#mesh.domainSuffix));
+    return owner?.source.kind === 'Service' ? owner : undefined;
+  }
+
+  #isOurs(object: KubeObject): boolean {
+    const revision = labelsOf(object)[LABEL.revision];
+    return revision === undefined || revision === this.#options.revision;
+  }
 }
 
-const inMesh = (service: KubeService): boolean => service.spec.type !== 'ExternalName';
-const hasSelector = (service: KubeService): boolean => Object.keys(service.spec.selector ?? {}).length > 0;
-const networkOf = (namespace: Namespace): string => labelsOf(namespace)[LABEL.network] ?? '';
-const distributionOf = (namespace: Namespace | undefined): string | undefined =>
-  namespace === undefined ? undefined : annotationsOf(namespace)[ANNOTATION.trafficDistribution];
+const isRevisioned = (kind: MeshKind): boolean => kind === 'serviceEntry' || kind === 'workloadEntry';
+const hasSelector = (selector: Labels | undefined): boolean => Object.keys(selector ?? {}).length > 0;
+const steering = (object: KubeObject | undefined): string =>
+  JSON.stringify(object === undefined ? undefined : [labelsOf(object), annotationsOf(object)]) ?? '';
 
-function localityText(node: Node | undefined): string {
-  if (node === undefined) return '';
+function placeOf(node: KubeObject | undefined): string {
   const labels = labelsOf(node);
   return JSON.stringify([labels[LABEL.region], labels[LABEL.zone], labels[LABEL.subzone]]);
 }

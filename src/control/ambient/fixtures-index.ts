@@ -13,6 +13,7 @@ const OPTIONS = {
   trustDomain: 'cluster.local',
   domainSuffix: 'cluster.local',
   systemNamespace: 'istio-system',
+  revision: 'default',
 };
 
 /** Both indexes wired as in the control plane; nothing flushes by itself. */

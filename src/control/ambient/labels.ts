@@ -11,24 +11,39 @@ export const LABEL = {
   subzone: 'topology.istio.io/subzone',
   revision: 'istio.io/rev',
   sliceService: 'kubernetes.io/service-name',
+  useWaypoint: 'istio.io/use-waypoint',
+  useWaypointNamespace: 'istio.io/use-waypoint-namespace',
+  canary: 'istio.io/use-waypoint-canary',
+  canaryNamespace: 'istio.io/use-waypoint-canary-namespace',
+  ingressUseWaypoint: 'istio.io/ingress-use-waypoint',
+  waypointFor: 'istio.io/waypoint-for',
+  gatewayName: 'gateway.networking.k8s.io/gateway-name',
+  gatewayManaged: 'gateway.istio.io/managed',
+  autoAllocate: 'networking.istio.io/enable-autoallocate-ip',
 } as const;
 
 export const ANNOTATION = {
   redirection: 'ambient.istio.io/redirection',
   trafficDistribution: 'networking.istio.io/traffic-distribution',
   dryRun: 'istio.io/dry-run',
+  canaryWeight: 'istio.io/use-waypoint-canary-weight',
+  inboundBinding: 'ambient.istio.io/waypoint-inbound-binding',
+  autoRegistrationGroup: 'istio.io/autoRegistrationGroup',
+  gatewayServiceAccount: 'gateway.istio.io/service-account',
 } as const;
 
 export type Labels = Readonly<Record<string, string>>;
 
 const NONE: Labels = {};
 
-export function labelsOf(object: { readonly metadata: { readonly labels?: Labels } }): Labels {
-  return object.metadata.labels ?? NONE;
+export function labelsOf(object: { readonly metadata: { readonly labels?: Labels } } | undefined): Labels {
+  return object?.metadata.labels ?? NONE;
 }
 
-export function annotationsOf(object: { readonly metadata: { readonly annotations?: Labels } }): Labels {
-  return object.metadata.annotations ?? NONE;
+export function annotationsOf(
+  object: { readonly metadata: { readonly annotations?: Labels } } | undefined,
+): Labels {
+  return object?.metadata.annotations ?? NONE;
 }
 
 /** A selector without entries selects nothing here: "all" and "none" are the caller's decision (§2.9, §2.16). */

@@ -1,5 +1,7 @@
 // What is the same for every workload and service of one cluster (control-plane.md §2.3).
 
+import type { ServiceEntryVisibility } from './service-visibility.ts';
+
 export interface MeshFacts {
   readonly clusterId: string;
   /** Usually empty: one flat network. */
@@ -7,4 +9,5 @@ export interface MeshFacts {
   readonly trustDomain: string;
   /** `cluster.local` in host names, which is not the trust domain. */
   readonly domainSuffix: string;
+  readonly serviceEntryVisibility: ServiceEntryVisibility;
 }

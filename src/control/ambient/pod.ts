@@ -1,20 +1,25 @@
-// Pod → Workload (control-plane.md §2.4, §2.9). Pure: everything it depends on comes in as an argument.
+// Pod → Workload (control-plane.md §2.4). Pure: everything it depends on comes in as an argument.
 
-import type { Service as KubeService, Node, Pod } from '#k8s/objects.ts';
-import type { Locality, PortMap, ServiceKey, Workload, WorkloadUid } from '#model/workload.ts';
-import { serviceKey } from '#model/workload.ts';
+import type { Node, Pod } from '#k8s/objects.ts';
+import type { GatewayRef, Locality, Workload, WorkloadUid } from '#model/workload.ts';
 import { type IpAddress, parseIp } from '#net/ip.ts';
-import { ANNOTATION, annotationsOf, LABEL, labelsOf } from './labels.ts';
+import { annotationsOf, LABEL, labelsOf } from './labels.ts';
+import { servicesOfPod } from './membership.ts';
 import type { MeshFacts } from './mesh-facts.ts';
 import { workloadNameOf } from './owner.ts';
-import { serviceHostname } from './service.ts';
+import type { ServiceRecord } from './service-record.ts';
+import type { WorkloadBinding } from './waypoint-binding.ts';
+import { canonicalNames, plainWorkload, tunnelOf } from './workload.ts';
 
-export interface PodSurroundings {
-  readonly node: Node | undefined;
-  /** Services of the pod's namespace that have it as a member. */
-  readonly services: readonly KubeService[];
+/** What a workload depends on besides the object that it is made from. */
+export interface Surroundings {
+  /** Services that have it as a member. */
+  readonly services: readonly ServiceRecord[];
   /** `namespace/name` of the selector-scoped policies that apply, in the order in which they are listed (§2.16). */
   readonly policies: readonly string[];
+  readonly binding: WorkloadBinding;
+  /** How other networks reach its own, if there is a gateway for it (§2.8). */
+  readonly networkGateway: GatewayRef | undefined;
 }
 
 export function podUid(clusterId: string, namespace: string, name: string): WorkloadUid {
@@ -22,45 +27,47 @@ export function podUid(clusterId: string, namespace: string, name: string): Work
   return `${clusterId}//Pod/${namespace}/${name}` as WorkloadUid;
 }
 
-/** Undefined when the pod is over, or has no usable address yet. */
-export function workloadOfPod(pod: Pod, mesh: MeshFacts, around: PodSurroundings): Workload | undefined {
+/** Whether the pod is, or soon will be, somebody to talk to: not over, and with usable addresses. */
+export function podAddresses(pod: Pod): readonly IpAddress[] | undefined {
+  if (pod.status?.phase === 'Failed' || pod.status?.phase === 'Succeeded') return undefined;
+  const listed = pod.status?.podIPs?.map((entry) => entry.ip) ?? [];
+  const single = pod.status?.podIP;
+  const texts = listed.length > 0 ? listed : single ? [single] : [];
+  const parsed = texts.map(parseIp);
+  return texts.length > 0 && parsed.every((address) => address !== undefined) ? parsed : undefined;
+}
+
+export function workloadOfPod(
+  pod: Pod,
+  ips: readonly IpAddress[],
+  mesh: MeshFacts,
+  node: Node | undefined,
+  around: Surroundings,
+): Workload {
   const { name } = pod.metadata;
   const namespace = pod.metadata.namespace ?? '';
-  if (pod.status?.phase === 'Failed' || pod.status?.phase === 'Succeeded') return undefined;
-  const ips = addressesOf(pod);
-  if (ips === undefined) return undefined;
   const labels = labelsOf(pod);
   const workloadName = workloadNameOf(pod);
-  const nativeTunnel = (labels[LABEL.tunnel] ?? '').split(',').includes('http');
-  const redirected = annotationsOf(pod)[ANNOTATION.redirection] === 'enabled';
   return {
+    ...plainWorkload(mesh),
     uid: podUid(mesh.clusterId, namespace, name),
     name,
     namespace,
     ips,
-    network: mesh.network,
-    protocol: redirected || nativeTunnel ? 'HBONE' : 'TCP',
+    ...tunnelOf(labels, annotationsOf(pod)),
     networkMode: pod.spec.hostNetwork === true ? 'HostNetwork' : 'Standard',
-    trustDomain: mesh.trustDomain,
     serviceAccount: pod.spec.serviceAccountName ?? '',
-    waypoint: undefined,
-    networkGateway: undefined,
+    waypoint: around.binding.waypoint?.destination,
+    applicationTunnel: around.binding.applicationTunnel,
+    networkGateway: around.networkGateway,
     node: pod.spec.nodeName ?? '',
-    hostname: '',
     workloadName,
     workloadType: 'pod',
-    canonicalName:
-      labels[LABEL.canonicalName] ?? labels['app.kubernetes.io/name'] ?? labels.app ?? workloadName,
-    canonicalRevision:
-      labels[LABEL.canonicalRevision] ?? labels['app.kubernetes.io/version'] ?? labels.version ?? 'latest',
-    clusterId: mesh.clusterId,
-    nativeTunnel,
-    applicationTunnel: undefined,
+    ...canonicalNames(labels, workloadName),
     authorizationPolicies: around.policies,
     status: isServing(pod) ? 'Healthy' : 'Unhealthy',
-    locality: localityOf(around.node),
-    capacity: 1,
-    services: membershipOf(pod, around.services, mesh),
+    locality: localityOf(node),
+    services: servicesOfPod(pod, around.services),
   };
 }
 
@@ -72,58 +79,11 @@ function isServing(pod: Pod): boolean {
   );
 }
 
-function addressesOf(pod: Pod): readonly IpAddress[] | undefined {
-  const listed = pod.status?.podIPs?.map((entry) => entry.ip) ?? [];
-  const single = pod.status?.podIP;
-  const texts = listed.length > 0 ? listed : single ? [single] : [];
-  const parsed = texts.map(parseIp);
-  return texts.length > 0 && parsed.every((address) => address !== undefined) ? parsed : undefined;
-}
-
-const NOWHERE: Locality = { region: '', zone: '', subzone: '' };
-
-function localityOf(node: Node | undefined): Locality {
-  if (node === undefined) return NOWHERE;
+export function localityOf(node: Node | undefined): Locality {
   const labels = labelsOf(node);
   return {
     region: labels[LABEL.region] ?? '',
     zone: labels[LABEL.zone] ?? '',
     subzone: labels[LABEL.subzone] ?? '',
   };
-}
-
-/** A service stays in the map even when none of its ports resolves for this pod. */
-function membershipOf(
-  pod: Pod,
-  services: readonly KubeService[],
-  mesh: MeshFacts,
-): ReadonlyMap<ServiceKey, PortMap> {
-  const entries = services.map((service): [ServiceKey, PortMap] => {
-    const key = serviceKey(service.metadata.namespace ?? '', serviceHostname(service, mesh));
-    return [key, portsOn(pod, service)];
-  });
-  // One order for one content: the version is a hash of the encoded bytes.
-  return new Map(entries.sort(([a], [b]) => (a < b ? -1 : a > b ? 1 : 0)));
-}
-
-function portsOn(pod: Pod, service: KubeService): PortMap {
-  const ports = new Map<number, number>();
-  for (const port of service.spec.ports ?? []) {
-    // One number may serve UDP and TCP; the mesh carries TCP, so TCP decides.
-    if (ports.has(port.port) && port.protocol === 'UDP') continue;
-    const target =
-      typeof port.targetPort === 'string' ? namedPort(pod, port.targetPort) : (port.targetPort ?? port.port);
-    if (target !== undefined) ports.set(port.port, target);
-  }
-  return ports;
-}
-
-function namedPort(pod: Pod, name: string): number | undefined {
-  const sidecars = (pod.spec.initContainers ?? []).filter(
-    (container) => (container as { restartPolicy?: string }).restartPolicy === 'Always',
-  );
-  for (const container of [...pod.spec.containers, ...sidecars])
-    for (const port of container.ports ?? [])
-      if (port.name === name && (port.protocol ?? 'TCP') === 'TCP') return port.containerPort;
-  return undefined;
 }

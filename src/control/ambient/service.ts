@@ -1,43 +1,59 @@
-// Kubernetes Service → Service of the mesh (control-plane.md §2.13). Pure.
+// Kubernetes Service → service of the mesh (control-plane.md §2.13). Pure.
 
 import type { Service as KubeService, Namespace } from '#k8s/objects.ts';
-import type { LoadBalancing, LoadBalancingScope, Service } from '#model/service.ts';
+import type { LoadBalancing, Service } from '#model/service.ts';
 import type { NetworkAddress } from '#model/workload.ts';
 import { parseIp } from '#net/ip.ts';
-import { ANNOTATION, annotationsOf } from './labels.ts';
+import { kubeAppProtocol } from './app-protocol.ts';
+import { annotationsOf, labelsOf } from './labels.ts';
 import type { MeshFacts } from './mesh-facts.ts';
+import type { RecordPort, ServiceRecord } from './service-record.ts';
+import { failover, trafficDistribution } from './traffic-distribution.ts';
+import { bindService, type WaypointLookup } from './waypoint-binding.ts';
 
-export function serviceHostname(service: KubeService, mesh: Pick<MeshFacts, 'domainSuffix'>): string {
-  return `${service.metadata.name}.${service.metadata.namespace ?? ''}.svc.${mesh.domainSuffix}`;
+export function serviceHostname(name: string, namespace: string, domainSuffix: string): string {
+  return `${name}.${namespace}.svc.${domainSuffix}`;
 }
 
 /** Undefined for ExternalName: an alias has no endpoints of its own. */
-export function serviceOf(
-  service: KubeService,
-  namespace: Namespace | undefined,
+export function recordOfService(
+  object: KubeService,
+  look: WaypointLookup,
   mesh: MeshFacts,
-): Service | undefined {
-  if (service.spec.type === 'ExternalName') return undefined;
+): ServiceRecord | undefined {
+  const { metadata, spec } = object;
+  if (spec.type === 'ExternalName') return undefined;
+  const namespace = metadata.namespace ?? '';
+  const labels = labelsOf(object);
+  const annotations = annotationsOf(object);
+  const binding = bindService({ namespace, labels, annotations }, look, { sameNamespaceOnly: false });
+  const ports = portsOf(object);
   return {
-    name: service.metadata.name,
-    namespace: service.metadata.namespace ?? '',
-    hostname: serviceHostname(service, mesh),
-    vips: vipsOf(service, mesh.network),
-    cidrVips: [],
-    ports: portsOf(service),
-    subjectAltNames: [],
-    waypoint: undefined,
-    weightedWaypoints: [],
-    loadBalancer: loadBalancingOf(service, namespace),
-    ipFamilies: ipFamiliesOf(service),
-    // Only ServiceEntries can hold a second record of one host name.
-    canonical: true,
-    visibility: 'Public',
+    source: { kind: 'Service', namespace, name: metadata.name },
+    created: metadata.creationTimestamp ?? '',
+    selector: spec.selector ?? {},
+    ports,
+    binding,
+    service: {
+      name: metadata.name,
+      namespace,
+      hostname: serviceHostname(metadata.name, namespace, mesh.domainSuffix),
+      vips: vipsOf(object, mesh.network),
+      cidrVips: [],
+      ports: new Map(ports.map(({ port, target }) => [port, target])),
+      appProtocols: new Map(tcpFirst(object).map((port) => [port.port, kubeAppProtocol(port)])),
+      subjectAltNames: [],
+      waypoint: binding.waypoint?.destination,
+      weightedWaypoints: binding.weighted,
+      ingressUseWaypoint: binding.ingressUseWaypoint,
+      loadBalancer: loadBalancingOf(object, look.namespace(namespace)),
+      ipFamilies: ipFamiliesOf(object),
+      visibility: 'Public',
+    },
   };
 }
 
-function vipsOf(service: KubeService, network: string): NetworkAddress[] {
-  const { clusterIP, clusterIPs = [] } = service.spec;
+function vipsOf({ spec: { clusterIP, clusterIPs = [] } }: KubeService, network: string): NetworkAddress[] {
   const texts = clusterIPs.length > 0 ? clusterIPs : [clusterIP ?? ''];
   // Headless services carry the word None.
   return texts.flatMap((text) => {
@@ -47,57 +63,33 @@ function vipsOf(service: KubeService, network: string): NetworkAddress[] {
 }
 
 /** Named target ports differ from pod to pod: 0 here, the number in each workload. */
-function portsOf(service: KubeService): ReadonlyMap<number, number> {
-  const ports = new Map<number, number>();
-  for (const port of service.spec.ports ?? []) {
-    if (ports.has(port.port) && port.protocol === 'UDP') continue;
-    ports.set(port.port, typeof port.targetPort === 'string' ? 0 : (port.targetPort ?? port.port));
-  }
-  return ports;
+const portsOf = (object: KubeService): RecordPort[] =>
+  tcpFirst(object).map(({ port, targetPort = port, name = '' }) =>
+    typeof targetPort === 'string'
+      ? { port, target: 0, name, targetName: targetPort }
+      : { port, target: targetPort, name },
+  );
+
+/** One number may serve UDP and TCP; the mesh carries TCP, so TCP decides. Ports of UDP alone are listed as they are. */
+function tcpFirst({ spec: { ports = [] } }: KubeService): NonNullable<KubeService['spec']['ports']> {
+  const byNumber = new Map<number, (typeof ports)[number]>();
+  for (const port of ports)
+    if (port.protocol !== 'UDP' || !byNumber.has(port.port)) byNumber.set(port.port, port);
+  return [...byNumber.values()];
 }
 
-const FAILOVER_ZONE: readonly LoadBalancingScope[] = ['Network', 'Region', 'Zone'];
-const FAILOVER_NODE: readonly LoadBalancingScope[] = ['Network', 'Region', 'Zone', 'Subzone', 'Node'];
-
-function loadBalancingOf(service: KubeService, namespace: Namespace | undefined): LoadBalancing | undefined {
-  const healthPolicy = service.spec.publishNotReadyAddresses === true ? 'AllowAll' : 'OnlyHealthy';
-  if (service.spec.internalTrafficPolicy === 'Local')
+function loadBalancingOf(object: KubeService, namespace: Namespace | undefined): LoadBalancing | undefined {
+  const healthPolicy = object.spec.publishNotReadyAddresses === true ? 'AllowAll' : 'OnlyHealthy';
+  if (object.spec.internalTrafficPolicy === 'Local')
     return { routingPreferences: ['Node'], mode: 'Strict', healthPolicy };
-  switch (trafficDistributionOf(service, namespace)) {
-    case 'zone':
-      return { routingPreferences: FAILOVER_ZONE, mode: 'Failover', healthPolicy };
-    case 'node':
-      return { routingPreferences: FAILOVER_NODE, mode: 'Failover', healthPolicy };
-    default:
-      return healthPolicy === 'AllowAll'
-        ? { routingPreferences: [], mode: 'Standard', healthPolicy }
-        : undefined;
-  }
+  return failover(
+    trafficDistribution(object.spec.trafficDistribution, annotationsOf(object), annotationsOf(namespace)),
+    healthPolicy,
+  );
 }
 
-/** The first of field, annotation and the namespace's annotation that is there decides, even when its value is unknown. */
-function trafficDistributionOf(
-  service: KubeService,
-  namespace: Namespace | undefined,
-): 'zone' | 'node' | 'none' {
-  const value =
-    service.spec.trafficDistribution ??
-    annotationsOf(service)[ANNOTATION.trafficDistribution] ??
-    (namespace === undefined ? undefined : annotationsOf(namespace)[ANNOTATION.trafficDistribution]);
-  switch (value?.toLowerCase()) {
-    case 'prefersamezone':
-    case 'preferclose':
-      return 'zone';
-    case 'prefersamenode':
-      return 'node';
-    default:
-      return 'none';
-  }
-}
-
-function ipFamiliesOf(service: KubeService): Service['ipFamilies'] {
-  const families = service.spec.ipFamilies ?? [];
-  if (families.length > 1) return 'Dual';
-  if (families[0] === 'IPv4') return 'IPv4';
-  return families[0] === 'IPv6' ? 'IPv6' : undefined;
+function ipFamiliesOf({ spec: { ipFamilies = [] } }: KubeService): Service['ipFamilies'] {
+  if (ipFamilies.length > 1) return 'Dual';
+  if (ipFamilies[0] === 'IPv4') return 'IPv4';
+  return ipFamilies[0] === 'IPv6' ? 'IPv6' : undefined;
 }

@@ -8,7 +8,7 @@ const UID = 'Kubernetes//Pod/shop/web';
 test('a workload lists the selecting policies of its namespace and of the root, sorted, then PeerAuthentication', () => {
   const { index, policyIndex, workload, policies } = indexesForTest();
   const selector = { matchLabels: { app: 'web' } };
-  index.upsertPod(pod({ name: 'web', ip: '10.0.0.1', labels: { app: 'web' } }));
+  index.upsert('pod', pod({ name: 'web', ip: '10.0.0.1', labels: { app: 'web' } }));
   policyIndex.upsertAuthorization(authorizationPolicy('z', { selector }));
   policyIndex.upsertAuthorization(authorizationPolicy('a', { selector }, 'istio-system'));
   policyIndex.upsertAuthorization(authorizationPolicy('whole', {}));

@@ -1,0 +1,42 @@
+// Which application protocol a port of a service speaks (control-plane.md §2.13). Node proxies do not use it; readers
+// of the API at layer 7 do.
+
+import type { ServicePort } from '#k8s/objects.ts';
+import type { AppProtocol } from '#model/service.ts';
+
+const BY_NAME: Readonly<Record<string, AppProtocol>> = {
+  http: 'HTTP11',
+  http2: 'HTTP2',
+  grpc: 'GRPC',
+  https: 'TLS',
+  tls: 'TLS',
+  tcp: 'TCP',
+};
+
+/** What Kubernetes itself names in `appProtocol`. */
+const BY_FIELD: Readonly<Record<string, AppProtocol>> = {
+  'kubernetes.io/h2c': 'HTTP2',
+  'kubernetes.io/ws': 'HTTP11',
+  'kubernetes.io/wss': 'TLS',
+};
+
+/** Of a ServiceEntry's port. */
+export function protocolNamed(text: string | undefined): AppProtocol {
+  return BY_NAME[text?.toLowerCase() ?? ''] ?? 'UNKNOWN';
+}
+
+/** The field first; else the name of the port up to its first dash; else what is known of the number. */
+export function kubeAppProtocol({ name = '', appProtocol, port, protocol }: ServicePort): AppProtocol {
+  if (protocol === 'UDP') return 'UNKNOWN';
+  const standard = BY_FIELD[appProtocol ?? ''];
+  if (standard !== undefined) return standard;
+  const text = (appProtocol ?? name).toLowerCase();
+  // The one name with a dash of its own.
+  if (text.startsWith('grpc-web')) return 'UNKNOWN';
+  const prefix = text.split('-', 1)[0] ?? '';
+  if (prefix in BY_NAME) return protocolNamed(prefix);
+  return SERVER_FIRST.includes(port) ? 'TCP' : 'UNKNOWN';
+}
+
+/** Protocols in which the server may speak first: who waits for the bytes of the client waits for ever. */
+const SERVER_FIRST: readonly number[] = [25, 53, 3306, 27017];
