@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import { parseAllDocuments } from 'yaml';
 import { Scope } from '#base/scope.ts';
-import type { Informer } from '#k8s/informer.ts';
+import type { Informer, InformerHandlers } from '#k8s/informer.ts';
 import type { KubeObject, Resource } from '#k8s/objects.ts';
 import { silentLogger } from '#telemetry/log.ts';
 import { startInformers } from './informers.ts';
@@ -33,11 +33,26 @@ test('every kind that is watched may be listed and watched', () => {
   const watched: Resource[] = [];
   const start = <T extends KubeObject>(_deps: unknown, resource: Resource<T>): Informer<T> => {
     watched.push(resource as Resource);
-    return { close: () => {} } as Informer<T>;
+    return {
+      close: () => {},
+      synced: Promise.resolve(),
+      // Every kind that a cluster may lack is there.
+      addHandlers: ({ upsert }: InformerHandlers<T>) => {
+        if (resource.kind === 'CustomResourceDefinition')
+          upsert(
+            {
+              spec: { versions: [{ name: 'v1', served: true }] },
+              status: { conditions: [{ type: 'Established', status: 'True' }] },
+            } as unknown as T,
+            undefined,
+          );
+      },
+    } as Informer<T>;
   };
   const scope = new Scope('test');
   startInformers(start, { client: {} as never, log: silentLogger }, scope);
   scope.close();
+  assert.ok(watched.some(({ plural }) => plural === 'gateways'));
   const granted = rules('ClusterRole');
   for (const { group, plural } of watched)
     for (const verb of ['list', 'watch'])

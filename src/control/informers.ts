@@ -4,6 +4,16 @@
 import type { Scope } from '#base/scope.ts';
 import type { Informer, InformerDeps, StartInformer } from '#k8s/informer.ts';
 import {
+  GATEWAY_CLASSES,
+  GATEWAYS,
+  type Gateway,
+  type GatewayClass,
+  SERVICE_ENTRIES,
+  type ServiceEntry,
+  WORKLOAD_ENTRIES,
+  type WorkloadEntry,
+} from '#k8s/mesh-objects.ts';
+import {
   AUTHORIZATION_POLICIES,
   type AuthorizationPolicy,
   CONFIG_MAPS,
@@ -22,6 +32,7 @@ import {
   type Service,
 } from '#k8s/objects.ts';
 import { CRL_CONFIG_MAP, ROOT_CONFIG_MAP } from './ca/config-map-distributor.ts';
+import { startWhenDefined } from './optional-informer.ts';
 
 export interface Informers {
   readonly namespaces: Informer<Namespace>;
@@ -29,6 +40,11 @@ export interface Informers {
   readonly pods: Informer<Pod>;
   readonly services: Informer<Service>;
   readonly slices: Informer<EndpointSlice>;
+  readonly serviceEntries: Informer<ServiceEntry>;
+  readonly workloadEntries: Informer<WorkloadEntry>;
+  /** Of the Gateway API, which a cluster may not have. */
+  readonly gateways: Informer<Gateway>;
+  readonly gatewayClasses: Informer<GatewayClass>;
   readonly authorizationPolicies: Informer<AuthorizationPolicy>;
   readonly peerAuthentications: Informer<PeerAuthentication>;
   /** Only the distributed roots. */
@@ -44,6 +60,10 @@ export function startInformers(start: StartInformer, deps: InformerDeps, scope: 
     pods: start(deps, PODS),
     services: start(deps, SERVICES),
     slices: start(deps, ENDPOINT_SLICES),
+    serviceEntries: start(deps, SERVICE_ENTRIES),
+    workloadEntries: start(deps, WORKLOAD_ENTRIES),
+    gateways: startWhenDefined(start, deps, GATEWAYS),
+    gatewayClasses: startWhenDefined(start, deps, GATEWAY_CLASSES),
     authorizationPolicies: start(deps, AUTHORIZATION_POLICIES),
     peerAuthentications: start(deps, PEER_AUTHENTICATIONS),
     rootConfigMaps: start(deps, CONFIG_MAPS, { fieldSelector: `metadata.name=${ROOT_CONFIG_MAP.name}` }),

@@ -7,6 +7,7 @@ import { AUTHORIZATION_TYPE_URL } from '#proto/authorization.ts';
 import { ADDRESS_TYPE_URL } from '#proto/workload.ts';
 import { AmbientIndex } from './ambient/ambient-index.ts';
 import { ResourceSet } from './ambient/resource-set.ts';
+import type { MeshKind, MeshObjects } from './ambient/world.ts';
 import { informedPodView, type PodView } from './ca/pod-view.ts';
 import type { ControlPlaneOptions } from './config.ts';
 import type { Informers } from './informers.ts';
@@ -34,22 +35,6 @@ export function createMesh(informers: Informers, options: ControlPlaneOptions, s
     { rootNamespace: options.rootNamespace, revision: options.revision, dryRun: options.dryRunPolicies },
   );
   const index: AmbientIndex = new AmbientIndex({ addresses, policies: policyIndex, schedule }, options);
-  follow(informers.namespaces, {
-    upsert: (object) => index.upsert('namespace', object),
-    remove: (object) => index.remove('namespace', object),
-  });
-  follow(informers.nodes, {
-    upsert: (object) => index.upsert('node', object),
-    remove: (object) => index.remove('node', object),
-  });
-  follow(informers.services, {
-    upsert: (object) => index.upsert('service', object),
-    remove: (object) => index.remove('service', object),
-  });
-  follow(informers.slices, {
-    upsert: (object) => index.upsert('slice', object),
-    remove: (object) => index.remove('slice', object),
-  });
   follow(informers.authorizationPolicies, {
     upsert: (object) => policyIndex.upsertAuthorization(object),
     remove: (object) => policyIndex.removeAuthorization(object),
@@ -59,10 +44,20 @@ export function createMesh(informers: Informers, options: ControlPlaneOptions, s
     remove: (object) => policyIndex.removePeerAuthentication(object),
   });
   const podView = informedPodView(informers.pods);
-  follow(informers.pods, {
-    upsert: (object) => index.upsert('pod', object),
-    remove: (object) => index.remove('pod', object),
-  });
+  const tell = <K extends MeshKind>(kind: K, informer: Informer<MeshObjects[K]>): void =>
+    follow<MeshObjects[K]>(informer, {
+      upsert: (object) => index.upsert(kind, object),
+      remove: (object) => index.remove(kind, object),
+    });
+  tell('namespace', informers.namespaces);
+  tell('node', informers.nodes);
+  tell('gatewayClass', informers.gatewayClasses);
+  tell('gateway', informers.gateways);
+  tell('service', informers.services);
+  tell('serviceEntry', informers.serviceEntries);
+  tell('slice', informers.slices);
+  tell('workloadEntry', informers.workloadEntries);
+  tell('pod', informers.pods);
   return { addresses, policies, policyIndex, index, podView };
 }
 

@@ -27,6 +27,19 @@ export const WORKLOAD_ENTRIES = istio<WorkloadEntry>('workloadentries', 'Workloa
 export const GATEWAYS = gatewayApi<Gateway>('gateways', 'Gateway', true);
 export const GATEWAY_CLASSES = gatewayApi<GatewayClass>('gatewayclasses', 'GatewayClass', false);
 
+export const CUSTOM_RESOURCE_DEFINITIONS: Resource<CustomResourceDefinition> = {
+  group: 'apiextensions.k8s.io',
+  version: 'v1',
+  plural: 'customresourcedefinitions',
+  kind: 'CustomResourceDefinition',
+  namespaced: false,
+};
+
+export interface CustomResourceDefinition extends KubeObject {
+  spec?: { versions?: { name: string; served: boolean }[] };
+  status?: { conditions?: Condition[] };
+}
+
 /** One endpoint outside Kubernetes: the whole of a WorkloadEntry, or one of a ServiceEntry's `endpoints`. */
 export interface EndpointSpec {
   /** An IP address, or a host name to look up. */
