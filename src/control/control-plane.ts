@@ -69,9 +69,10 @@ export async function createControlPlane(
   const informers = startInformers(
     deps.startInformer,
     { client, log: log.scoped('kubernetes') },
+    options,
     scope.child('informers'),
   );
-  const mesh = createMesh(informers, options, scope);
+  const mesh = createMesh(informers, options, scope, log.scoped('mesh'));
   let server: XdsServer | undefined;
   let heldSigner: SignerKeeper | undefined;
   let failure: string | undefined;

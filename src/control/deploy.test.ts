@@ -50,7 +50,12 @@ test('every kind that is watched may be listed and watched', () => {
     } as Informer<T>;
   };
   const scope = new Scope('test');
-  startInformers(start, { client: {} as never, log: silentLogger }, scope);
+  startInformers(
+    start,
+    { client: {} as never, log: silentLogger },
+    { systemNamespace: 'istio-system' },
+    scope,
+  );
   scope.close();
   assert.ok(watched.some(({ plural }) => plural === 'gateways'));
   const granted = rules('ClusterRole');

@@ -34,6 +34,13 @@ import {
 import { CRL_CONFIG_MAP, ROOT_CONFIG_MAP } from './ca/config-map-distributor.ts';
 import { startWhenDefined } from './optional-informer.ts';
 
+export interface InformersOptions {
+  readonly systemNamespace: string;
+}
+
+/** In the system namespace; key `mesh` is the mesh configuration. */
+const MESH_CONFIG_MAP = 'istio';
+
 export interface Informers {
   readonly namespaces: Informer<Namespace>;
   readonly nodes: Informer<Node>;
@@ -47,13 +54,20 @@ export interface Informers {
   readonly gatewayClasses: Informer<GatewayClass>;
   readonly authorizationPolicies: Informer<AuthorizationPolicy>;
   readonly peerAuthentications: Informer<PeerAuthentication>;
+  /** The one with the mesh configuration. */
+  readonly meshConfigs: Informer<ConfigMap>;
   /** Only the distributed roots. */
   readonly rootConfigMaps: Informer<ConfigMap>;
   /** Only the distributed revocation lists. */
   readonly crlConfigMaps: Informer<ConfigMap>;
 }
 
-export function startInformers(start: StartInformer, deps: InformerDeps, scope: Scope): Informers {
+export function startInformers(
+  start: StartInformer,
+  deps: InformerDeps,
+  options: InformersOptions,
+  scope: Scope,
+): Informers {
   const informers: Informers = {
     namespaces: start(deps, NAMESPACES),
     nodes: start(deps, NODES),
@@ -66,6 +80,10 @@ export function startInformers(start: StartInformer, deps: InformerDeps, scope: 
     gatewayClasses: startWhenDefined(start, deps, GATEWAY_CLASSES),
     authorizationPolicies: start(deps, AUTHORIZATION_POLICIES),
     peerAuthentications: start(deps, PEER_AUTHENTICATIONS),
+    meshConfigs: start(deps, CONFIG_MAPS, {
+      namespace: options.systemNamespace,
+      fieldSelector: `metadata.name=${MESH_CONFIG_MAP}`,
+    }),
     rootConfigMaps: start(deps, CONFIG_MAPS, { fieldSelector: `metadata.name=${ROOT_CONFIG_MAP.name}` }),
     crlConfigMaps: start(deps, CONFIG_MAPS, { fieldSelector: `metadata.name=${CRL_CONFIG_MAP.name}` }),
   };

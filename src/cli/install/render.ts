@@ -30,7 +30,7 @@ interface Part {
 
 /** In the order in which they are installed. */
 const PARTS: readonly Part[] = [
-  { id: 'base', title: 'policy definitions', path: 'crds', profiles: ['ambient', 'minimal'] },
+  { id: 'base', title: 'definitions of its kinds', path: 'crds', profiles: ['ambient', 'minimal'] },
   {
     id: 'istiod',
     title: 'control plane and certificate authority (istiod)',

@@ -62,7 +62,6 @@ export interface AmbientIndexOptions {
 
 /** What the mesh configuration decides here; the rest of it is others' business. */
 export interface MeshSettings {
-  readonly trustDomain: string;
   readonly serviceEntryVisibility: ServiceEntryVisibility;
 }
 

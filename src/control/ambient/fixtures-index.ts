@@ -1,31 +1,24 @@
-// The two indexes wired together for tests, without informers and without xDS.
+// The mesh model for tests, without informers and without xDS.
 
 import assert from 'node:assert/strict';
 import type { Workload } from '#model/workload.ts';
-import { AUTHORIZATION_TYPE_URL } from '#proto/authorization.ts';
-import { ADDRESS_TYPE_URL, decodeAddress } from '#proto/workload.ts';
-import { PolicyIndex } from '../policies/policy-index.ts';
-import { AmbientIndex } from './ambient-index.ts';
-import { ResourceSet } from './resource-set.ts';
+import { decodeAddress } from '#proto/workload.ts';
+import { MeshModel } from '../mesh-model.ts';
 
-const OPTIONS = {
+export const OPTIONS = {
   clusterId: 'Kubernetes',
   trustDomain: 'cluster.local',
   domainSuffix: 'cluster.local',
   systemNamespace: 'istio-system',
+  rootNamespace: 'istio-system',
   revision: 'default',
+  dryRunPolicies: false,
 };
 
-/** Both indexes wired as in the control plane; nothing flushes by itself. */
+/** The model as in the control plane; nothing flushes by itself. */
 export function indexesForTest() {
-  const addresses = new ResourceSet(ADDRESS_TYPE_URL);
-  const policies = new ResourceSet(AUTHORIZATION_TYPE_URL);
-  const policyIndex = new PolicyIndex(
-    { policies, onSelectionChange: (where, touches) => index.policiesChanged(where, touches) },
-    { rootNamespace: 'istio-system', revision: 'default', dryRun: false },
-  );
-  const index: AmbientIndex = new AmbientIndex(
-    { addresses, policies: policyIndex, schedule: () => {} },
+  const { addresses, policies, policyIndex, index } = new MeshModel(
+    { schedule: () => {}, held: { objectsIn: () => [], namespacesInUse: () => [] } },
     OPTIONS,
   );
   const announced: string[][] = [];

@@ -12,7 +12,7 @@ import { convertAuthorizationPolicy } from './authorization-policy.ts';
 type Spec = NonNullable<AuthorizationPolicy['spec']>;
 type Rules = NonNullable<Spec['rules']>;
 
-const OPTIONS = { rootNamespace: 'istio-system', dryRun: false };
+const OPTIONS = { rootNamespace: 'istio-system', dryRun: false, trustDomains: ['cluster.local'] };
 const convert = (spec: Spec, where = 'shop', annotations = {}, options = OPTIONS) =>
   convertAuthorizationPolicy(authorizationPolicy('p', spec, where, annotations), options);
 
@@ -52,7 +52,7 @@ describe('what is sent', () => {
       { rules: [{}] },
       'shop',
       { 'istio.io/dry-run': 'true' },
-      { ...OPTIONS, dryRun: true },
+      { ...OPTIONS, dryRun: true, trustDomains: ['cluster.local'] },
     );
     assert.ok(conversion.kind === 'enforced' && conversion.policy.dryRun);
   });

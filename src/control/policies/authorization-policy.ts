@@ -13,7 +13,14 @@ import type {
 } from '#k8s/objects.ts';
 import { matchOf, type Policy, type PolicyMatch, type PolicyRule } from '#model/policy.ts';
 import { ANNOTATION, annotationsOf } from '../ambient/labels.ts';
-import { type Readable, readCidrs, readPorts, serviceAccountMatch, stringMatch } from './match.ts';
+import {
+  principalMatches,
+  type Readable,
+  readCidrs,
+  readPorts,
+  serviceAccountMatch,
+  stringMatch,
+} from './match.ts';
 
 export type Conversion =
   | {
@@ -33,6 +40,8 @@ export interface ConversionOptions {
   readonly rootNamespace: string;
   /** Send dry-run policies: node proxies that do not know them would enforce them. */
   readonly dryRun: boolean;
+  /** Ours and its aliases. */
+  readonly trustDomains: readonly string[];
 }
 
 export function convertAuthorizationPolicy(
@@ -56,7 +65,7 @@ export function convertAuthorizationPolicy(
   const unsupported = new Set<string>();
   const rules: PolicyRule[] = [];
   for (const rule of spec.rules ?? []) {
-    const reader = new RuleReader(namespace);
+    const reader = new RuleReader(namespace, options.trustDomains);
     const converted = reader.read(rule);
     for (const attribute of reader.unsupported) unsupported.add(attribute);
     if (action === 'DENY' || reader.exact) rules.push(converted);
@@ -90,9 +99,11 @@ class RuleReader {
   /** False when something that narrows the rule was left out: an ALLOW must then not be sent. */
   exact = true;
   readonly #namespace: string;
+  readonly #trustDomains: readonly string[];
 
-  constructor(policyNamespace: string) {
+  constructor(policyNamespace: string, trustDomains: readonly string[]) {
     this.#namespace = policyNamespace;
+    this.#trustDomains = trustDomains;
   }
 
   /** Clauses in this order: operations, sources, then one per condition. An empty rule has none and matches all. */
@@ -123,8 +134,8 @@ class RuleReader {
     ]);
     const account = (text: string) => serviceAccountMatch(text, this.#namespace);
     return matchOf({
-      principals: (source.principals ?? []).map(stringMatch),
-      notPrincipals: (source.notPrincipals ?? []).map(stringMatch),
+      principals: principalMatches(source.principals ?? [], this.#trustDomains),
+      notPrincipals: principalMatches(source.notPrincipals ?? [], this.#trustDomains),
       namespaces: (source.namespaces ?? []).map(stringMatch),
       notNamespaces: (source.notNamespaces ?? []).map(stringMatch),
       serviceAccounts: (source.serviceAccounts ?? []).map(account),
@@ -144,7 +155,10 @@ class RuleReader {
       case 'source.namespace':
         return matchOf({ namespaces: values.map(stringMatch), notNamespaces: notValues.map(stringMatch) });
       case 'source.principal':
-        return matchOf({ principals: values.map(stringMatch), notPrincipals: notValues.map(stringMatch) });
+        return matchOf({
+          principals: principalMatches(values, this.#trustDomains),
+          notPrincipals: principalMatches(notValues, this.#trustDomains),
+        });
       case 'destination.ip':
         return matchOf({
           destinationIps: this.#positive(key, readCidrs(values)),

@@ -10,6 +10,19 @@ export function stringMatch(text: string): StringMatch {
   return { kind: 'exact', text };
 }
 
+/**
+ * Identities without their scheme, `TRUST-DOMAIN/ns/NAMESPACE/sa/ACCOUNT`, with wildcards at either end. A trust domain
+ * that has other names stands for all of them: `trustDomains` are the names of ours.
+ */
+export function principalMatches(texts: readonly string[], trustDomains: readonly string[]): StringMatch[] {
+  const named = texts.flatMap((text) => {
+    const slash = text.indexOf('/');
+    if (slash < 0 || !trustDomains.includes(text.slice(0, slash))) return [text];
+    return trustDomains.map((domain) => `${domain}${text.slice(slash)}`);
+  });
+  return [...new Set(named)].map(stringMatch);
+}
+
 /** `namespace/account`, or `account` in the policy's own namespace. */
 export function serviceAccountMatch(text: string, policyNamespace: string): ServiceAccountMatch {
   const slash = text.indexOf('/');

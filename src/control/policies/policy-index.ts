@@ -30,6 +30,7 @@ export interface PolicyIndexOptions {
   /** Objects labelled for another revision of the control plane are not ours (§1.2). */
   readonly revision: string;
   readonly dryRun: boolean;
+  readonly trustDomain: string;
 }
 
 interface Known {
@@ -44,10 +45,13 @@ export class PolicyIndex implements PolicySelection {
   readonly #authorizationByNamespace = new GroupIndex();
   readonly #peers = new Map<string, PeerAuthentication>();
   readonly #peersByNamespace = new GroupIndex();
+  /** Ours and its other names. */
+  #trustDomains: readonly string[];
 
   constructor(deps: PolicyIndexDeps, options: PolicyIndexOptions) {
     this.#deps = deps;
     this.#options = options;
+    this.#trustDomains = [options.trustDomain];
   }
 
   upsertAuthorization(object: AuthorizationPolicy): void {
@@ -57,12 +61,25 @@ export class PolicyIndex implements PolicySelection {
     }
     const key = objectKey(object);
     const old = this.#authorization.get(key);
-    const conversion = convertAuthorizationPolicy(object, this.#options);
+    const conversion = this.#convert(object);
     this.#authorization.set(key, { object, conversion });
     this.#authorizationByNamespace.add(object.metadata.namespace ?? '', key);
     if (conversion.kind === 'enforced') this.#publish(conversion.policy);
     else this.#deps.policies.delete(key);
     this.#authorizationChanged(object, old?.object);
+  }
+
+  /** Ours first, then its aliases. */
+  setTrustDomains(trustDomains: readonly string[]): void {
+    if (JSON.stringify(trustDomains) === JSON.stringify(this.#trustDomains)) return;
+    this.#trustDomains = trustDomains;
+    for (const [key, { object }] of this.#authorization) {
+      const conversion = this.#convert(object);
+      this.#authorization.set(key, { object, conversion });
+      // Names change neither whether a policy is sent nor whom it selects.
+      if (conversion.kind === 'enforced') this.#publish(conversion.policy);
+    }
+    this.#deps.policies.announce();
   }
 
   removeAuthorization(object: AuthorizationPolicy): void {
@@ -155,6 +172,10 @@ export class PolicyIndex implements PolicySelection {
       ),
     );
     this.#deps.policies.announce();
+  }
+
+  #convert(object: AuthorizationPolicy): Conversion {
+    return convertAuthorizationPolicy(object, { ...this.#options, trustDomains: this.#trustDomains });
   }
 
   #withdrawConverted(object: PeerAuthentication): void {
