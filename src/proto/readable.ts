@@ -1,7 +1,7 @@
 // Published resources as the specification names them: the fields of the wire with addresses, ports and gateways as
 // people write them. For tests that compare with the specification, field by field.
 
-import { fromBinary, toJson } from '@bufbuild/protobuf';
+import { type DescMessage, fromBinary, type MessageShape, toJson } from '@bufbuild/protobuf';
 import { ipFromBytes } from '#net/ip.ts';
 import * as policy from './gen/authorization_pb.js';
 import * as wire from './gen/workload_pb.js';
@@ -10,49 +10,64 @@ type Json = null | boolean | number | string | readonly Json[] | { readonly [nam
 type JsonObject = Readonly<Record<string, Json>>;
 export type Readable = Readonly<Record<string, unknown>>;
 
-const OPTIONS = { useProtoFieldName: true, alwaysEmitImplicit: true } as const;
-
-/** A workload has `uid`, a service `hostname` and no `uid`. Messages that are absent have no field. */
-export function readableAddress(bytes: Uint8Array): Readable {
+/**
+ * `exact`: only fields that are not their defaults; else all that are not messages.
+ *
+ * A workload has `uid`, a service `hostname` and no `uid`. Messages that are absent have no field.
+ */
+export function readableAddress(bytes: Uint8Array, exact = false): Readable {
   const { type } = fromBinary(wire.AddressSchema, bytes);
-  if (type.case === 'workload') {
-    const json = toJson(wire.WorkloadSchema, type.value, OPTIONS) as JsonObject;
-    return {
-      ...json,
-      addresses: type.value.addresses.map(ipFromBytes),
-      services: Object.fromEntries(
-        Object.entries(type.value.services).map(([key, { ports }]) => [key, ports.map(port)]),
-      ),
-      ...gateways(type.value),
-      ...(type.value.locality === undefined
-        ? {}
-        : {
-            locality: Object.values(toJson(wire.LocalitySchema, type.value.locality, OPTIONS) as object).join(
-              '/',
-            ),
-          }),
-    };
+  switch (type.case) {
+    case 'workload':
+      return shown(exact, {
+        ...fieldsOf(wire.WorkloadSchema, type.value, exact),
+        addresses: type.value.addresses.map(ipFromBytes),
+        services: Object.fromEntries(
+          Object.entries(type.value.services).map(([key, { ports }]) => [key, ports.map(port)]),
+        ),
+        waypoint: gateway(type.value.waypoint),
+        network_gateway: gateway(type.value.networkGateway),
+        locality: locality(type.value.locality),
+      });
+    case 'service':
+      return shown(exact, {
+        ...fieldsOf(wire.ServiceSchema, type.value, exact),
+        addresses: type.value.addresses.map(networkAddress),
+        ports: type.value.ports.map(port),
+        weighted_waypoints: type.value.weightedWaypoints.map(
+          ({ destination, weight }) => `${weight} ${gateway(destination)}`,
+        ),
+        waypoint: gateway(type.value.waypoint),
+      });
+    default:
+      throw new TypeError('neither a workload nor a service');
   }
-  if (type.case !== 'service') throw new TypeError('neither a workload nor a service');
-  return {
-    ...(toJson(wire.ServiceSchema, type.value, OPTIONS) as JsonObject),
-    addresses: type.value.addresses.map(networkAddress),
-    ports: type.value.ports.map(port),
-    weighted_waypoints: type.value.weightedWaypoints.map(
-      ({ destination, weight }) => `${weight} ${gateway(destination)}`,
-    ),
-    ...gateways(type.value),
-  };
 }
 
 /** Groups are written as in §3: groups (OR) of rules (AND) of matches (OR). */
-export function readableAuthorization(bytes: Uint8Array): Readable {
+export function readableAuthorization(bytes: Uint8Array, exact = false): Readable {
   const message = fromBinary(policy.AuthorizationSchema, bytes);
-  const { rules, ...json } = toJson(policy.AuthorizationSchema, message, OPTIONS) as JsonObject;
-  return {
-    ...json,
-    groups: message.rules.map(({ clauses }) => clauses.map(({ matches }) => matches.map(match))),
-  };
+  const { rules: _, ...fields } = fieldsOf(policy.AuthorizationSchema, message, exact);
+  const groups = message.rules.map(({ clauses }) => clauses.map(({ matches }) => matches.map(match)));
+  return shown(exact, { ...fields, groups });
+}
+
+function fieldsOf<S extends DescMessage>(schema: S, message: MessageShape<S>, exact: boolean): Readable {
+  return toJson(schema, message, { useProtoFieldName: true, alwaysEmitImplicit: !exact }) as JsonObject;
+}
+
+function shown(exact: boolean, fields: Readable): Readable {
+  if (!exact) return fields;
+  return Object.fromEntries(
+    Object.entries(fields).filter(([, value]) => value !== undefined && !isEmpty(value)),
+  );
+}
+
+const isEmpty = (value: unknown): boolean =>
+  typeof value === 'object' && value !== null && Object.keys(value).length === 0;
+
+function locality(message: wire.Locality | undefined): string | undefined {
+  return message === undefined ? undefined : [message.region, message.zone, message.subzone].join('/');
 }
 
 function match(message: policy.Match): Readable {
@@ -83,18 +98,10 @@ function networkAddress({ network, address, length }: wire.NetworkAddress): stri
   return `${network}/${ipFromBytes(address)}${length === undefined ? '' : `/${length}`}`;
 }
 
-function gateways(message: wire.Workload | wire.Service): Readable {
-  return {
-    ...(message.waypoint === undefined ? {} : { waypoint: gateway(message.waypoint) }),
-    ...('networkGateway' in message && message.networkGateway !== undefined
-      ? { network_gateway: gateway(message.networkGateway) }
-      : {}),
-  };
-}
-
 /** `ip NETWORK/ADDRESS:PORT` or `host NAMESPACE/NAME:PORT`. */
-function gateway(message: wire.GatewayAddress | undefined): string {
-  switch (message?.destination.case) {
+function gateway(message: wire.GatewayAddress | undefined): string | undefined {
+  if (message === undefined) return undefined;
+  switch (message.destination.case) {
     case 'address':
       return `ip ${networkAddress(message.destination.value)}:${message.hboneMtlsPort}`;
     case 'hostname': {
