@@ -4,6 +4,9 @@
 import { parseDurationMs } from '#base/duration.ts';
 import { MeshError } from '#base/errors.ts';
 import { DEFAULT_TRUST_DOMAIN } from '#model/identity.ts';
+import { type Cidr, parseCidr } from '#net/cidr.ts';
+import { familyOf, type IpFamily } from '#net/ip.ts';
+import type { Pools } from './vips/plan.ts';
 
 export interface ControlPlaneOptions {
   /** Where the control plane itself runs. */
@@ -29,6 +32,9 @@ export interface ControlPlaneOptions {
   readonly debounceMaxMs: number;
   readonly xdsIdentityCheck: boolean;
   readonly dryRunPolicies: boolean;
+  /** Whether ServiceEntries without addresses are given some. */
+  readonly allocatedVips: boolean;
+  readonly vipPools: Pools;
   /** Further names in the serving certificate. */
   readonly customHosts: readonly string[];
   readonly listen: {
@@ -73,6 +79,11 @@ export function readOptions(env: Environment): ControlPlaneOptions {
     debounceMaxMs: duration(env, 'PILOT_DEBOUNCE_MAX', 10_000),
     xdsIdentityCheck: flag(env, 'PILOT_ENABLE_XDS_IDENTITY_CHECK', true),
     dryRunPolicies: flag(env, 'AMBIENT_ENABLE_DRY_RUN_AUTHORIZATION_POLICY', false),
+    allocatedVips: flag(env, 'PILOT_ENABLE_IP_AUTOALLOCATE', true),
+    vipPools: {
+      v4: pool(env, 'PILOT_IP_AUTOALLOCATE_IPV4_PREFIX', '240.240.0.0/16', 4),
+      v6: pool(env, 'PILOT_IP_AUTOALLOCATE_IPV6_PREFIX', '2001:2::/48', 6),
+    },
     customHosts: list(env, 'ISTIOD_CUSTOM_HOST', []),
     listen: { host: '::', xdsPort: 15012, httpPort: 8080, monitoringPort: 15014 },
   };
@@ -111,6 +122,15 @@ function percent(env: Environment, name: string, otherwise: number): number {
   const value = text(env, name, String(otherwise));
   if (!/^\d{1,3}$/.test(value) || Number(value) > 100) throw invalid(name, value, 'a number from 0 to 100');
   return Number(value);
+}
+
+function pool(env: Environment, name: string, otherwise: string, family: IpFamily): Cidr {
+  const value = text(env, name, otherwise);
+  const cidr = parseCidr(value);
+  const width = family === 4 ? 32 : 128;
+  if (cidr === undefined || familyOf(cidr.address) !== family || cidr.prefixLength > width - 2)
+    throw invalid(name, value, `a range of IPv${family} addresses such as ${otherwise}`);
+  return cidr;
 }
 
 function flag(env: Environment, name: string, otherwise: boolean): boolean {

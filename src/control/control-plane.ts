@@ -35,6 +35,7 @@ import { listenHttp, type Page, textPage } from './http.ts';
 import { allSynced, notSynced, startInformers } from './informers.ts';
 import { createMesh } from './mesh.ts';
 import { createMetrics } from './metrics.ts';
+import { startVipAllocator } from './vips/allocator.ts';
 import { xdsAuthenticator } from './xds-auth.ts';
 
 export interface ControlPlaneDeps {
@@ -112,6 +113,7 @@ export async function createControlPlane(
     startDistribution(signer);
     await allSynced(informers);
     mesh.index.flush();
+    startAllocation();
     const started = await startXds(signer);
     if (scope.closed) return started.close();
     server = started;
@@ -175,6 +177,22 @@ export async function createControlPlane(
       roots.refresh();
       lists.refresh();
     });
+  }
+
+  function startAllocation(): void {
+    if (!options.allocatedVips) return;
+    startVipAllocator(
+      {
+        client,
+        serviceEntries: informers.serviceEntries,
+        isOurs: mesh.isOurs,
+        decidedBy: [informers.namespaces, informers.meshConfigs],
+        schedule: setImmediate,
+        log: log.scoped('addresses'),
+        scope: scope.child('addresses'),
+      },
+      options.vipPools,
+    );
   }
 
   async function startXds(signer: SignerKeeper): Promise<XdsServer> {

@@ -6,6 +6,7 @@ import { AUTHORIZATION_TYPE_URL } from '#proto/authorization.ts';
 import { ADDRESS_TYPE_URL } from '#proto/workload.ts';
 import { AmbientIndex } from './ambient/ambient-index.ts';
 import { Discovery, type DiscoveryDeps } from './ambient/discovery.ts';
+import { LABEL, labelsOf } from './ambient/labels.ts';
 import { ResourceSet } from './ambient/resource-set.ts';
 import type { MeshKind, MeshObjects } from './ambient/world.ts';
 import type { MeshConfig } from './mesh-config.ts';
@@ -32,6 +33,7 @@ export interface MeshModelOptions {
   readonly trustDomain: string;
   readonly domainSuffix: string;
   readonly dryRunPolicies: boolean;
+  readonly allocatedVips: boolean;
 }
 
 export class MeshModel {
@@ -72,6 +74,13 @@ export class MeshModel {
 
   remove<K extends ModelKind>(kind: K, object: ModelObjects[K]): void {
     this.#discovery.remove(kind, object);
+  }
+
+  /** Whether the object is in view and not another revision's. */
+  isOurs(object: KubeObject): boolean {
+    const revision = labelsOf(object)[LABEL.revision];
+    const isRevisions = revision === undefined || revision === this.#options.revision;
+    return isRevisions && this.#discovery.sees(object.metadata.namespace);
   }
 
   configure({ discoverySelectors, trustDomainAliases, serviceEntryVisibility }: MeshConfig): void {

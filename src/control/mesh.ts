@@ -20,6 +20,8 @@ export interface Mesh {
   readonly index: AmbientIndex;
   readonly policyIndex: PolicyIndex;
   readonly podView: PodView;
+  /** Whether the object is in view and not another revision's. */
+  readonly isOurs: (object: KubeObject) => boolean;
 }
 
 /** Changes of one turn of the event loop are announced together. */
@@ -88,7 +90,7 @@ export function createMesh(
   };
   for (const kind of kinds) tell(kind);
   const { addresses, policies, index, policyIndex } = model;
-  return { addresses, policies, index, policyIndex, podView };
+  return { addresses, policies, index, policyIndex, podView, isOurs: (object) => model.isOurs(object) };
 }
 
 /** Undefined when it cannot be read: what was in force stays in force. */

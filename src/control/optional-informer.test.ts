@@ -1,56 +1,11 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import type { Informer, InformerHandlers, StartInformer } from '#k8s/informer.ts';
+import type { StartInformer } from '#k8s/informer.ts';
 import type { CustomResourceDefinition, Gateway } from '#k8s/mesh-objects.ts';
 import { GATEWAYS } from '#k8s/mesh-objects.ts';
-import type { KubeObject } from '#k8s/objects.ts';
 import { silentLogger } from '#telemetry/log.ts';
+import { Hand } from './fixtures-informer.ts';
 import { startWhenDefined } from './optional-informer.ts';
-
-/** Informers whose objects the test puts in by hand. */
-class Hand<T extends KubeObject> {
-  readonly objects = new Map<string, T>();
-  readonly handlers: InformerHandlers<T>[] = [];
-  closed = false;
-  hasSynced = false;
-  sync = (): void => {};
-  readonly informer: Informer<T>;
-
-  constructor() {
-    const { objects, handlers } = this;
-    const hasSynced = (): boolean => this.hasSynced;
-    this.informer = {
-      get: (key) => objects.get(key),
-      all: () => objects.values(),
-      synced: new Promise((resolve) => {
-        this.sync = () => {
-          this.hasSynced = true;
-          resolve();
-        };
-      }),
-      get hasSynced() {
-        return hasSynced();
-      },
-      addHandlers: (handler) => {
-        handlers.push(handler);
-        for (const object of objects.values()) handler.upsert(object, undefined);
-      },
-      close: () => {
-        this.closed = true;
-      },
-    };
-  }
-
-  put(object: T): void {
-    this.objects.set(object.metadata.name, object);
-    for (const handler of this.handlers) handler.upsert(object, undefined);
-  }
-
-  drop(object: T): void {
-    this.objects.delete(object.metadata.name);
-    for (const handler of this.handlers) handler.remove(object);
-  }
-}
 
 const DEFINITION: CustomResourceDefinition = {
   apiVersion: 'apiextensions.k8s.io/v1',

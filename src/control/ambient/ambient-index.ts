@@ -56,6 +56,7 @@ export interface AmbientIndexOptions {
   readonly domainSuffix: string;
   /** Its label names the network of the whole cluster. */
   readonly systemNamespace: string;
+  readonly allocatedVips: boolean;
   /** ServiceEntries and WorkloadEntries labelled for another revision are not ours (§1.2). */
   readonly revision: string;
 }
@@ -106,6 +107,7 @@ export class AmbientIndex {
       trustDomain,
       domainSuffix,
       network: '',
+      allocatedVips: options.allocatedVips,
       serviceEntryVisibility: EVERYBODY,
     };
   }

@@ -32,11 +32,11 @@ export class Discovery<K extends string> {
 
   upsert(kind: K, object: KubeObject): void {
     if (kind !== 'namespace') {
-      if (this.#sees(object.metadata.namespace)) this.#deps.upsert(kind, object);
+      if (this.sees(object.metadata.namespace)) this.#deps.upsert(kind, object);
       return;
     }
     const { name } = object.metadata;
-    const before = this.#sees(name);
+    const before = this.sees(name);
     this.#namespaces.set(name, object);
     this.#deps.upsert(kind, object);
     this.#turned(name, before);
@@ -47,14 +47,14 @@ export class Discovery<K extends string> {
     this.#deps.remove(kind, object);
     if (kind !== 'namespace') return;
     const { name } = object.metadata;
-    const before = this.#sees(name);
+    const before = this.sees(name);
     this.#namespaces.delete(name);
     this.#turned(name, before);
   }
 
   /** None: everything is seen. */
   setSelectors(selectors: readonly LabelSelector[]): void {
-    const before = new Map([...this.#heldNamespaces()].map((name) => [name, this.#sees(name)]));
+    const before = new Map([...this.#heldNamespaces()].map((name) => [name, this.sees(name)]));
     this.#selectors = selectors;
     for (const [name, seen] of before) this.#turned(name, seen);
   }
@@ -64,7 +64,8 @@ export class Discovery<K extends string> {
     return new Set([...this.#namespaces.keys(), ...this.#deps.namespacesInUse()]);
   }
 
-  #sees(namespace: string | undefined): boolean {
+  /** Cluster-scoped objects always are. */
+  sees(namespace: string | undefined): boolean {
     if (namespace === undefined || namespace === '' || this.#selectors.length === 0) return true;
     if (this.#options.always.includes(namespace)) return true;
     const object = this.#namespaces.get(namespace);
@@ -74,7 +75,7 @@ export class Discovery<K extends string> {
   }
 
   #turned(namespace: string, before: boolean): void {
-    const now = this.#sees(namespace);
+    const now = this.sees(namespace);
     if (now === before) return;
     const { objectsIn, upsert, remove } = this.#deps;
     for (const [kind, object] of objectsIn(namespace)) (now ? upsert : remove)(kind, object);

@@ -13,6 +13,7 @@ export const OPTIONS = {
   rootNamespace: 'istio-system',
   revision: 'default',
   dryRunPolicies: false,
+  allocatedVips: true,
 };
 
 /** The model as in the control plane; nothing flushes by itself. */

@@ -9,5 +9,7 @@ export interface MeshFacts {
   readonly trustDomain: string;
   /** `cluster.local` in host names, which is not the trust domain. */
   readonly domainSuffix: string;
+  /** Whether addresses that a control plane wrote into ServiceEntries are used. */
+  readonly allocatedVips: boolean;
   readonly serviceEntryVisibility: ServiceEntryVisibility;
 }

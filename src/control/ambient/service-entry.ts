@@ -17,7 +17,7 @@ export const resolutionOf = (
   object: ServiceEntry,
 ): NonNullable<NonNullable<ServiceEntry['spec']>['resolution']> => object.spec?.resolution ?? 'NONE';
 
-export const isWildcard = (host: string): boolean => host.startsWith('*');
+const isWildcard = (host: string): boolean => host.startsWith('*');
 
 /** Empty when the entry is not to be seen at all, or when one of its addresses is none. */
 export function recordsOfServiceEntry(
@@ -62,7 +62,7 @@ export function recordsOfServiceEntry(
       hostname,
       ...(stated.vips.length + stated.cidrVips.length > 0
         ? stated
-        : { vips: allocatedVips(object, hostname, mesh.network), cidrVips: [] }),
+        : { vips: allocatedVips(object, hostname, mesh), cidrVips: [] }),
       ports: new Map(ports.map(({ port, target }) => [port, target])),
       appProtocols,
       subjectAltNames: spec.subjectAltNames ?? [],
@@ -95,24 +95,23 @@ function addressesOf(texts: readonly string[], network: string): Addresses | und
 
 const widthOf = (address: IpAddress): number => (familyOf(address) === 4 ? 32 : 128);
 
-/** Whether the control plane gives the entry addresses, and so uses the ones in its status (§2.14). */
-export function isAutoAllocated(object: ServiceEntry): boolean {
+/**
+ * Whether the control plane gives the host addresses, and so uses the ones in the entry's status (§2.14). A wildcard
+ * stands for many hosts; one address for all of them serves only who resolves each call by itself.
+ */
+export function isAllocatable(object: ServiceEntry, host: string): boolean {
   return (
     resolutionOf(object) !== 'NONE' &&
     (object.spec?.addresses ?? []).length === 0 &&
-    labelsOf(object)[LABEL.autoAllocate]?.toLowerCase() !== 'false'
+    labelsOf(object)[LABEL.autoAllocate]?.toLowerCase() !== 'false' &&
+    (!isWildcard(host) || resolutionOf(object) === 'DYNAMIC_DNS')
   );
 }
 
-/** A wildcard stands for many hosts; one address for all of them serves only who resolves each call by itself. */
-export function isHostAllocated(object: ServiceEntry, host: string): boolean {
-  return isAutoAllocated(object) && (!isWildcard(host) || resolutionOf(object) === 'DYNAMIC_DNS');
-}
-
-function allocatedVips(object: ServiceEntry, host: string, network: string): NetworkAddress[] {
-  if (!isHostAllocated(object, host)) return [];
+function allocatedVips(object: ServiceEntry, host: string, mesh: MeshFacts): NetworkAddress[] {
+  if (!mesh.allocatedVips || !isAllocatable(object, host)) return [];
   return (object.status?.addresses ?? []).flatMap((entry) => {
     const ip = entry.host === host ? parseIp(entry.value) : undefined;
-    return ip === undefined ? [] : [{ network, ip }];
+    return ip === undefined ? [] : [{ network: mesh.network, ip }];
   });
 }
