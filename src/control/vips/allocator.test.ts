@@ -30,7 +30,7 @@ function setUp(answer: (name: string) => void = () => {}) {
   startVipAllocator(
     {
       client: {
-        patch: (async (_resource, name, kind, body, options) => {
+        patch: (async (_resource: unknown, name: string, kind: string, body: unknown, options: unknown) => {
           assert.equal(kind, 'json');
           patches.push({ name, operations: body as Operation[], options });
           answer(name);
