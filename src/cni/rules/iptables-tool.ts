@@ -73,16 +73,19 @@ const waiting = (kind: IptablesTool['kind']): string[] => (kind === 'nft' ? [] :
 function createTool(kind: IptablesTool['kind'], { runDir }: IptablesChoice): IptablesTool {
   const name = (family: 4 | 6, verb: string): string =>
     `${family === 4 ? 'iptables' : 'ip6tables'}${KINDS[kind]}-${verb}`;
-  const env = { XTABLES_LOCKFILE: join(runDir, 'pod-xtables.lock') };
-  const options = (netnsFd: number | undefined) => (netnsFd === undefined || kind === 'nft' ? {} : { env });
+  // The lock's file by the environment, as iptables 1.8.6 and later take it.
+  const locked = (netnsFd: number | undefined, command: readonly string[]) =>
+    (netnsFd === undefined || kind === 'nft'
+      ? command
+      : ['env', `XTABLES_LOCKFILE=${join(runDir, 'pod-xtables.lock')}`, ...command]) as [string, ...string[]];
   return {
     kind,
     save: (netnsFd, family) =>
-      runToolOrFail(netnsFd, [name(family, 'save')], '', 'reading the iptables rules', options(netnsFd)),
+      runToolOrFail(netnsFd, locked(netnsFd, [name(family, 'save')]), '', 'reading the iptables rules'),
     async restore(netnsFd, family, text, purpose) {
       if (text === '') return;
-      const command = [name(family, 'restore'), '--noflush', ...waiting(kind)] as [string, ...string[]];
-      await runToolOrFail(netnsFd, command, text, purpose, options(netnsFd));
+      const command = [name(family, 'restore'), '--noflush', ...waiting(kind)];
+      await runToolOrFail(netnsFd, locked(netnsFd, command), text, purpose);
     },
   };
 }

@@ -16,11 +16,6 @@ const PACKAGES: Readonly<Record<string, string>> = {
 const packageOf = (program: string): string =>
   PACKAGES[program] ?? (/^ip6?tables/.test(program) ? 'iptables' : program);
 
-export interface ToolOptions {
-  /** Beside our own environment. */
-  readonly env?: Readonly<Record<string, string>>;
-}
-
 export interface ToolResult {
   readonly exitCode: number;
   readonly stdout: string;
@@ -32,14 +27,12 @@ export function runTool(
   netnsFd: number | undefined,
   command: readonly [string, ...string[]],
   input = '',
-  options: ToolOptions = {},
 ): Promise<ToolResult> {
   const [program, ...args] = command;
   const start = (): ChildProcessWithoutNullStreams =>
     spawn(program, args, {
       timeout: TOOL_TIMEOUT_MS,
       killSignal: 'SIGKILL',
-      ...(options.env === undefined ? {} : { env: { ...process.env, ...options.env } }),
     });
   return new Promise((resolve, reject) => {
     const child = netnsFd === undefined ? start() : inNetns(netnsFd, start);
@@ -84,9 +77,8 @@ export async function runToolOrFail(
   command: readonly [string, ...string[]],
   input: string,
   purpose: string,
-  options: ToolOptions = {},
 ): Promise<string> {
-  const { exitCode, stdout, stderr } = await runTool(netnsFd, command, input, options);
+  const { exitCode, stdout, stderr } = await runTool(netnsFd, command, input);
   if (exitCode === 0) return stdout;
   const words = stderr.trim().split('\n').slice(0, 3).join('; ');
   throw new MeshError('RULES_FAILED', `${purpose}: ${words === '' ? `exit code ${exitCode}` : words}`, {
