@@ -67,16 +67,12 @@ try {
     {
       log,
       createApiServer: (pods, wish) => createApiServer({ log: log.scoped('apiserver'), ...pods }, wish),
-      createClient: async (server, url, { user, groups = [] }) => {
-        const { certPem, keyPem } = await server.credentials(user, groups);
-        return createRestClient({
+      createClient: (server, url, { user, groups = [] }) =>
+        createRestClient({
           server: url,
-          caPem: server.caPem,
-          clientCertPem: certPem,
-          clientKeyPem: keyPem,
+          connect: () => server.connect(user, groups),
           userAgent: user.replace(/^system:(node:.*)?/, '') || 'kubelet',
-        });
-      },
+        }),
       startInformer,
       startControllers: ({ manager, scheduler }, server) =>
         startControllers({

@@ -1,9 +1,10 @@
 // The HTTPS connection to one API server: kept-alive requests with a deadline, streams, refusals as MeshError.
 // A kept-alive connection that died under a GET is tried once more; every other retry is the caller's business.
 
-import type { IncomingMessage } from 'node:http';
-import { Agent, request as httpsRequest } from 'node:https';
+import { Agent as HttpAgent, request as httpRequest, type IncomingMessage } from 'node:http';
+import { Agent as HttpsAgent, request as httpsRequest } from 'node:https';
 import type { Socket } from 'node:net';
+import type { Duplex } from 'node:stream';
 import { createSecureContext, type SecureContext } from 'node:tls';
 import { errnoOf, MeshError } from '#base/errors.ts';
 import { statusError } from './status.ts';
@@ -20,6 +21,8 @@ export interface ApiEndpoint {
   readonly clientCertPem?: string;
   readonly clientKeyPem?: string;
   readonly userAgent?: string;
+  /** In place of TLS: a connection that is the server's already. */
+  readonly connect?: () => Duplex;
 }
 
 export interface Call {
@@ -48,11 +51,7 @@ export interface Transport {
 
 export function createTransport(endpoint: ApiEndpoint, requestTimeoutMs: number): Transport {
   const base = serverUrl(endpoint.server);
-  const agent = new Agent({
-    keepAlive: true,
-    maxFreeSockets: MAX_FREE_CONNECTIONS,
-    ...tlsOf(endpoint),
-  });
+  const { agent, request: sendRequest } = connectionsTo(endpoint);
 
   const headersOf = (call: Call, payload: string | undefined): Record<string, string | number> => ({
     accept: call.accept ?? 'application/json',
@@ -70,7 +69,7 @@ export function createTransport(endpoint: ApiEndpoint, requestTimeoutMs: number)
     const payload = call.body === undefined ? undefined : JSON.stringify(call.body);
     const headers = headersOf(call, payload);
     return new Promise((resolve, reject) => {
-      const request = httpsRequest({
+      const request = sendRequest({
         agent,
         ...targetOf(base, call.path),
         method: call.method,
@@ -142,6 +141,16 @@ export function createTransport(endpoint: ApiEndpoint, requestTimeoutMs: number)
     },
     close: () => agent.destroy(),
   };
+}
+
+function connectionsTo(endpoint: ApiEndpoint): { agent: HttpAgent; request: typeof httpRequest } {
+  const kept = { keepAlive: true, maxFreeSockets: MAX_FREE_CONNECTIONS };
+  const { connect } = endpoint;
+  if (connect === undefined)
+    return { agent: new HttpsAgent({ ...kept, ...tlsOf(endpoint) }), request: httpsRequest };
+  const agent = new HttpAgent(kept);
+  agent.createConnection = connect;
+  return { agent, request: httpRequest };
 }
 
 /** TLS towards the server: whom to trust, who we are. */

@@ -2,10 +2,11 @@
 // no containers; those are its clients, over the same REST interface as everybody's.
 
 import { constants } from 'node:crypto';
-import type { IncomingMessage } from 'node:http';
+import { createServer as createPlainServer, type IncomingMessage, type RequestListener } from 'node:http';
 import { createServer, type Server } from 'node:https';
 import type { AddressInfo, Socket } from 'node:net';
 import { join } from 'node:path';
+import type { Duplex } from 'node:stream';
 import { parse as parseYaml } from 'yaml';
 import { type Clock, type Random, systemClock } from '#base/clock.ts';
 import { errnoOf, MeshError, reasonOf } from '#base/errors.ts';
@@ -15,6 +16,7 @@ import type { Logger } from '#telemetry/log.ts';
 import type { PodStreams } from '../streams/pod-streams.ts';
 import { bootstrap } from './bootstrap.ts';
 import { type HttpDeps, handle, handleUpgrade, wantsUpgrade } from './http.ts';
+import { openInside } from './inside.ts';
 import type { ServiceFamilies } from './kind.ts';
 import type { PodLogs } from './logs.ts';
 import { isObject, type JsonObject } from './object.ts';
@@ -63,6 +65,8 @@ export interface ApiLimits {
 const DEFAULT_LIMITS: ApiLimits = { headMs: 10_000, requestMs: 60_000, checkMs: 5_000, connections: 4_000 };
 /** A watcher that vanished without a word is noticed by its silence. */
 const TCP_KEEP_ALIVE_MS = 30_000;
+/** Between requests. */
+const KEEP_ALIVE_MS = 120_000;
 /** How long a client that is hung up on may take to read why. */
 const LAST_WORDS_MS = 1_000;
 
@@ -73,11 +77,13 @@ export interface ApiServer {
   listen(target: ListenTarget): Promise<{ readonly address: string; readonly port: number }>;
   /** PEM of the authority that signed the server's certificate (kube-root-ca.crt). */
   readonly caPem: string;
-  /** Credentials of kubernetes-admin (O=system:masters), for clients inside this process. */
+  /** Credentials of kubernetes-admin (O=system:masters). */
   readonly adminCertPem: string;
   readonly adminKeyPem: string;
   /** A new certificate for a component or a person, valid for a year. */
   credentials(user: string, groups?: readonly string[]): Promise<ClientCredentials>;
+  /** A connection in memory for a part of this process, which has the rights of the user it names. */
+  connect(user: string, groups?: readonly string[]): Duplex;
   /** Text of a kubeconfig with everything embedded, e.g. for `https://127.0.0.1:16443`. */
   kubeconfig(serverUrl: string): string;
   /** Ends every watch, closes every listener and connection, then the database. */
@@ -146,6 +152,7 @@ function running(http: HttpDeps, pki: Pki, limits: ApiLimits): ApiServer {
   const upgraded = new Set<Socket>();
   /** All of them: the HTTP layer does not know those whose handshake is not over. */
   const sockets = new Set<Socket>();
+  const inside = openInside(createPlainServer({ keepAliveTimeout: 0 }, requestListener(http)));
   const compaction = setInterval(() => {
     try {
       http.store.compact();
@@ -160,6 +167,7 @@ function running(http: HttpDeps, pki: Pki, limits: ApiLimits): ApiServer {
     adminCertPem: pki.adminCertPem,
     adminKeyPem: pki.adminKeyPem,
     credentials: (user, groups = []) => issueClient(pki.authority, user, groups),
+    connect: (user, groups = []) => inside.connect({ name: user, groups }),
     kubeconfig: (serverUrl) => kubeconfigText(pki, serverUrl),
     listen: async (target) => {
       const server = httpsServer(http, pki, limits, upgraded);
@@ -177,6 +185,7 @@ function running(http: HttpDeps, pki: Pki, limits: ApiLimits): ApiServer {
     },
     close: async () => {
       clearInterval(compaction);
+      inside.close();
       await Promise.all(
         [...servers].map(
           (server) =>
@@ -214,13 +223,7 @@ function httpsServer(http: HttpDeps, pki: Pki, limits: ApiLimits, upgraded: Set<
       keepAliveInitialDelay: TCP_KEEP_ALIVE_MS,
       shouldUpgradeCallback: wantsUpgrade,
     },
-    (request, response) => {
-      response.on('error', () => request.destroy());
-      handle(http, request, response).catch((error: unknown) => {
-        http.log.error('an API answer could not be written', { error: reasonOf(error) });
-        response.destroy();
-      });
-    },
+    requestListener(http),
   );
   server.on('upgrade', (request: IncomingMessage, socket: Socket, head: Buffer) => {
     upgraded.add(socket);
@@ -231,7 +234,7 @@ function httpsServer(http: HttpDeps, pki: Pki, limits: ApiLimits, upgraded: Set<
       socket.destroy();
     });
   });
-  server.keepAliveTimeout = 120_000;
+  server.keepAliveTimeout = KEEP_ALIVE_MS;
   server.maxConnections = limits.connections;
   server.on('tlsClientError', (error, socket) => {
     http.log.debug('a TLS client was refused', { error: reasonOf(error) });
@@ -245,6 +248,16 @@ function httpsServer(http: HttpDeps, pki: Pki, limits: ApiLimits, upgraded: Set<
     setTimeout(() => socket.destroy(), LAST_WORDS_MS).unref();
   });
   return server;
+}
+
+function requestListener(http: HttpDeps): RequestListener {
+  return (request, response) => {
+    response.on('error', () => request.destroy());
+    handle(http, request, response).catch((error: unknown) => {
+      http.log.error('an API answer could not be written', { error: reasonOf(error) });
+      response.destroy();
+    });
+  };
 }
 
 function listening(server: Server, target: ListenTarget): Promise<{ address: string; port: number }> {

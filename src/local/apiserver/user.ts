@@ -1,6 +1,7 @@
-// Who asks: by client certificate of the cluster's authority or by service-account token. What he may do: rbac/.
+// Who asks: by client certificate of the cluster's authority, by service-account token, or vouched for (inside.ts). What he may do: rbac/.
 
 import type { IncomingMessage } from 'node:http';
+import type { Duplex } from 'node:stream';
 import type { TLSSocket } from 'node:tls';
 import { StatusError } from './status.ts';
 import { ISSUER, type TokensDeps, verifyToken } from './tokens.ts';
@@ -11,7 +12,12 @@ export const ANONYMOUS: User = { name: 'system:anonymous', groups: ['system:unau
 const unauthorized = (): StatusError => new StatusError(401, 'Unauthorized', 'Unauthorized');
 
 /** A certificate does not change while its connection lasts; reading one costs more than judging a request. */
-const byConnection = new WeakMap<TLSSocket, User>();
+const byConnection = new WeakMap<Duplex, User>();
+
+/** All requests on this connection are the user's. */
+export function vouchFor(connection: Duplex, { name, groups }: User): void {
+  byConnection.set(connection, { name, groups: [...groups, 'system:authenticated'] });
+}
 
 /** Throws 401 for credentials that are bad; none at all is anonymous. */
 export async function authenticate(deps: TokensDeps, request: IncomingMessage): Promise<User> {

@@ -3,6 +3,7 @@
 
 import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import type { Duplex } from 'node:stream';
 import { systemClock } from '#base/clock.ts';
 import { MeshError } from '#base/errors.ts';
 import type { KubeClient } from '#k8s/client.ts';
@@ -42,10 +43,7 @@ export interface ApiServerHandle {
     target: { readonly fd: number } | { readonly host: string; readonly port: number },
   ): Promise<unknown>;
   readonly caPem: string;
-  credentials(
-    user: string,
-    groups?: readonly string[],
-  ): Promise<{ readonly certPem: string; readonly keyPem: string }>;
+  connect(user: string, groups?: readonly string[]): Duplex;
   kubeconfig(serverUrl: string): string;
   close(): Promise<void>;
 }
@@ -81,7 +79,7 @@ export interface LocalDeps {
     pods: { readonly podLogs: LogStore; readonly podStreams: KubeletStreams },
     wish: ApiServerWish,
   ) => Promise<ApiServerHandle>;
-  readonly createClient: (server: ApiServerHandle, url: string, identity: Identity) => Promise<KubeClient>;
+  readonly createClient: (server: ApiServerHandle, url: string, identity: Identity) => KubeClient;
   readonly startInformer: StartInformer;
   readonly startControllers: (
     clients: { readonly manager: KubeClient; readonly scheduler: KubeClient },
@@ -119,14 +117,11 @@ export async function startLocal(deps: LocalDeps, config: MachineConfig): Promis
 
   const addresses = primaryAddresses(config.ipFamily);
   const insideUrl = `https://${formatHostPort(addresses.machine, API_PORT)}`;
-  const clientOf = (identity: Identity): Promise<KubeClient> =>
-    deps.createClient(server, insideUrl, identity);
-  const [client, proxyClient, manager, scheduler] = await Promise.all([
-    clientOf(MACHINE),
-    clientOf(NODE_PROXY),
-    clientOf(CONTROLLER_MANAGER),
-    clientOf(SCHEDULER),
-  ]);
+  const clientOf = (identity: Identity): KubeClient => deps.createClient(server, insideUrl, identity);
+  const client = clientOf(MACHINE);
+  const proxyClient = clientOf(NODE_PROXY);
+  const manager = clientOf(CONTROLLER_MANAGER);
+  const scheduler = clientOf(SCHEDULER);
   const existing = await client.list(PODS);
   logs.prune(new Set(existing.items.map(({ metadata }) => metadata.uid ?? '')));
   if (isNewMachine) await forgetFormerMachine(client, new Date(systemClock.now()).toISOString());
@@ -170,7 +165,7 @@ export async function startLocal(deps: LocalDeps, config: MachineConfig): Promis
     const kubelet = await startKubelet(
       {
         node,
-        client: await clientOf(kubeletIdentity(node.plan.name)),
+        client: clientOf(kubeletIdentity(node.plan.name)),
         startInformer: deps.startInformer,
         source,
         policies: network.policies,
