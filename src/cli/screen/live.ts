@@ -1,17 +1,17 @@
 // Follows the access log of every ztunnel through the Kubernetes API, as `kubectl logs -f daemonset/ztunnel` would, and
 // hands out the records worth showing. A restarted ztunnel or API server is followed again.
 
-import { Backoff } from '#base/backoff.ts';
 import { sleep } from '#base/clock.ts';
 import type { KubeClient } from '#k8s/client.ts';
+import { objectKey } from '#k8s/informer.ts';
 import { PODS, type Pod } from '#k8s/objects.ts';
+import { startInformer } from '#k8s/reflector.ts';
+import { silentLogger } from '#telemetry/log.ts';
 import { listZtunnels } from '../mesh-pods.ts';
 import { type AccessRecord, parseAccessLine } from './access-line.ts';
 import { isWorthShowing } from './connection-line.ts';
 
-/** Between looks for new ztunnels. Their logs are asked for with some overlap in time, so no connection is missed. */
-const LOOK_MS = 2000;
-const FIRST_LOOK_MS = 100;
+/** After a log's end. It is asked for again with some overlap in time, so no connection is missed. */
 const RETRY_MS = 500;
 export const OVERLAP_S = 3;
 
@@ -31,38 +31,36 @@ export async function followConnections(
   const followed = new Set<string>();
   /** By pod: when its newest record was logged. What a stream repeats of an earlier one is not shown again. */
   const newest = new Map<string, string>();
-  const following: Promise<void>[] = [];
-  // A mesh that comes up is found at once; in an empty cluster the looks become rare.
-  const firstLooks = new Backoff({ initialMs: FIRST_LOOK_MS, maxMs: LOOK_MS, factor: 1.2 });
-  while (!signal.aborted) {
-    for (const pod of await ztunnelPods(client)) {
-      const uid = pod.metadata.uid ?? pod.metadata.name;
-      if (followed.has(uid)) continue;
-      followed.add(uid);
-      const onNew = (record: AccessRecord): void => {
-        if (record.time < (newest.get(uid) ?? '')) return;
-        newest.set(uid, record.time);
-        if (accept(record)) onRecord(record);
-      };
-      following.push(
-        followPod(client, pod, signal, newest.has(uid) ? OVERLAP_S : sinceSeconds, onNew).finally(() =>
-          followed.delete(uid),
-        ),
-      );
-    }
-    await sleep(following.length === 0 ? firstLooks.next() : LOOK_MS, signal);
-  }
+  const following = new Set<Promise<void>>();
+  const pods = startInformer<Pod>({ client, log: silentLogger }, PODS, {
+    namespace: 'istio-system',
+    labelSelector: 'app=ztunnel',
+  });
+  const follow = (pod: Pod | undefined): void => {
+    const uid = pod?.metadata.uid;
+    if (uid === undefined || pod?.status?.phase !== 'Running' || followed.has(uid) || signal.aborted) return;
+    followed.add(uid);
+    const onNew = (record: AccessRecord): void => {
+      if (record.time < (newest.get(uid) ?? '')) return;
+      newest.set(uid, record.time);
+      if (accept(record)) onRecord(record);
+    };
+    const stream = followPod(client, pod, signal, newest.has(uid) ? OVERLAP_S : sinceSeconds, onNew);
+    const ended = stream.finally(() => {
+      following.delete(ended);
+      followed.delete(uid);
+      follow(pods.get(objectKey(pod)));
+    });
+    following.add(ended);
+  };
+  pods.addHandlers({
+    upsert: follow,
+    remove: ({ metadata }) => void newest.delete(metadata.uid ?? ''),
+  });
+  if (!signal.aborted)
+    await new Promise<void>((resolve) => signal.addEventListener('abort', () => resolve(), { once: true }));
+  pods.close();
   await Promise.all(following);
-}
-
-async function ztunnelPods(client: KubeClient): Promise<readonly Pod[]> {
-  try {
-    const { items } = await client.list(PODS, { namespace: 'istio-system', labelSelector: 'app=ztunnel' });
-    return items.filter((pod) => pod.status?.phase === 'Running');
-  } catch {
-    // The API server is away for a moment; the next round asks again.
-    return [];
-  }
 }
 
 async function followPod(
@@ -84,7 +82,7 @@ async function followPod(
       }
     }
   } catch {
-    // The stream ended with its server; followConnections opens the next one.
+    // The stream ended with its server or its pod; followConnections opens the next one.
   }
   await sleep(RETRY_MS, signal);
 }
