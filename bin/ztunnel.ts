@@ -148,7 +148,7 @@ async function authority(
 ): Promise<CertificateAuthorityClient> {
   if (config.fakeCa !== undefined) {
     deps.log.warn('FAKE_CA: certificates are made here; whoever has the root can be any workload');
-    // Loaded here: a proxy that has an authority must not carry what signing weighs.
+    // Loaded here: few proxies sign.
     const { createFakeCa } = await import('#ztunnel/fake-ca.ts');
     return createFakeCa(config.fakeCa);
   }

@@ -1,6 +1,16 @@
+import 'reflect-metadata';
 import assert from 'node:assert/strict';
-import { createPrivateKey, generateKeyPairSync, X509Certificate } from 'node:crypto';
+import { createHash, createPrivateKey, generateKeyPairSync, X509Certificate } from 'node:crypto';
 import { describe, it } from 'node:test';
+import {
+  AuthorityKeyIdentifierExtension,
+  BasicConstraintsExtension,
+  KeyUsageFlags,
+  KeyUsagesExtension,
+  X509Certificate as LibraryCertificate,
+  SubjectAlternativeNameExtension,
+  SubjectKeyIdentifierExtension,
+} from '@peculiar/x509';
 import type { SpiffeId } from '#model/identity.ts';
 import { requestFor } from './csr.ts';
 import { createAuthority, parseCsr } from './issue.ts';
@@ -84,6 +94,70 @@ describe('an authority', () => {
     });
     const { certPem } = await loaded.issue({ uris: [WEB], validForMs: HOUR_MS });
     assert.ok(new X509Certificate(certPem).checkIssued(new X509Certificate(renewed.certPem)));
+  });
+
+  it('writes what a library reads: usages, constraints, key ids and names', async () => {
+    const authority = await createAuthority({ organization: ['a', 'b'], commonName: 'Zoë', validDays: 1 });
+    const root = new LibraryCertificate(authority.certPem);
+    assert.equal(root.subject, 'O=a, O=b, CN=Zoë');
+    assert.equal(root.getExtension(BasicConstraintsExtension)?.ca, true);
+    assert.equal(
+      root.getExtension(KeyUsagesExtension)?.usages,
+      KeyUsageFlags.digitalSignature | KeyUsageFlags.keyCertSign | KeyUsageFlags.cRLSign,
+    );
+    // RFC 5280 §4.2.1.2: SHA-1 of the key's bits; those of a P-256 key are the last 65 bytes of its encoding.
+    const spki = new X509Certificate(authority.certPem).publicKey.export({ format: 'der', type: 'spki' });
+    const keyId = createHash('sha1').update(spki.subarray(-65)).digest('hex');
+    assert.equal(root.getExtension(SubjectKeyIdentifierExtension)?.keyId, keyId);
+    const { certPem } = await authority.issue({
+      commonName: 'c',
+      dnsNames: ['d.example'],
+      ips: ['10.0.0.1', 'fd00::1'],
+      uris: [WEB],
+      client: true,
+      sanCritical: true,
+      validForMs: HOUR_MS,
+    });
+    const leaf = new LibraryCertificate(certPem);
+    assert.equal(leaf.issuer, 'O=a, O=b, CN=Zoë');
+    assert.equal(await leaf.verify({ publicKey: await root.publicKey.export() }), true);
+    assert.deepEqual(
+      [...leaf.extensions].map(({ type, critical }) => [type, critical]),
+      [
+        ['2.5.29.15', true],
+        ['2.5.29.37', false],
+        ['2.5.29.19', true],
+        ['2.5.29.35', false],
+        ['2.5.29.17', true],
+      ],
+    );
+    const [usages] = leaf.extensions;
+    assert.ok(usages instanceof KeyUsagesExtension);
+    assert.equal(usages.usages, KeyUsageFlags.digitalSignature | KeyUsageFlags.keyEncipherment);
+    assert.equal(leaf.getExtension(BasicConstraintsExtension)?.ca, false);
+    assert.equal(leaf.getExtension(AuthorityKeyIdentifierExtension)?.keyId, keyId);
+    assert.deepEqual(leaf.getExtension(SubjectAlternativeNameExtension)?.names.toJSON(), [
+      { type: 'dns', value: 'd.example' },
+      { type: 'ip', value: '10.0.0.1' },
+      { type: 'ip', value: 'fd00::1' },
+      { type: 'url', value: WEB },
+    ]);
+  });
+
+  it('dates beyond 2049 by four digits of the year, as RFC 5280 has it', async () => {
+    const clock = { now: () => Date.UTC(2049, 11, 31, 23, 59, 58), monotonicMs: () => 0 };
+    const authority = await createAuthority({ validDays: 36_500, clock });
+    const { certPem } = await authority.issue({ uris: [WEB], validForMs: 2000, backdateMs: 0 });
+    const { validFromDate, validToDate, raw } = new X509Certificate(certPem);
+    assert.equal(validFromDate.toISOString(), '2049-12-31T23:59:58.000Z');
+    assert.equal(validToDate.toISOString(), '2050-01-01T00:00:00.000Z');
+    assert.ok(raw.includes('\x17\x0d491231235958Z\x18\x0f20500101000000Z', 0, 'latin1'));
+  });
+
+  it('refuses names that a certificate cannot hold', async () => {
+    const authority = await createAuthority({ validDays: 1 });
+    await assert.rejects(authority.issue({ dnsNames: ['zoë.example'], validForMs: HOUR_MS }), isInvalid);
+    await assert.rejects(authority.issue({ ips: ['10.0.0'], validForMs: HOUR_MS }), isInvalid);
   });
 
   it('signs with an RSA key', async () => {

@@ -1,45 +1,47 @@
 // A certificate authority in one object: makes or loads a signing certificate, issues leaves, reads certificate requests.
-// Used by the control plane, the local API server and tests. ztunnel must not import this file: what stands behind it
-// weighs megabytes (docs/decisions/0003-csr-writer.md); a proxy needs only csr.ts. Who may have which name is the
-// caller's decision.
+// Used by the control plane, the local API server and tests. Who may have which name is the caller's decision. Written on the
+// project's own DER: a library that can do it costs each of these programs 8 MB (docs/decisions/0003-csr-writer.md).
 
-// @peculiar/x509 registers its parts by decorators and needs this first.
-import 'reflect-metadata';
 import {
   createPrivateKey,
   createPublicKey,
   generateKeyPairSync,
   type KeyObject,
-  X509Certificate as NodeCertificate,
-  randomBytes,
-  verify,
-  type webcrypto,
-} from 'node:crypto';
-import {
-  AuthorityKeyIdentifierExtension,
-  BasicConstraintsExtension,
-  ExtendedKeyUsage,
-  ExtendedKeyUsageExtension,
-  type Extension,
-  type JsonGeneralName,
-  type JsonNameParams,
-  KeyUsageFlags,
-  KeyUsagesExtension,
-  Name,
-  Pkcs10CertificateRequest,
-  SubjectAlternativeNameExtension,
-  SubjectKeyIdentifierExtension,
   X509Certificate,
-  X509CertificateGenerator,
-} from '@peculiar/x509';
+} from 'node:crypto';
 import { type Clock, systemClock } from '#base/clock.ts';
 import { MeshError } from '#base/errors.ts';
-import { readDer } from './der.ts';
+import { BIT_STRING, BOOLEAN, hex, OCTET_STRING, readCertificateFacts } from './certificate-facts.ts';
+import {
+  keyIdOf,
+  newSerialNumber,
+  type Signer,
+  signCertificate,
+  signerFor,
+  spkiOf,
+} from './certificate-writer.ts';
+import { readCsr } from './csr-reader.ts';
+import { writeDer } from './der.ts';
 import { keyWeakness } from './key-strength.ts';
+import { objectId, sequence, writeExtension, writeGeneralName, writeName } from './x509-encoding.ts';
 
 const DAY_MS = 86_400_000;
 /** Peers' clocks may lag; Istio's authority dates leaves back by as much (control-plane.md §5.2). */
 const BACKDATE_MS = 120_000;
+
+/** Object identifiers as the hexadecimal text of their content. */
+const SUBJECT_KEY_ID = '551d0e';
+const KEY_USAGE = '551d0f';
+const SUBJECT_ALT_NAME = '551d11';
+const BASIC_CONSTRAINTS = '551d13';
+const AUTHORITY_KEY_ID = '551d23';
+const EXTENDED_KEY_USAGE = '551d25';
+const SERVER_AUTH = '2b06010505070301';
+const CLIENT_AUTH = '2b06010505070302';
+
+/** Named bits, the first one the highest; the byte before says how many of the last are unused (X.690 §11.2.2). */
+const DIGITAL_SIGNATURE_AND_KEY_ENCIPHERMENT = Uint8Array.of(5, 0b1010_0000);
+const DIGITAL_SIGNATURE_AND_CERT_SIGN_AND_CRL_SIGN = Uint8Array.of(1, 0b1000_0110);
 
 export interface AuthorityOptions {
   readonly commonName?: string;
@@ -96,53 +98,55 @@ export async function createAuthority(options: AuthorityOptions): Promise<Author
     options.keyPem === undefined
       ? newP256Key()
       : parse('signing key', () => createPrivateKey(options.keyPem!));
-  const signingKey = toSigningKey(privateKey);
+  const signer = signerFor(privateKey);
   const keyPem = pkcs8(privateKey);
-  const spki = createPublicKey(privateKey).export({ format: 'der', type: 'spki' });
-  const certPem = options.certPem ?? (await selfSign(options, signingKey, spki, clock));
+  const certPem = options.certPem ?? (await selfSign(options, signer, createPublicKey(privateKey), clock));
   const certificate = parse('signing certificate', () => new X509Certificate(certPem));
-  if (!new NodeCertificate(certPem).checkPrivateKey(privateKey)) {
+  if (!certificate.checkPrivateKey(privateKey)) {
     throw invalid(
       'the signing certificate and the signing key do not belong together; load both from one place',
     );
   }
-  const keyId = await authorityKeyId(certificate);
+  const facts = parse('signing certificate', () => readCertificateFacts(certificate.raw));
+  const issuer = Buffer.from(facts.subject, 'hex');
+  /** The certificate's own key id, whatever it was made from; verifiers compare the two byte for byte. */
+  const keyId =
+    facts.subjectKeyId === undefined ? keyIdOf(facts.spki) : Buffer.from(facts.subjectKeyId, 'hex');
+  const notAfter = certificate.validToDate;
 
   return {
-    certPem: options.certPem ?? certPem,
+    certPem,
     keyPem,
-    notBefore: certificate.notBefore,
-    notAfter: certificate.notAfter,
+    notBefore: certificate.validFromDate,
+    notAfter,
     async issue(leaf) {
       const now = clock.now();
-      if (certificate.notAfter.getTime() <= now) {
+      if (notAfter.getTime() <= now) {
         throw invalid(
-          `the signing certificate ${certificate.subject} expired at ${certificate.notAfter.toISOString()}; renew the root before issuing`,
+          `the signing certificate ${certificate.subject} expired at ${notAfter.toISOString()}; renew the root before issuing`,
         );
       }
       const ownKey = leaf.publicKey === undefined ? newP256Key() : undefined;
       const publicKey = ownKey === undefined ? leafPublicKey(leaf.publicKey!) : createPublicKey(ownKey);
       const subject = nameOf(leaf);
       const serialNumber = newSerialNumber();
-      const issued = await X509CertificateGenerator.create({
+      const issued = await signCertificate(signer, {
         serialNumber,
-        ...(subject === undefined ? {} : { subject }),
-        issuer: certificate.subjectName,
-        notBefore: new Date(now - (leaf.backdateMs ?? BACKDATE_MS)),
-        notAfter: new Date(Math.min(now + leaf.validForMs, certificate.notAfter.getTime())),
-        publicKey: publicKey.export({ format: 'der', type: 'spki' }),
-        signingKey,
+        issuer,
+        subject: subject ?? sequence(),
+        notBeforeMs: now - (leaf.backdateMs ?? BACKDATE_MS),
+        notAfterMs: Math.min(now + leaf.validForMs, notAfter.getTime()),
+        publicKey,
         extensions: [
-          new KeyUsagesExtension(KeyUsageFlags.digitalSignature | KeyUsageFlags.keyEncipherment, true),
-          usageOf(leaf),
-          new BasicConstraintsExtension(false, undefined, true),
-          keyId,
+          writeExtension(KEY_USAGE, true, writeDer(BIT_STRING, DIGITAL_SIGNATURE_AND_KEY_ENCIPHERMENT)),
+          writeExtension(EXTENDED_KEY_USAGE, false, usageOf(leaf)),
+          writeExtension(BASIC_CONSTRAINTS, true, sequence()),
+          writeExtension(AUTHORITY_KEY_ID, false, sequence(writeDer(0x80, keyId))),
           // RFC 5280 §4.2.1.6: critical when the subject is empty.
           ...alternativeNames(leaf, subject === undefined || leaf.sanCritical === true),
         ],
       });
-      const certPemOut = withNewline(issued.toString('pem'));
-      const made = { certPem: certPemOut, serialNumber };
+      const made = { certPem: issued, serialNumber: hex(serialNumber) };
       return ownKey === undefined ? made : { ...made, keyPem: pkcs8(ownKey) };
     },
   };
@@ -165,30 +169,16 @@ export interface ParsedCsr {
 /** Reads a PKCS#10 request in PEM. Throws MeshError `CERTIFICATE_INVALID`. */
 export function parseCsr(pem: string): ParsedCsr {
   return parse('certificate request', () => {
-    const request = new Pkcs10CertificateRequest(pem);
-    const publicKeySpki = new Uint8Array(request.publicKey.rawData);
-    // Copied: the library's list is a subclass of Array that its methods would return again.
-    const names = [...request.extensions]
-      .filter((item) => item instanceof SubjectAlternativeNameExtension)
-      .flatMap((extension) => [...extension.names.items]);
-    const key = createPublicKey({ key: Buffer.from(publicKeySpki), format: 'der', type: 'spki' });
+    const { publicKey, publicKeySpki, commonName, names, signatureValid } = readCsr(pem);
     return {
       publicKeySpki,
-      commonName: request.subjectName.getField('CN')[0],
+      commonName,
       uris: names.filter(({ type }) => type === 'url').map(({ value }) => value),
       otherNames: names.filter(({ type }) => type !== 'url').map(({ type, value }) => `${type}:${value}`),
-      keyWeakness: keyWeakness(key),
-      signatureValid: proofOfPossession(request, key),
+      keyWeakness: keyWeakness(publicKey),
+      signatureValid,
     };
   });
-}
-
-function proofOfPossession(request: Pkcs10CertificateRequest, key: KeyObject): boolean {
-  const algorithm: { readonly hash?: { readonly name?: string } } = request.signatureAlgorithm;
-  // What is signed is the first element of the outer SEQUENCE, as it came (RFC 2986 §4.2).
-  const der = Buffer.from(request.rawData);
-  const signed = readDer(readDer(der).content).encoded;
-  return verify(algorithm.hash?.name ?? null, signed, key, Buffer.from(request.signature));
 }
 
 function newP256Key(): KeyObject {
@@ -196,34 +186,6 @@ function newP256Key(): KeyObject {
 }
 
 const pkcs8 = (key: KeyObject): string => key.export({ format: 'pem', type: 'pkcs8' }).toString();
-const withNewline = (pem: string): string => (pem.endsWith('\n') ? pem : `${pem}\n`);
-
-/** Signatures follow the kind of the authority's key (control-plane.md §5.2). */
-function toSigningKey(key: KeyObject): webcrypto.CryptoKey {
-  switch (key.asymmetricKeyType) {
-    case 'ec':
-      return key.toCryptoKey({ name: 'ECDSA', namedCurve: curveOf(key) }, true, ['sign']);
-    case 'rsa':
-      return key.toCryptoKey({ name: 'RSASSA-PKCS1-v1_5', hash: 'SHA-256' }, true, ['sign']);
-    default:
-      throw invalid(
-        `signing keys of type ${key.asymmetricKeyType} are not supported; use an ECDSA or RSA key`,
-      );
-  }
-}
-
-function curveOf(key: KeyObject): string {
-  const names: Readonly<Record<string, string>> = {
-    prime256v1: 'P-256',
-    secp384r1: 'P-384',
-    secp521r1: 'P-521',
-  };
-  const curve = key.asymmetricKeyDetails?.namedCurve ?? 'unknown';
-  const name = names[curve];
-  if (name === undefined)
-    throw invalid(`signing keys on the curve ${curve} are not supported; use P-256, P-384 or P-521`);
-  return name;
-}
 
 function leafPublicKey(key: Uint8Array | string): KeyObject {
   return parse('public key', () =>
@@ -233,75 +195,52 @@ function leafPublicKey(key: Uint8Array | string): KeyObject {
   );
 }
 
-async function selfSign(
+function selfSign(
   options: AuthorityOptions,
-  signingKey: webcrypto.CryptoKey,
-  spki: Uint8Array<ArrayBuffer>,
+  signer: Signer,
+  publicKey: KeyObject,
   clock: Clock,
 ): Promise<string> {
   // An issuer's name must not be empty (RFC 5280 §4.1.2.4).
   const name = nameOf(options) ?? nameOf({ commonName: 'Culvert root' })!;
   const now = clock.now();
-  const certificate = await X509CertificateGenerator.create({
+  return signCertificate(signer, {
     serialNumber: newSerialNumber(),
-    subject: name,
     issuer: name,
-    notBefore: new Date(now - BACKDATE_MS),
-    notAfter: new Date(now + options.validDays * DAY_MS),
-    publicKey: spki,
-    signingKey,
+    subject: name,
+    notBeforeMs: now - BACKDATE_MS,
+    notAfterMs: now + options.validDays * DAY_MS,
+    publicKey,
     extensions: [
-      new BasicConstraintsExtension(true, undefined, true),
-      new KeyUsagesExtension(
-        KeyUsageFlags.keyCertSign | KeyUsageFlags.cRLSign | KeyUsageFlags.digitalSignature,
-        true,
-      ),
-      await SubjectKeyIdentifierExtension.create(spki),
+      writeExtension(BASIC_CONSTRAINTS, true, sequence(writeDer(BOOLEAN, Uint8Array.of(0xff)))),
+      writeExtension(KEY_USAGE, true, writeDer(BIT_STRING, DIGITAL_SIGNATURE_AND_CERT_SIGN_AND_CRL_SIGN)),
+      writeExtension(SUBJECT_KEY_ID, false, writeDer(OCTET_STRING, keyIdOf(spkiOf(publicKey)))),
     ],
   });
-  return withNewline(certificate.toString('pem'));
 }
 
-/** The signing certificate's own key id, whatever it was made from; verifiers compare the two byte for byte. */
-async function authorityKeyId(certificate: X509Certificate): Promise<AuthorityKeyIdentifierExtension> {
-  const own = certificate.getExtension(SubjectKeyIdentifierExtension);
-  if (own === null) return AuthorityKeyIdentifierExtension.create(certificate.publicKey);
-  return new AuthorityKeyIdentifierExtension(own.keyId);
-}
-
-function usageOf({ client, server }: IssueOptions): ExtendedKeyUsageExtension {
+function usageOf({ client, server }: IssueOptions): Uint8Array {
   const both = client === undefined && server === undefined;
-  const usages: ExtendedKeyUsage[] = [];
-  if (both || server === true) usages.push(ExtendedKeyUsage.serverAuth);
-  if (both || client === true) usages.push(ExtendedKeyUsage.clientAuth);
-  return new ExtendedKeyUsageExtension(usages);
+  const usages: Uint8Array[] = [];
+  if (both || server === true) usages.push(objectId(SERVER_AUTH));
+  if (both || client === true) usages.push(objectId(CLIENT_AUTH));
+  return sequence(...usages);
 }
 
-function alternativeNames(leaf: IssueOptions, critical: boolean): Extension[] {
-  const names: JsonGeneralName[] = [
-    ...(leaf.dnsNames ?? []).map((value) => ({ type: 'dns' as const, value })),
-    ...(leaf.ips ?? []).map((value) => ({ type: 'ip' as const, value })),
-    ...(leaf.uris ?? []).map((value) => ({ type: 'url' as const, value })),
+function alternativeNames(leaf: IssueOptions, isCritical: boolean): Uint8Array[] {
+  const names = [
+    ...(leaf.dnsNames ?? []).map((value) => writeGeneralName('dns', value)),
+    ...(leaf.ips ?? []).map((value) => writeGeneralName('ip', value)),
+    ...(leaf.uris ?? []).map((value) => writeGeneralName('url', value)),
   ];
-  return names.length === 0 ? [] : [new SubjectAlternativeNameExtension(names, critical)];
+  return names.length === 0 ? [] : [writeExtension(SUBJECT_ALT_NAME, isCritical, sequence(...names))];
 }
 
-/** Values are given as typed objects: as bare strings the library would read a leading `#` as hexadecimal. */
-function nameOf(from: Pick<IssueOptions, 'commonName' | 'organization'>): Name | undefined {
-  const { commonName, organization } = from;
-  const organizations = typeof organization === 'string' ? [organization] : (organization ?? []);
-  const parts: JsonNameParams = [
-    ...organizations.map((utf8String) => ({ O: [{ utf8String }] })),
-    ...(commonName === undefined ? [] : [{ CN: [{ utf8String: commonName }] }]),
-  ];
-  return parts.length === 0 ? undefined : new Name(parts);
-}
-
-/** 128 random bits, positive and never shorter (RFC 5280 §4.1.2.2 allows 20 octets). */
-function newSerialNumber(): string {
-  const bytes = randomBytes(16);
-  bytes[0] = (bytes[0]! & 0x7f) | 0x40;
-  return bytes.toString('hex');
+function nameOf({
+  commonName,
+  organization = [],
+}: Pick<IssueOptions, 'commonName' | 'organization'>): Uint8Array | undefined {
+  return writeName(typeof organization === 'string' ? [organization] : organization, commonName);
 }
 
 function parse<T>(what: string, read: () => T): T {

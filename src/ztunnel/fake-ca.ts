@@ -1,6 +1,5 @@
 // An authority inside the proxy, for trying things out and for tests (`FAKE_CA`): signs whatever it is asked for. With a
-// root from files several proxies trust one another. Loaded only when asked for: what stands behind tls/issue.ts weighs
-// megabytes.
+// root from files several proxies trust one another. Loaded only when asked for.
 
 import { readFile } from 'node:fs/promises';
 import { MeshError } from '#base/errors.ts';
