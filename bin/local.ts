@@ -4,6 +4,7 @@
 import { errnoOf, MeshError, reasonOf } from '#base/errors.ts';
 import { startInformer } from '#k8s/reflector.ts';
 import { createRestClient } from '#k8s/rest-client.ts';
+import { releaseFreedMemory } from '#linux/freed-memory.ts';
 import { createApiServer } from '#local/apiserver/server.ts';
 import { startControllers } from '#local/controllers/controllers.ts';
 import { requestHostPorts } from '#local/machine/host-ports.ts';
@@ -34,6 +35,9 @@ function report(message: LocalMessage): void {
 
 // Without FRONT nobody could stop the machine: it ends at once, and pid 1 with it.
 process.on('disconnect', () => process.exit(EXIT_STOPPED));
+
+/** By then the mesh and the sample have come up in it. */
+const SETTLED_MS = 15_000;
 
 let local: Local | undefined;
 let stopping = false;
@@ -91,6 +95,11 @@ try {
   );
   report({ type: 'ready', ...local.ready });
   log.info('ready', { adopted: local.ready.adoptedContainers });
+  // What starting took is garbage now, and an idle program would keep it: nothing makes V8 and malloc look.
+  setTimeout(() => {
+    globalThis.gc?.();
+    releaseFreedMemory();
+  }, SETTLED_MS).unref();
 } catch (error) {
   const failure = MeshError.from(error, 'LOCAL_MACHINE_FAILED', 'the local machine could not start');
   log.error(failure.message, { code: failure.code, errno: errnoOf(error) });

@@ -32,6 +32,7 @@ export const libc = {
     request: number,
     argument: Uint8Array,
   ) => number,
+  malloc_trim: library.func('int malloc_trim(size_t pad)') as (padBytes: number) => number,
   pipe2: library.func('int pipe2(void *fds, int flags)') as (fds: Uint8Array, flags: number) => number,
   setns: library.func('int setns(int fd, int type)') as (fd: number, type: number) => number,
   socket: library.func('int socket(int family, int type, int protocol)') as (

@@ -56,6 +56,7 @@ export function machineArguments(tools: Tools, config: MachineConfig, inUserName
     'machine',
     config.node,
     ...NODE_FLAGS,
+    '--expose-gc', // bin/local.ts collects once, after the start
     `${config.root}/dist/local.mjs`,
     JSON.stringify(config),
   ];

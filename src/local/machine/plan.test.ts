@@ -8,6 +8,6 @@ import { NODE_FLAGS } from './plan.ts';
 
 test('the launcher starts programs with the flags that they have in the machine', () => {
   const launcher = readFileSync(join(import.meta.dirname, '../../../bin/culvert'), 'utf8');
-  const [command = ''] = /^exec "\$node" (?:.|\\\n)*$/m.exec(launcher) ?? [];
+  const [command = ''] = /^exec "\$node" .*$/m.exec(launcher) ?? [];
   assert.deepEqual(command.match(/--[\w-]+(=\w+)?/g), [...NODE_FLAGS]);
 });

@@ -141,12 +141,11 @@ export function indexOfPodCidr(cidr: string, family: Family): number | undefined
 }
 
 /**
- * V8 flags of every program that runs in the machine, as in bin/culvert. Without them each keeps the garbage of its start-up as
- * heap, and what compilers needed once: docs/decisions/0004-node-memory.md counts it.
+ * V8 flags of every program, as in bin/culvert. Without them each keeps the garbage of its start-up as heap: the whole mesh
+ * takes a third more (docs/decisions/0004-node-memory.md).
  */
 export const NODE_FLAGS: readonly string[] = [
   '--max-semi-space-size=1',
   '--optimize-for-size',
   '--v8-pool-size=1',
-  '--invocation-count-for-maglev=3000',
 ];
