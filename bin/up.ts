@@ -19,6 +19,9 @@ import { actions } from './lib/actions.ts';
 import { contextWith } from './lib/context.ts';
 import { env, projectDir, runDirOf, version } from './lib/person.ts';
 
+/** By then the mesh stands, and what is left to do is to wait and to print. */
+const SETTLED_MS = 15_000;
+
 // The launcher ends in exec: this process began when the person pressed return, before bundles and Node.
 const startedAtMs = performance.now() - (ageMs() ?? process.uptime() * 1000);
 const monotonicMs = (): number => performance.now();
@@ -73,6 +76,7 @@ async function up(flags: UpFlags): Promise<void> {
     const shown = machine.ready.then(async ({ kubeconfig }) => {
       const kubeconfigPath = join(stateDir, 'kubeconfig');
       writeFileSync(kubeconfigPath, kubeconfig, { mode: 0o600 });
+      setTimeout(() => globalThis.gc?.(), SETTLED_MS).unref();
       const client = createRestClient(kubeconfigEndpoint(kubeconfig));
       try {
         await bringUpMesh(

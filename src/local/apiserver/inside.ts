@@ -1,5 +1,5 @@
 // The way in for parts of the server's own process: plain HTTP over a pair of streams in memory. Whoever opens it says as whom
-// he speaks, and has that user's rights and no others. A controller manager has some sixty watches open; over TLS, whose two
+// he speaks, and has that user's rights and no others. The controllers alone keep some forty watches open; over TLS, whose two
 // ends would both be ours, each takes 200 KB and the work of encrypting (docs/decisions/0004-node-memory.md).
 
 import type { Server } from 'node:http';
