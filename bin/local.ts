@@ -16,6 +16,7 @@ import {
   type LocalMessage,
   type MachineConfig,
 } from '#local/machine/messages.ts';
+import { removeNodeVolume } from '#local/machine/node-volumes.ts';
 import { createLogger } from '#telemetry/log.ts';
 
 const config = JSON.parse(process.argv[2] ?? '{}') as MachineConfig;
@@ -84,6 +85,7 @@ try {
           schedulerClient: scheduler,
           log: log.scoped('controllers'),
           caPem: server.caPem,
+          removeVolumeDirectory: (node, volume) => removeNodeVolume(config.stateDir, node, volume),
         }),
       hostPorts: requestHostPorts({
         send: report,

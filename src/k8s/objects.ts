@@ -223,6 +223,7 @@ export interface Volume {
   name: string;
   emptyDir?: Record<string, unknown>;
   hostPath?: { path: string; type?: string };
+  persistentVolumeClaim?: { claimName: string; readOnly?: boolean };
   configMap?: { name: string; optional?: boolean; items?: KeyToPath[]; defaultMode?: number };
   secret?: { secretName: string; optional?: boolean; items?: KeyToPath[]; defaultMode?: number };
   downwardAPI?: { items?: DownwardFile[]; defaultMode?: number };
@@ -379,7 +380,11 @@ export interface StatefulSet extends KubeObject {
       type?: 'RollingUpdate' | 'OnDelete';
       rollingUpdate?: { partition?: number; maxUnavailable?: number | string };
     };
-    volumeClaimTemplates?: KubeObject[];
+    volumeClaimTemplates?: (KubeObject & { spec: object })[];
+    persistentVolumeClaimRetentionPolicy?: {
+      whenDeleted?: 'Retain' | 'Delete';
+      whenScaled?: 'Retain' | 'Delete';
+    };
   };
   status?: {
     replicas?: number;

@@ -109,7 +109,12 @@ testEachKubectl('set image, rollout restart, history, undo and status', async (p
       clientCertPem: adminCertPem,
       clientKeyPem: adminKeyPem,
     });
-    const controllers = await startControllers({ client, log: silentLogger, caPem });
+    const controllers = await startControllers({
+      client,
+      log: silentLogger,
+      caPem,
+      removeVolumeDirectory: async () => {},
+    });
     try {
       const kubectl = kubectlFor(rig, program);
       // No pods: what is looked at are revisions, not containers.

@@ -74,6 +74,7 @@ export async function openCluster(
   const client = open();
   // Before the controllers start, so that they know both from the first pod on.
   for (const name of ['n1', 'n2']) await addNode(client, name);
+  const removedVolumes: string[] = [];
   const controllers = await startControllers({
     // With the rights they have in the machine, so that what a role lacks is seen here.
     client: open(await server.credentials('system:kube-controller-manager')),
@@ -81,6 +82,9 @@ export async function openCluster(
     log: silentLogger,
     caPem: server.caPem,
     nodeGraceMs: options.nodeGraceMs ?? NEVER_MS,
+    removeVolumeDirectory: async (node, volume) => {
+      removedVolumes.push(`${node} ${volume}`);
+    },
   });
   t.after(() => controllers.close());
   await client.create(NAMESPACES, { apiVersion: 'v1', kind: 'Namespace', metadata: { name: 'shop' } });
@@ -94,7 +98,7 @@ export async function openCluster(
     });
     return stdout;
   };
-  return { client, kubectl, caPem: server.caPem };
+  return { client, kubectl, caPem: server.caPem, removedVolumes };
 }
 
 export async function addNode(client: KubeClient, name: string): Promise<void> {

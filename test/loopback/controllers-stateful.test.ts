@@ -12,6 +12,7 @@ import {
   STATEFUL_SETS,
   type StatefulSet,
 } from '#k8s/objects.ts';
+import { PERSISTENT_VOLUME_CLAIMS, PERSISTENT_VOLUMES } from '#k8s/storage.ts';
 import {
   BROKEN_IMAGE,
   deployment,
@@ -236,11 +237,91 @@ test('kubectl rollout: history, undo and restart of Deployments and DaemonSets',
   assert.ok(after.length === 2 && after.every(({ metadata }) => !before.has(metadata.uid)));
 });
 
-test('a StatefulSet that asks for persistent volumes is refused with what to use instead', async (t) => {
+const dataTemplate = {
+  apiVersion: 'v1',
+  kind: 'PersistentVolumeClaim',
+  metadata: { name: 'data' },
+  spec: { accessModes: ['ReadWriteOnce'], resources: { requests: { storage: '1Gi' } } },
+};
+const withData = (name: string, spec: Partial<StatefulSet['spec']> = {}): StatefulSet =>
+  statefulSet(name, {
+    replicas: 2,
+    volumeClaimTemplates: [dataTemplate],
+    template: {
+      metadata: { labels: { app: name } },
+      spec: {
+        containers: [
+          { name: 'main', image: 'local/web', volumeMounts: [{ name: 'data', mountPath: '/data' }] },
+        ],
+      },
+    },
+    ...spec,
+  });
+
+test('a StatefulSet with claims: each pod has its own, under its name, on its node, also when it is made again', async (t) => {
+  const { client, kubectl } = await openCluster(t);
+  startKubelet(t, client);
+  await client.create(STATEFUL_SETS, withData('db'));
+  await complete(client, 'db', 2);
+  const table = await kubectl('get', 'pvc', '-n', 'shop');
+  assert.match(table, /^data-db-0 +Bound +pvc-[-0-9a-f]{36} +1Gi +RWO +standard +<unset> /m);
+  const claim = await client.get(PERSISTENT_VOLUME_CLAIMS, 'data-db-1', 'shop');
+  assert.equal(claim.metadata.labels?.app, 'db');
+  const volume = await client.get(PERSISTENT_VOLUMES, claim.spec.volumeName ?? '');
+  const before = await client.get(PODS, 'db-1', 'shop');
+  assert.deepEqual(volume.spec.nodeAffinity?.required?.nodeSelectorTerms[0]?.matchExpressions?.[0]?.values, [
+    before.spec.nodeName,
+  ]);
+  assert.equal(
+    before.spec.volumes?.find(({ name }) => name === 'data')?.persistentVolumeClaim?.claimName,
+    'data-db-1',
+  );
+
+  await client.delete(PODS, 'db-1', inShop);
+  const again = await until('db-1 again', async () => {
+    const pod = await client.get(PODS, 'db-1', 'shop').catch(() => undefined);
+    return pod !== undefined && pod.metadata.uid !== before.metadata.uid && pod.spec.nodeName !== undefined
+      ? pod
+      : undefined;
+  });
+  assert.equal(again.spec.nodeName, before.spec.nodeName, 'where its data is');
+  await complete(client, 'db', 2);
+  await client.delete(STATEFUL_SETS, 'db', inShop);
+  await until('the end of its pods', async () => (await client.list(PODS, inShop)).items.length === 0);
+  assert.equal((await client.list(PERSISTENT_VOLUME_CLAIMS, inShop)).items.length, 2, 'claims are kept');
+});
+
+test('claims go with their pod when the set shrinks, and with the set, where that is asked for', async (t) => {
+  const { client, removedVolumes } = await openCluster(t);
+  startKubelet(t, client);
+  const policy = { whenDeleted: 'Delete', whenScaled: 'Delete' } as const;
+  await client.create(STATEFUL_SETS, withData('db', { persistentVolumeClaimRetentionPolicy: policy }));
+  await complete(client, 'db', 2);
+  await client.patch(STATEFUL_SETS, 'db', 'merge', { spec: { replicas: 1 } }, inShop);
+  await until('the end of one claim', async () => {
+    const { items } = await client.list(PERSISTENT_VOLUME_CLAIMS, inShop);
+    return names(items).join() === 'data-db-0';
+  });
+  await client.delete(STATEFUL_SETS, 'db', inShop);
+  await until(
+    'the end of the other',
+    async () => (await client.list(PERSISTENT_VOLUME_CLAIMS, inShop)).items.length === 0,
+  );
+  await until(
+    'the end of the volumes',
+    async () => (await client.list(PERSISTENT_VOLUMES)).items.length === 0,
+  );
+  assert.equal(removedVolumes.length, 2);
+});
+
+test('a claim template is checked like a claim', async (t) => {
   const { client } = await openCluster(t);
-  const claim = { apiVersion: 'v1', kind: 'PersistentVolumeClaim', metadata: { name: 'data' } };
+  const { spec: _spec, ...without } = dataTemplate;
   await assert.rejects(
-    client.create(STATEFUL_SETS, statefulSet('db', { volumeClaimTemplates: [claim] })),
-    /spec\.volumeClaimTemplates: Forbidden: this cluster has no PersistentVolumes; use an emptyDir/,
+    client.create(
+      STATEFUL_SETS,
+      statefulSet('db', { volumeClaimTemplates: [{ ...without, spec: { accessModes: [] } }] }),
+    ),
+    /spec\.volumeClaimTemplates\[0\]\.spec\.accessModes: Required value: at least 1 access mode is required/,
   );
 });

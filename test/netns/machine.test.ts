@@ -3,7 +3,15 @@
 
 import assert from 'node:assert/strict';
 import { spawn, spawnSync } from 'node:child_process';
-import { mkdtempSync, readdirSync, readFileSync, readlinkSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { connect, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -24,6 +32,7 @@ import {
   type Service,
 } from '#k8s/objects.ts';
 import { createRestClient } from '#k8s/rest-client.ts';
+import { PERSISTENT_VOLUME_CLAIMS, PERSISTENT_VOLUMES } from '#k8s/storage.ts';
 import { type Machine, type MachineOptions, startMachine } from '#local/machine/front.ts';
 import { silentLogger } from '#telemetry/log.ts';
 
@@ -460,6 +469,40 @@ test('files of a configMap change while the pod runs; a program of the table is 
   await says('blue');
 });
 
+/** Appends its name to a file of the claim `diary` and prints the file. */
+async function writeDiary(name: string): Promise<string> {
+  const { nodeName: _nodeName, ...spec } = pod(name, '', {
+    image: 'local/shell',
+    args: ['-c', 'echo $HOSTNAME >> /diary/pages; cat /diary/pages'],
+    volumeMounts: [{ name: 'diary', mountPath: '/diary' }],
+  }).spec;
+  const volumes = [{ name: 'diary', persistentVolumeClaim: { claimName: 'diary' } }];
+  await client.create(PODS, { ...pod(name, '', { image: '' }), spec: { ...spec, volumes } });
+  await podWith(name, ({ status }) => status?.phase === 'Succeeded');
+  const text = (await logOf(name)).trim();
+  await client.delete(PODS, name, { namespace: 'default' });
+  return text.replaceAll('\n', ' ');
+}
+/** Where the claim's volume is on the host. */
+async function diaryOnHost(): Promise<string> {
+  const claim = await client.get(PERSISTENT_VOLUME_CLAIMS, 'diary', 'default');
+  const { spec } = await client.get(PERSISTENT_VOLUMES, claim.spec.volumeName ?? '');
+  const node = spec.nodeAffinity?.required?.nodeSelectorTerms[0]?.matchExpressions?.[0]?.values?.[0] ?? '';
+  return join(options.stateDir, 'nodes', node, 'volumes', claim.spec.volumeName ?? '');
+}
+
+test('what a pod writes into its claim is there for the next one, on the host below the state', async () => {
+  await client.create(PERSISTENT_VOLUME_CLAIMS, {
+    apiVersion: 'v1',
+    kind: 'PersistentVolumeClaim',
+    metadata: { name: 'diary', namespace: 'default' },
+    spec: { accessModes: ['ReadWriteOnce'], resources: { requests: { storage: '1Mi' } } },
+  });
+  assert.equal(await writeDiary('monday'), 'monday');
+  assert.equal(await writeDiary('tuesday'), 'monday tuesday');
+  assert.equal(readFileSync(join(await diaryOnHost(), 'pages'), 'utf8'), 'monday\ntuesday\n');
+});
+
 test('LOCAL is killed: pods keep running, a new LOCAL adopts them', async () => {
   const before = await getPod('echo-1');
   const { containerID } = before.status?.containerStatuses?.[0] ?? {};
@@ -548,4 +591,8 @@ test('a killed FRONT leaves nothing, and the state is there at the next start', 
     'echo-2',
     (kept) => isReady(kept) && (kept.status?.containerStatuses?.[0]?.restartCount ?? 0) >= 1,
   );
+  assert.equal(await writeDiary('wednesday'), 'monday tuesday wednesday');
+  const diary = await diaryOnHost();
+  await client.delete(PERSISTENT_VOLUME_CLAIMS, 'diary', { namespace: 'default' });
+  await eventually('the end of the data with its claim', () => (existsSync(diary) ? undefined : true));
 });

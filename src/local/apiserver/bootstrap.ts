@@ -1,6 +1,7 @@
 // What every cluster has from the first moment: the default namespaces, the Service that leads to
 // this server, the default roles.
 
+import { DIRECTORY_PROVISIONER, IS_DEFAULT_CLASS } from '#k8s/storage.ts';
 import { ADDRESSES } from '#local/machine/plan.ts';
 import type { WriteOptions } from './admit.ts';
 import { finishDefinitions } from './crd-removal.ts';
@@ -45,11 +46,22 @@ export function bootstrap(
       createObject(deps, find('', 'namespaces'), undefined, { metadata: { name } }, OPTIONS);
   ensure(find('', 'services'), 'default', kubernetesService(options.advertise.address));
   ensure(find('discovery.k8s.io', 'endpointslices'), 'default', kubernetesEndpoints(options.advertise));
+  // Only where it is missing: whoever changes what the cluster's volumes are like keeps the change.
+  const classes = find('storage.k8s.io', 'storageclasses');
+  if (deps.store.get(classes.resource, undefined, STANDARD_CLASS.metadata.name) === undefined)
+    createObject(deps, classes, undefined, structuredClone(STANDARD_CLASS), OPTIONS);
   finishDefinitions(deps);
   ensureDefaultRbac(deps, OPTIONS);
   for (const crd of options.crds)
     ensure(find('apiextensions.k8s.io', 'customresourcedefinitions'), undefined, crd);
 }
+
+const STANDARD_CLASS = {
+  metadata: { name: 'standard', annotations: { [IS_DEFAULT_CLASS]: 'true' } },
+  provisioner: DIRECTORY_PROVISIONER,
+  reclaimPolicy: 'Delete',
+  volumeBindingMode: 'WaitForFirstConsumer',
+};
 
 const LABELS = { component: 'apiserver', provider: 'kubernetes' };
 

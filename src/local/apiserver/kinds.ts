@@ -20,6 +20,7 @@ import {
 } from './columns.ts';
 import { INGRESS_CLASS_COLUMNS, INGRESS_COLUMNS, WEBHOOK_CONFIGURATION_COLUMNS } from './columns-network.ts';
 import { POD_COLUMNS } from './columns-pod.ts';
+import { CLAIM_COLUMNS, STORAGE_CLASS_COLUMNS, VOLUME_COLUMNS } from './columns-storage.ts';
 import {
   CONTROLLER_REVISION_COLUMNS,
   DISRUPTION_BUDGET_COLUMNS,
@@ -43,6 +44,7 @@ import { networkPolicyStrategy } from './strategy-network-policy.ts';
 import { podStrategy } from './strategy-pod.ts';
 import { bindingStrategy, roleStrategy } from './strategy-rbac.ts';
 import { serviceStrategy } from './strategy-service.ts';
+import { claimStrategy, storageClassStrategy, volumeStrategy } from './strategy-storage.ts';
 import {
   controllerRevisionStrategy,
   daemonSetStrategy,
@@ -142,6 +144,23 @@ const CORE: readonly Row[] = [
     shortNames: ['ep'],
     columns: ENDPOINTS_COLUMNS,
     strategy: endpointsStrategy,
+  },
+  {
+    kind: 'PersistentVolumeClaim',
+    plural: 'persistentvolumeclaims',
+    shortNames: ['pvc'],
+    status: true,
+    columns: CLAIM_COLUMNS,
+    strategy: claimStrategy,
+  },
+  {
+    kind: 'PersistentVolume',
+    plural: 'persistentvolumes',
+    namespaced: false,
+    shortNames: ['pv'],
+    status: true,
+    columns: VOLUME_COLUMNS,
+    strategy: volumeStrategy,
   },
 ];
 
@@ -283,6 +302,20 @@ const GROUPS: readonly (readonly [group: string, version: string, rows: readonly
       columns: WEBHOOK_CONFIGURATION_COLUMNS,
       strategy: webhookConfigurationStrategy,
     })),
+  ],
+  [
+    'storage.k8s.io',
+    'v1',
+    [
+      {
+        kind: 'StorageClass',
+        plural: 'storageclasses',
+        namespaced: false,
+        shortNames: ['sc'],
+        columns: STORAGE_CLASS_COLUMNS,
+        strategy: storageClassStrategy,
+      },
+    ],
   ],
   ['coordination.k8s.io', 'v1', [{ kind: 'Lease', plural: 'leases', columns: LEASE_COLUMNS }]],
   ['rbac.authorization.k8s.io', 'v1', RBAC],

@@ -11,7 +11,12 @@ const RESTART_POLICIES = ['Always', 'OnFailure', 'Never'];
 const DNS_POLICIES = ['ClusterFirstWithHostNet', 'ClusterFirst', 'Default', 'None'];
 const PROTOCOLS = ['SCTP', 'TCP', 'UDP'];
 
-export function validatePodSpec(spec: JsonObject, path: string): FieldError[] {
+/** `addedVolumes`: names of volumes that its pods will have beside those of the spec. */
+export function validatePodSpec(
+  spec: JsonObject,
+  path: string,
+  addedVolumes: readonly string[] = [],
+): FieldError[] {
   const errors: FieldError[] = [];
   const volumes = new Set<string>();
   each(spec.volumes, `${path}.volumes`, errors, (volume, at) => {
@@ -19,6 +24,7 @@ export function validatePodSpec(spec: JsonObject, path: string): FieldError[] {
     if (Object.keys(volume).length > 2)
       errors.push(fieldForbidden(at, 'may not specify more than 1 volume type'));
   });
+  for (const name of addedVolumes) volumes.add(name);
   const names = new Set<string>();
   if (!Array.isArray(spec.containers) || spec.containers.length === 0)
     errors.push(required(`${path}.containers`));

@@ -9,6 +9,7 @@ import { type ApiObject, at, equal, isObject, type JsonObject } from './object.t
 import { defaultPodSpec } from './pod-defaults.ts';
 import { validatePodSpec } from './pod-validation.ts';
 import { type FieldError, fieldForbidden, invalid, notSupported, required } from './status.ts';
+import { defaultClaim, validateClaimSpec } from './strategy-storage.ts';
 
 function specOf(object: ApiObject): JsonObject {
   if (!isObject(object.spec)) object.spec = {};
@@ -39,7 +40,9 @@ function validateTemplate(object: ApiObject, old: ApiObject | undefined): FieldE
   if (replicas !== undefined && !(Number.isInteger(replicas) && (replicas as number) >= 0))
     errors.push(invalid('spec.replicas', replicas, 'must be greater than or equal to 0'));
   const podSpec = at(spec, 'template', 'spec');
-  errors.push(...validatePodSpec(isObject(podSpec) ? podSpec : {}, 'spec.template.spec'));
+  // The claims of a StatefulSet become volumes of its pods.
+  const claims = claimTemplates(spec).map((template) => at(template, 'metadata', 'name'));
+  errors.push(...validatePodSpec(isObject(podSpec) ? podSpec : {}, 'spec.template.spec', claims.map(String)));
   const restart = at(podSpec, 'restartPolicy');
   if (restart !== undefined && restart !== 'Always')
     errors.push(notSupported('spec.template.spec.restartPolicy', restart, ['Always']));
@@ -176,6 +179,11 @@ export const daemonSetStrategy = workload(
 );
 
 const POLICIES = ['OrderedReady', 'Parallel'];
+const RETENTION = ['Delete', 'Retain'];
+
+const claimTemplates = (spec: JsonObject): JsonObject[] =>
+  Array.isArray(spec.volumeClaimTemplates) ? spec.volumeClaimTemplates.filter(isObject) : [];
+
 const CHANGEABLE = [
   'replicas',
   'ordinals',
@@ -200,16 +208,31 @@ export const statefulSetStrategy = workload(
       strategy.rollingUpdate = rolling;
     }
     spec.updateStrategy = strategy;
+    for (const template of claimTemplates(spec)) {
+      template.apiVersion ??= 'v1';
+      template.kind ??= 'PersistentVolumeClaim';
+      template.status ??= { phase: 'Pending' };
+      defaultClaim(template);
+    }
+    const retention = isObject(spec.persistentVolumeClaimRetentionPolicy)
+      ? spec.persistentVolumeClaimRetentionPolicy
+      : {};
+    retention.whenDeleted ??= 'Retain';
+    retention.whenScaled ??= 'Retain';
+    spec.persistentVolumeClaimRetentionPolicy = retention;
   },
   (spec, old) => {
     const errors = checkRollout(spec, 'updateStrategy', ['RollingUpdate', 'OnDelete']);
-    if (Array.isArray(spec.volumeClaimTemplates) && spec.volumeClaimTemplates.length > 0)
-      errors.push(
-        fieldForbidden(
-          'spec.volumeClaimTemplates',
-          'this cluster has no PersistentVolumes; use an emptyDir (lost with the pod) or a hostPath volume',
-        ),
-      );
+    claimTemplates(spec).forEach((template, index) => {
+      const path = `spec.volumeClaimTemplates[${index}]`;
+      if (at(template, 'metadata', 'name') === undefined) errors.push(required(`${path}.metadata.name`));
+      errors.push(...validateClaimSpec(template.spec, `${path}.spec`));
+    });
+    for (const field of ['whenDeleted', 'whenScaled']) {
+      const retention = at(spec, 'persistentVolumeClaimRetentionPolicy', field);
+      if (!RETENTION.includes(String(retention)))
+        errors.push(notSupported(`spec.persistentVolumeClaimRetentionPolicy.${field}`, retention, RETENTION));
+    }
     const partition = at(spec, 'updateStrategy', 'rollingUpdate', 'partition');
     if (partition !== undefined && !(Number.isInteger(partition) && (partition as number) >= 0))
       errors.push(

@@ -14,6 +14,7 @@ import { createEndpointSliceController } from './endpoint-slices.ts';
 import { createGarbageCollector } from './garbage.ts';
 import { createNamespaceController } from './namespaces.ts';
 import { createNodeLifecycleController, NODE_GRACE_MS } from './node-lifecycle.ts';
+import { createVolumeController, type RemoveVolumeDirectory } from './persistent-volumes.ts';
 import { createPodGarbageCollector } from './pod-gc.ts';
 import { createReplicaSetController } from './replica-sets.ts';
 import { createScheduler } from './scheduler.ts';
@@ -31,6 +32,7 @@ export interface ControllersDeps {
   readonly random?: Random;
   /** How long a node may be silent before it is called unreachable. */
   readonly nodeGraceMs?: number;
+  readonly removeVolumeDirectory: RemoveVolumeDirectory;
 }
 
 export interface Controllers {
@@ -60,6 +62,7 @@ export async function startControllers(deps: ControllersDeps): Promise<Controlle
     createNodeLifecycleController(context, deps.nodeGraceMs ?? NODE_GRACE_MS),
     createTaintEviction(context),
     createPodGarbageCollector(context),
+    createVolumeController(context, deps.removeVolumeDirectory),
     createEndpointSliceController(context),
     createEndpointMirror(context),
     createGarbageCollector(context),

@@ -3,6 +3,7 @@
 import type { Node, PodSpec } from '#k8s/objects.ts';
 import type { NodeSelectorRequirement, NodeSelectorTerm } from '#k8s/scheduling.ts';
 import { matchesLabels, matchesRequirements, type Requirement } from '#k8s/selectors.ts';
+import type { PersistentVolume } from '#k8s/storage.ts';
 
 /** nodeSelector and required node affinity; both must hold. */
 export function matchesNodeSelection({ nodeSelector = {}, affinity }: PodSpec, node: Node): boolean {
@@ -19,8 +20,15 @@ export function nodePreference({ affinity }: PodSpec, node: Node): number {
     .reduce((sum, { weight }) => sum + weight, 0);
 }
 
+/** Where a volume can be reached from. */
+export const reachesNode = ({ spec }: PersistentVolume, node: Pick<Node, 'metadata'>): boolean =>
+  spec.nodeAffinity?.required?.nodeSelectorTerms.some((term) => matchesTerm(term, node)) ?? true;
+
 /** A term without any requirement matches no node. */
-function matchesTerm({ matchExpressions = [], matchFields = [] }: NodeSelectorTerm, node: Node): boolean {
+function matchesTerm(
+  { matchExpressions = [], matchFields = [] }: NodeSelectorTerm,
+  node: Pick<Node, 'metadata'>,
+): boolean {
   if (matchExpressions.length + matchFields.length === 0) return false;
   return (
     matchesRequirements(matchExpressions.map(requirement), node.metadata.labels) &&

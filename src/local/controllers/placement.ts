@@ -22,6 +22,8 @@ export function placePod(
   nodes: readonly Node[],
   pods: readonly Pod[],
   namespaces: ReadonlyMap<string, Labels> = new Map(),
+  /** What its volumes have against a node. */
+  volumeRefusal: Refusal = () => undefined,
 ): Placement {
   const placed = pods.filter((other) => (other.spec.nodeName ?? '') !== '' && !isPodFinished(other));
   const around: Surroundings = { nodes, placed, namespaces };
@@ -30,6 +32,7 @@ export function placePod(
     (node) => nodeRefusal(pod, node),
     portConflict(pod, placed),
     room.lacks,
+    volumeRefusal,
     podAffinityRefusal(pod, around),
     ...spreadRefusals(pod, around),
   ];

@@ -5,13 +5,21 @@ import { objectKey } from '#k8s/informer.ts';
 import { NAMESPACES, NODES, PODS, type Pod } from '#k8s/objects.ts';
 import type { Labels } from '#k8s/selectors.ts';
 import { isConflict, isNotFound } from '#k8s/status.ts';
+import {
+  PERSISTENT_VOLUME_CLAIMS,
+  PERSISTENT_VOLUMES,
+  type PersistentVolumeClaim,
+  SELECTED_NODE,
+  STORAGE_CLASSES,
+} from '#k8s/storage.ts';
 import { createEvents } from '#local/kubelet/events.ts';
 import { type ControllerContext, settleOn } from './context.ts';
 import { nodeFacts } from './daemon-sets.ts';
-import { placePod } from './placement.ts';
+import { type Placement, placePod } from './placement.ts';
 import { isPodActive } from './pods.ts';
 import { createWorkQueue, type WorkQueue } from './queue.ts';
 import { withCondition, writeStatus } from './status.ts';
+import { type StorageView, volumeNeeds } from './volume-binding.ts';
 
 const OUR_NAME = 'default-scheduler';
 
@@ -25,8 +33,25 @@ export function createScheduler(context: ControllerContext): WorkQueue {
   const namespaces = informers.of(NAMESPACES);
   const events = createEvents({ client, log, clock }, { component: OUR_NAME }, PODS);
   const podsSettled = settleOn(pods);
+  const claims = informers.of(PERSISTENT_VOLUME_CLAIMS);
+  const volumes = informers.of(PERSISTENT_VOLUMES);
+  const classes = informers.of(STORAGE_CLASSES);
+  const claimsSettled = settleOn(claims);
+  const storage: StorageView = {
+    claim: (namespace, name) => claims.get(`${namespace}/${name}`),
+    volume: (name) => volumes.get(name),
+    volumes: () => volumes.all(),
+    storageClass: (name) => classes.get(name),
+  };
   /** Keys of pods that found no node. */
   const refused = new Set<string>();
+
+  const selectNode = async ({ metadata }: PersistentVolumeClaim, node: string): Promise<void> => {
+    const { name, namespace = '', resourceVersion } = metadata;
+    const body = { metadata: { resourceVersion, annotations: { [SELECTED_NODE]: node } } };
+    const chosen = await client.patch(PERSISTENT_VOLUME_CLAIMS, name, 'merge', body, { namespace });
+    await claimsSettled.updated(chosen);
+  };
 
   const reconcile = async (key: string): Promise<void> => {
     const pod = pods.get(key);
@@ -36,7 +61,22 @@ export function createScheduler(context: ControllerContext): WorkQueue {
     const labels = new Map<string, Labels>(
       [...namespaces.all()].map(({ metadata }) => [metadata.name, metadata.labels ?? {}]),
     );
-    const placement = placePod(pod, [...nodes.all()], [...pods.all()], labels);
+    const needs = volumeNeeds(pod, storage);
+    if (needs.kind === 'binding') {
+      refused.add(key);
+      return;
+    }
+    const all = [...nodes.all()];
+    const placement: Placement =
+      needs.kind === 'none'
+        ? { kind: 'none', reason: `0/${all.length} nodes are available: ${needs.reason}.` }
+        : placePod(pod, all, [...pods.all()], labels, needs.refuse);
+    if (placement.kind === 'node' && needs.kind === 'some' && needs.unbound.length > 0) {
+      // Its volumes are made where it will run; it is placed when they are there.
+      refused.add(key);
+      for (const claim of needs.unbound) await selectNode(claim, placement.node);
+      return;
+    }
     if (placement.kind === 'node') {
       const binding = {
         apiVersion: 'v1',
@@ -94,6 +134,9 @@ export function createScheduler(context: ControllerContext): WorkQueue {
     },
     remove: lookAgain,
   });
+  // Each change of these may let a pod go.
+  for (const informer of [claims, volumes, classes])
+    informer.addHandlers({ upsert: lookAgain, remove: lookAgain });
   return queue;
 }
 

@@ -12,6 +12,7 @@ import {
   type StatefulSet,
 } from '#k8s/objects.ts';
 import { isAlreadyExists } from '#k8s/status.ts';
+import { PERSISTENT_VOLUME_CLAIMS } from '#k8s/storage.ts';
 import { createEvents } from '#local/kubelet/events.ts';
 import { type ControllerContext, settleOn } from './context.ts';
 import { claimDependents, controllerOf, followDependents } from './ownership.ts';
@@ -19,6 +20,7 @@ import { createPodFor, deletePod } from './pods.ts';
 import { createWorkQueue, type WorkQueue } from './queue.ts';
 import { type History, REVISION_HASH, syncHistory, templateOf, trimHistory } from './revisions.ts';
 import { resolveCount } from './rollout.ts';
+import { claimOwners, claimsFor, withClaims } from './stateful-claims.ts';
 import { planStateful, type StatefulPlan } from './stateful-plan.ts';
 import { writeStatus } from './status.ts';
 
@@ -40,6 +42,8 @@ export function createStatefulSetController(context: ControllerContext): WorkQue
   const events = createEvents({ client, log, clock }, { component: 'statefulset-controller' }, STATEFUL_SETS);
   const podsSettled = settleOn(pods);
   const setsSettled = settleOn(sets);
+  const claims = informers.of(PERSISTENT_VOLUME_CLAIMS);
+  const claimsSettled = settleOn(claims);
   const history = { context, revisions, settled: settleOn(revisions) };
 
   const planOf = (set: StatefulSet, owned: readonly Pod[], past: History): StatefulPlan => {
@@ -85,6 +89,7 @@ export function createStatefulSetController(context: ControllerContext): WorkQue
     });
     if (written !== undefined) await setsSettled.updated(written);
     if (plan.recheckInMs !== undefined) queue.addAfter(key, plan.recheckInMs);
+    await ownClaims(set, owned);
     for (const pod of plan.remove) {
       await deletePod(client, pod);
       events.record(
@@ -101,6 +106,41 @@ export function createStatefulSetController(context: ControllerContext): WorkQue
     await trimHistory(history, past, live, set.spec.revisionHistoryLimit ?? REVISION_HISTORY_LIMIT);
   };
 
+  const makeClaims = async (set: StatefulSet, ordinal: number): Promise<void> => {
+    for (const claim of claimsFor(set, ordinal)) {
+      if (claims.get(objectKey(claim)) !== undefined) continue;
+      try {
+        await claimsSettled.created(await client.create(PERSISTENT_VOLUME_CLAIMS, claim));
+        events.record(
+          set,
+          'Normal',
+          'SuccessfulCreate',
+          `create Claim ${claim.metadata.name} Pod ${set.metadata.name}-${ordinal} in StatefulSet ${set.metadata.name} success`,
+        );
+      } catch (error) {
+        if (!isAlreadyExists(error)) throw error;
+      }
+    }
+  };
+
+  /** Says by owner references with whom claims shall go, as the set's retention policy asks. */
+  const ownClaims = async (set: StatefulSet, owned: readonly Pod[]): Promise<void> => {
+    for (const pod of owned) {
+      const ordinal = ordinalOf(set.metadata.name, pod.metadata.name);
+      if (ordinal === undefined) continue;
+      for (const { metadata } of claimsFor(set, ordinal)) {
+        const claim = claims.get(`${metadata.namespace}/${metadata.name}`);
+        const ownerReferences = claim === undefined ? undefined : claimOwners(claim, set, { pod, ordinal });
+        if (claim === undefined || ownerReferences === undefined) continue;
+        const { name, namespace = '', resourceVersion } = claim.metadata;
+        const body = { metadata: { resourceVersion, ownerReferences } };
+        await claimsSettled.updated(
+          await client.patch(PERSISTENT_VOLUME_CLAIMS, name, 'merge', body, { namespace }),
+        );
+      }
+    }
+  };
+
   const createPod = async (
     set: StatefulSet,
     ordinal: number,
@@ -110,15 +150,21 @@ export function createStatefulSetController(context: ControllerContext): WorkQue
     const source = past.all.find(({ metadata }) => metadata.name === revision) as ControllerRevision;
     const name = `${set.metadata.name}-${ordinal}`;
     const { serviceName = '' } = set.spec;
+    const template = templateOf(source);
     try {
+      await makeClaims(set, ordinal);
       const made = await createPodFor(
         context,
         STATEFUL_SETS,
-        { ...set, spec: { ...set.spec, template: templateOf(source) } },
+        { ...set, spec: { ...set.spec, template } },
         {
           name,
           labels: { [REVISION_HASH]: revision, [POD_NAME_LABEL]: name, [POD_INDEX_LABEL]: String(ordinal) },
-          spec: { hostname: name, ...(serviceName === '' ? {} : { subdomain: serviceName }) },
+          spec: {
+            hostname: name,
+            ...(serviceName === '' ? {} : { subdomain: serviceName }),
+            ...withClaims(template.spec, set, ordinal),
+          },
         },
       );
       events.record(

@@ -120,7 +120,9 @@ function mountsOf(pod: Pod, container: Container, context: PlanContext): BindMou
     if (!staged && !existsSync(join(node.rootPath, target)) && !isNodeOwn(node.rootPath, target)) {
       return `volumeMount ${mountPath} does not exist and belongs to the host, where local mode makes nothing; choose a path below /run, /tmp, /var, /etc or a new top-level directory`;
     }
-    mounts.push({ source, target, kind: statSync(real).isDirectory() ? 'dir' : 'file', readOnly });
+    const claim = pod.spec.volumes?.find((each) => each.name === name)?.persistentVolumeClaim;
+    const kind = statSync(real).isDirectory() ? 'dir' : 'file';
+    mounts.push({ source, target, kind, readOnly: readOnly || claim?.readOnly === true });
   }
   return mounts;
 }

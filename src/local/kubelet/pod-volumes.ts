@@ -7,6 +7,7 @@ import type { KubeClient } from '#k8s/client.ts';
 import type { Pod } from '#k8s/objects.ts';
 import type { EmulatedNode } from '#local/machine/node.ts';
 import { nodeAddresses } from '#local/machine/plan.ts';
+import { nodeLabels } from './node-status.ts';
 import type { ObjectSource } from './object-source.ts';
 import { podDirOf, type Sandbox } from './sandbox.ts';
 import { PodTokens } from './tokens.ts';
@@ -68,6 +69,7 @@ export class PodVolumes {
           hostIps: nodeAddresses(node.plan),
           nodeName: node.plan.name,
         },
+        node: { metadata: { name: node.plan.name, labels: nodeLabels(node.plan) } },
         source,
         tokens: this.#tokens,
       });

@@ -32,6 +32,7 @@ const sync = (root: string, volume: Omit<Volume, 'name'>) => {
     nodeRoot: root,
     podDir: '/pod',
     facts: { podIps: ['10.244.1.2'], hostIps: ['172.31.0.11'], nodeName: 'n1' },
+    node: { metadata: { name: 'n1' } },
     source: {
       configMap: (_, name) =>
         name === 'cm'
@@ -47,6 +48,8 @@ const sync = (root: string, volume: Omit<Volume, 'name'>) => {
         name === 's'
           ? { apiVersion: 'v1', kind: 'Secret', metadata: { name }, data: { key: 'c2VjcmV0' } }
           : undefined,
+      claim: () => undefined,
+      persistentVolume: () => undefined,
       synced: Promise.resolve(),
       onChange: () => () => {},
       close: () => {},

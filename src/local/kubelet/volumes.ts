@@ -4,8 +4,10 @@
 import { existsSync, statSync } from 'node:fs';
 import { mkdir, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import type { ConfigMap, DownwardFile, KeyToPath, Pod, Secret, Volume } from '#k8s/objects.ts';
+import type { ConfigMap, DownwardFile, KeyToPath, Node, Pod, Secret, Volume } from '#k8s/objects.ts';
+import { NODE_VOLUMES_DIR } from '#k8s/storage.ts';
 import { type FileEntry, writeAtomically } from './atomic-dir.ts';
+import { claimVolume } from './claim-volume.ts';
 import { fieldValue, type PodFacts, resourceValue } from './env.ts';
 import type { ObjectSource } from './object-source.ts';
 import type { PodTokens } from './tokens.ts';
@@ -18,6 +20,8 @@ export interface VolumeContext {
   /** The pod's directory, as a path of the node. */
   readonly podDir: string;
   readonly facts: PodFacts;
+  /** Its name and labels. */
+  readonly node: Pick<Node, 'metadata'>;
   readonly source: ObjectSource;
   readonly tokens: PodTokens;
 }
@@ -48,6 +52,11 @@ type VolumeResult =
 
 async function syncVolume(pod: Pod, volume: Volume, context: VolumeContext): Promise<VolumeResult> {
   if (volume.hostPath !== undefined) return hostPath(volume.hostPath, context.nodeRoot);
+  if (volume.persistentVolumeClaim !== undefined) {
+    const { claimName } = volume.persistentVolumeClaim;
+    const found = claimVolume(pod, claimName, context.source, context.node);
+    return found.kind === 'path' ? hostPath(found, context.nodeRoot) : found;
+  }
   const path = `${context.podDir}/volumes/${volume.name}`;
   const dir = join(context.nodeRoot, path);
   if (volume.emptyDir !== undefined) {
@@ -211,6 +220,8 @@ async function hostPath(
 
 /** Whether a path that does not exist yet would be made on the node's own file system and not on the host's. */
 export function isNodeOwn(nodeRoot: string, nodePath: string): boolean {
+  // On the host, but made for the node.
+  if (nodePath.startsWith(`${NODE_VOLUMES_DIR}/`)) return true;
   let at = join(nodeRoot, nodePath);
   while (!existsSync(at)) at = dirname(at);
   return statSync(at).dev === statSync(`${nodeRoot}/`).dev;

@@ -8,6 +8,7 @@
 // /proc/KEEPER/root.
 
 import { dirname } from 'node:path';
+import { NODE_VOLUMES_DIR } from '#k8s/storage.ts';
 import type { Tools } from './tools.ts';
 
 /**
@@ -22,8 +23,8 @@ export interface NodeRootPlan {
   readonly buildDir: string;
   /** Paths that programs of the node need wherever they are: the project, the Node binary. */
   readonly keepPaths: readonly string[];
-  /** An existing directory of the host for what a node keeps over restarts of the machine (subdirectories `net.d`, `bin`). */
-  readonly cniDir: string;
+  /** An existing directory of the host for what a node keeps over restarts of the machine (subdirectories `net.d`, `bin`, `volumes`). */
+  readonly keptDir: string;
 }
 
 export function quote(text: string): string {
@@ -78,8 +79,10 @@ ${keep.join('\n')}
 # A host directory that holds the build directory brought a copy of this very tree with it.
 if [ -d ${quote(`.${plan.buildDir}`)}/proc ]; then ${umount} -R -l ${quote(`.${plan.buildDir}`)}; fi
 # A node's CNI configuration outlives a restart, as on a disk: until the agent runs again, pods fail closed.
-${mount} --bind ${quote(`${plan.cniDir}/net.d`)} etc/cni/net.d
-${mount} --bind ${quote(`${plan.cniDir}/bin`)} opt/cni/bin
+${mount} --bind ${quote(`${plan.keptDir}/net.d`)} etc/cni/net.d
+${mount} --bind ${quote(`${plan.keptDir}/bin`)} opt/cni/bin
+mkdir -p .${NODE_VOLUMES_DIR}
+${mount} --bind ${quote(`${plan.keptDir}/volumes`)} .${NODE_VOLUMES_DIR}
 ${mount} --rbind /dev dev
 ${mount} --rbind /sys sys
 ${mount} -t proc proc proc

@@ -169,12 +169,13 @@ function settingsScript(settings: Readonly<Record<string, string>>): string {
 async function startKeeper({ tools }: NodeDeps, plan: NodePlan, options: NodeOptions): Promise<ProcessId> {
   const buildDir = join(options.runDir, 'nodes', `${plan.name}-root`);
   mkdirSync(buildDir, { recursive: true, mode: 0o700 });
-  const cniDir = join(options.stateDir, 'nodes', plan.name);
-  for (const part of ['net.d', 'bin']) mkdirSync(join(cniDir, part), { recursive: true, mode: 0o755 });
-  ensurePrimaryConfig(join(cniDir, 'net.d'));
+  const keptDir = join(options.stateDir, 'nodes', plan.name);
+  for (const part of ['net.d', 'bin', 'volumes'])
+    mkdirSync(join(keptDir, part), { recursive: true, mode: 0o755 });
+  ensurePrimaryConfig(join(keptDir, 'net.d'));
   const script = renderNodeRoot(tools, {
     buildDir,
-    cniDir,
+    keptDir,
     keepPaths: keepPathsFor(options.root, options.node, replacementPaths(options.replacements)),
   });
   const child = spawn(

@@ -11,6 +11,7 @@ const AUTHORIZATION = 'authorization.k8s.io';
 const COORDINATION = 'coordination.k8s.io';
 const DISCOVERY = 'discovery.k8s.io';
 const NETWORKING = 'networking.k8s.io';
+const STORAGE = 'storage.k8s.io';
 
 const on = (group: string, resources: readonly string[], verbs: readonly string[]): PolicyRule => ({
   apiGroups: [group],
@@ -99,7 +100,7 @@ const NODE: PolicyRule[] = [
   on('', ['pods'], [...READ, 'delete']),
   on('', ['pods/eviction', 'serviceaccounts/token'], ['create']),
   on('', ['configmaps', 'secrets', 'services'], READ),
-  on('', ['serviceaccounts'], ['get']),
+  on('', ['serviceaccounts', 'persistentvolumeclaims', 'persistentvolumes'], ['get']),
   on(COORDINATION, ['leases'], ['create', 'delete', 'get', 'patch', 'update']),
   ...EVENTS,
 ];
@@ -108,7 +109,8 @@ const NODE: PolicyRule[] = [
 const CONTROLLER_MANAGER: PolicyRule[] = [
   // The garbage collector and the end of a namespace concern every kind, also those nobody knows yet.
   on('*', ['*'], [...READ, 'delete', 'deletecollection', 'patch', 'update']),
-  on('', ['configmaps', 'endpoints', 'persistentvolumeclaims', 'pods', 'serviceaccounts'], ['create']),
+  on('', ['configmaps', 'endpoints', 'pods', 'serviceaccounts'], ['create']),
+  on('', ['persistentvolumeclaims', 'persistentvolumes'], ['create']),
   on('', ['pods/eviction', 'serviceaccounts/token'], ['create']),
   on('apps', ['controllerrevisions', 'replicasets'], ['create']),
   on('batch', ['jobs'], ['create']),
@@ -127,6 +129,8 @@ const SCHEDULER: PolicyRule[] = [
   on('', ['pods'], [...READ, 'delete', 'patch', 'update']),
   on('', ['bindings', 'pods/binding'], ['create']),
   on('', ['pods/status'], ['patch', 'update']),
+  on('', ['persistentvolumeclaims', 'persistentvolumes'], [...READ, 'patch', 'update']),
+  on(STORAGE, ['storageclasses'], READ),
   on('apps', ['replicasets', 'statefulsets'], READ),
   on('policy', ['poddisruptionbudgets'], READ),
   on(COORDINATION, ['leases'], ['create', 'get', 'update', 'patch']),
@@ -178,6 +182,7 @@ const ROLES: readonly ClusterRole[] = [
   // makes and gives their addresses, and what it takes back of the statuses of a machine that is gone.
   role('culvert:machine', [
     on('', ['configmaps', 'secrets', 'nodes', 'pods'], READ),
+    on('', ['persistentvolumeclaims', 'persistentvolumes'], READ),
     on('', ['services'], ['create']),
     on('', ['nodes'], ['create', 'patch']),
     on('', ['nodes/status', 'pods/status'], ['patch']),

@@ -11,6 +11,7 @@ const NODES_GROUP = 'system:nodes';
 const PREFIX = 'system:node:';
 const LEASE_NAMESPACE = 'kube-node-lease';
 const PODS = resourceKey('', 'pods');
+const VOLUMES = resourceKey('', 'persistentvolumes');
 
 /** The node's name, for a user that is a kubelet. */
 export function nodeOf(user: User): string | undefined {
@@ -53,6 +54,22 @@ export function nodeMay(store: Store, node: string, access: Access): boolean {
         name !== '' &&
         podsOf(store, node, access.namespace).some((pod) => refersTo(pod, resource, name))
       );
+    case '/persistentvolumeclaims':
+      return (
+        subresource === '' &&
+        verb === 'get' &&
+        podsOf(store, node, access.namespace).some((pod) => claimsOf(pod).includes(name))
+      );
+    case '/persistentvolumes': {
+      const claim = at(store.get(VOLUMES, undefined, name)?.object, 'spec', 'claimRef');
+      return (
+        subresource === '' &&
+        verb === 'get' &&
+        podsOf(store, node, String(at(claim, 'namespace') ?? '')).some((pod) =>
+          claimsOf(pod).includes(at(claim, 'name')),
+        )
+      );
+    }
     case '/serviceaccounts':
       if (subresource !== '' && subresource !== 'token') return false;
       if (verb !== (subresource === 'token' ? 'create' : 'get')) return false;
@@ -85,6 +102,12 @@ const podsOf = (store: Store, node: string, namespace: string): JsonObject[] =>
     .list(PODS, namespace)
     .map(({ object }) => object)
     .filter((pod) => at(pod, 'spec', 'nodeName') === node);
+
+/** Names of claims that the pod has volumes of. */
+const claimsOf = (pod: JsonObject): unknown[] =>
+  list(at(pod, 'spec', 'volumes')).flatMap(
+    (volume) => at(volume, 'persistentVolumeClaim', 'claimName') ?? [],
+  );
 
 const list = (value: unknown): unknown[] => (Array.isArray(value) ? value : []);
 
