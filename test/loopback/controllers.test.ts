@@ -142,6 +142,32 @@ test('a Deployment whose new template never becomes ready keeps the old pods; Re
   assert.equal(seen.mostPods, 2);
 });
 
+test('a Deployment scaled in the middle of a roll-out: the change is spread over its sets by their sizes', async (t) => {
+  const { client, kubectl } = await openCluster(t);
+  startKubelet(t, client);
+  const { spec, ...web } = deployment('web', 10);
+  const strategy = { type: 'RollingUpdate', rollingUpdate: { maxSurge: 3, maxUnavailable: 2 } } as const;
+  await client.create(DEPLOYMENTS, { ...web, spec: { ...spec, strategy } });
+  await rolledOut(client, 'web');
+  await kubectl('set', 'image', 'deploy/web', `main=${BROKEN_IMAGE}`, '-n', 'shop');
+  const sizes = async (): Promise<string> => {
+    const { items } = await client.list(REPLICA_SETS, inShop);
+    const broken = (set: (typeof items)[number]): boolean =>
+      set.spec.template.spec.containers[0]?.image === BROKEN_IMAGE;
+    return [...items]
+      .sort((a, b) => Number(broken(a)) - Number(broken(b)))
+      .map((set) => set.spec.replicas)
+      .join(' and ');
+  };
+  // The example of the Kubernetes documentation, "Proportional scaling".
+  await until('the roll-out to be stuck', async () => (await sizes()) === '8 and 5');
+  await kubectl('scale', 'deploy/web', '-n', 'shop', '--replicas=15');
+  await until('both to grow', async () => (await sizes()) === '11 and 7');
+  await kubectl('rollout', 'undo', 'deploy/web', '-n', 'shop');
+  await rolledOut(client, 'web');
+  assert.equal(await sizes(), '15 and 0');
+});
+
 test('a ReplicaSet replaces a deleted pod, adopts a matching one, and leaves others alone', async (t) => {
   const { client } = await openCluster(t);
   startKubelet(t, client);
@@ -405,10 +431,18 @@ test('pods that the server refuses are an event of their workload, and are made 
   await until('the event', async () =>
     (await kubectl('get', 'events', '-n', 'shop')).includes('error looking up service account shop/later'),
   );
+  const failure = async (): Promise<string | undefined> => {
+    const { status } = await client.get(DEPLOYMENTS, 'web', 'shop');
+    const conditions = (status?.conditions ?? []) as { type: string; reason: string; message: string }[];
+    const found = conditions.find(({ type }) => type === 'ReplicaFailure');
+    return found === undefined ? undefined : `${found.reason}: ${found.message}`;
+  };
+  assert.match(await until('the condition', failure), /^FailedCreate: .*service account shop\/later/);
   await client.create(SERVICE_ACCOUNTS, {
     apiVersion: 'v1',
     kind: 'ServiceAccount',
     metadata: { name: 'later', namespace: 'shop' },
   });
   await rolledOut(client, 'web');
+  await until('the end of the condition', async () => (await failure()) === undefined);
 });

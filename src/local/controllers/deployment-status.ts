@@ -3,7 +3,13 @@
 import type { Deployment, ReplicaSet } from '#k8s/objects.ts';
 import type { DeploymentSpec } from './deployments.ts';
 import { resolveRollingUpdate } from './rollout.ts';
-import { kubeTime, type StatusFields, type TimedCondition, withCondition } from './status.ts';
+import {
+  kubeTime,
+  REPLICA_FAILURE,
+  type StatusFields,
+  type TimedCondition,
+  withCondition,
+} from './status.ts';
 
 const PROGRESS_DEADLINE_SECONDS = 600;
 
@@ -56,10 +62,25 @@ export function deploymentStatus(
       observedGeneration: deployment.metadata.generation ?? 0,
       ...counts,
       unavailableReplicas: Math.max(0, desired - counts.availableReplicas),
-      conditions: withCondition(conditions, progress.condition, nowMs),
+      conditions: [
+        ...withCondition(conditions, progress.condition, nowMs).filter(
+          ({ type }) => type !== REPLICA_FAILURE,
+        ),
+        ...replicaFailure(current, old),
+      ],
     },
     recheckInMs: progress.recheckInMs,
   };
+}
+
+/** That of the present template's set counts first. */
+function replicaFailure(current: ReplicaSet | undefined, old: readonly ReplicaSet[]): TimedCondition[] {
+  const failures = [...(current === undefined ? [] : [current]), ...old].flatMap(({ status }) =>
+    (status?.conditions ?? []).filter(({ type }) => type === REPLICA_FAILURE),
+  );
+  return failures
+    .slice(0, 1)
+    .map((failure) => ({ ...failure, lastUpdateTime: failure.lastTransitionTime ?? '' }));
 }
 
 function availableCondition(enough: boolean, before: OldStatus, nowMs: number): TimedCondition {

@@ -9,13 +9,19 @@ import { claimDependents, controllerOf, controllerReference, followDependents } 
 import { isPodFinished } from './pods.ts';
 import { createWorkQueue, type WorkQueue } from './queue.ts';
 import { planRecreate, planRollingUpdate, resolveRollingUpdate } from './rollout.ts';
+import { DESIRED_REPLICAS, isScaling, MAX_REPLICAS, planScaling, type ScaledSet } from './rollout-scaling.ts';
 import { writeStatus } from './status.ts';
 import { POD_TEMPLATE_HASH, templateHash } from './template-hash.ts';
 
 const REVISION = 'deployment.kubernetes.io/revision';
 const REVISION_HISTORY_LIMIT = 10;
 /** Annotations that belong to the Deployment alone. */
-const NOT_COPIED: readonly string[] = [REVISION, 'kubectl.kubernetes.io/last-applied-configuration'];
+const NOT_COPIED: readonly string[] = [
+  REVISION,
+  DESIRED_REPLICAS,
+  MAX_REPLICAS,
+  'kubectl.kubernetes.io/last-applied-configuration',
+];
 
 export type DeploymentSpec = Deployment['spec'] & {
   readonly paused?: boolean;
@@ -49,7 +55,11 @@ export function createDeploymentController(context: ControllerContext): WorkQueu
         name: `${name}-${hash}`,
         namespace,
         labels,
-        annotations: { ...copiedAnnotations(deployment), [REVISION]: String(revision) },
+        annotations: {
+          ...copiedAnnotations(deployment),
+          ...scaleNotes(deployment),
+          [REVISION]: String(revision),
+        },
         ownerReferences: [controllerReference(DEPLOYMENTS, deployment)],
       },
       spec: {
@@ -72,10 +82,14 @@ export function createDeploymentController(context: ControllerContext): WorkQueu
     return made;
   };
 
-  const scale = async (set: ReplicaSet, replicas: number): Promise<void> => {
-    if ((set.spec.replicas ?? 1) === replicas) return;
-    const { name, namespace = '', uid } = set.metadata;
-    const body = { metadata: { uid }, spec: { replicas } };
+  /** The set also notes to which number of the Deployment it was scaled: a later one is seen by that. */
+  const scale = async (deployment: Deployment, set: ReplicaSet, replicas: number): Promise<void> => {
+    const { name, namespace = '', uid, annotations = {} } = set.metadata;
+    const present = set.spec.replicas ?? 1;
+    const notes = present === 0 && replicas === 0 ? {} : scaleNotes(deployment);
+    const isNoted = Object.entries(notes).every(([key, value]) => annotations[key] === value);
+    if (present === replicas && isNoted) return;
+    const body = { metadata: { uid, annotations: notes }, spec: { replicas } };
     await setsSettled.updated(await client.patch(REPLICA_SETS, name, 'merge', body, { namespace }));
   };
 
@@ -128,11 +142,18 @@ export function createDeploymentController(context: ControllerContext): WorkQueu
   ): Promise<ReplicaSet | undefined> => {
     const spec = deployment.spec as DeploymentSpec;
     const desired = spec.replicas ?? 1;
-    if (spec.paused === true) {
-      // Scaling goes on while a rollout is paused, on the newest set there is.
-      const newest = current ?? old.at(-1);
-      if (newest !== undefined && old.every((set) => set === newest || set.spec.replicas === 0))
-        await scale(newest, desired);
+    const sets = current === undefined ? old : [...old, current];
+    const scaled = sets.map((set) => scaledSet(set, set === current));
+    // Scaling goes on while a rollout is paused; and it comes first, the rollout then goes on with the new number.
+    if (spec.paused === true || isScaling(desired, scaled)) {
+      const sizes = planScaling({
+        desired,
+        maxSurge: surgeOf(deployment),
+        rolling: spec.strategy?.type !== 'Recreate',
+        present: Number(deployment.status?.replicas ?? 0),
+        sets: scaled,
+      });
+      for (const [index, set] of sets.entries()) await scale(deployment, set, sizes[index] ?? 0);
       return current;
     }
     const counts = (set: ReplicaSet | undefined) => ({
@@ -154,8 +175,8 @@ export function createDeploymentController(context: ControllerContext): WorkQueu
     const set =
       current ?? (await createSet(deployment, hash, Math.max(0, ...old.map(revisionOf)) + 1, plan.current));
     await number(deployment, set, old);
-    await scale(set, plan.current);
-    for (const [index, oldSet] of old.entries()) await scale(oldSet, plan.old[index] ?? 0);
+    await scale(deployment, set, plan.current);
+    for (const [index, oldSet] of old.entries()) await scale(deployment, oldSet, plan.old[index] ?? 0);
     return set;
   };
 
@@ -196,6 +217,34 @@ export function createDeploymentController(context: ControllerContext): WorkQueu
     },
   });
   return queue;
+}
+
+function surgeOf({ spec }: Deployment): number {
+  const { replicas = 1, strategy } = spec;
+  return strategy?.type === 'Recreate' ? 0 : resolveRollingUpdate(strategy?.rollingUpdate, replicas).maxSurge;
+}
+
+function scaleNotes(deployment: Deployment): Record<string, string> {
+  const { replicas = 1 } = deployment.spec;
+  return {
+    [DESIRED_REPLICAS]: String(replicas),
+    [MAX_REPLICAS]: String(replicas + surgeOf(deployment)),
+  };
+}
+
+function scaledSet({ metadata, spec, status }: ReplicaSet, isCurrent: boolean): ScaledSet {
+  const noted = (name: string): number | undefined => {
+    const text = metadata.annotations?.[name] ?? '';
+    return /^\d+$/.test(text) ? Number(text) : undefined;
+  };
+  return {
+    replicas: spec.replicas ?? 1,
+    available: status?.availableReplicas ?? 0,
+    isCurrent,
+    bornMs: Date.parse(metadata.creationTimestamp ?? '') || 0,
+    desiredBefore: noted(DESIRED_REPLICAS),
+    maxBefore: noted(MAX_REPLICAS),
+  };
 }
 
 const revisionOf = (set: ReplicaSet): number => Number(set.metadata.annotations?.[REVISION] ?? 0) || 0;

@@ -8,7 +8,7 @@ import { type ControllerContext, settleOn } from './context.ts';
 import { claimDependents, followDependents } from './ownership.ts';
 import { availableInMs, createPodFor, deletePod, isPodActive, isPodReady } from './pods.ts';
 import { createWorkQueue, type WorkQueue } from './queue.ts';
-import { writeStatus } from './status.ts';
+import { REPLICA_FAILURE, withCondition, writeStatus } from './status.ts';
 
 /** Pods made or deleted in one round; the rest follows in the next. */
 const BURST = 50;
@@ -46,9 +46,37 @@ export function createReplicaSetController(context: ControllerContext): WorkQueu
     const wanted = set.spec.replicas ?? 1;
     // The status comes first: what stands now is true whether or not the change succeeds.
     await writeCounts(set, active);
-    if (active.length < wanted) await createPods(set, wanted - active.length);
-    else if (active.length > wanted)
-      await deletePods([...active].sort(byDispensability).slice(0, active.length - wanted));
+    const surplus = active.length - wanted;
+    try {
+      if (surplus < 0) await createPods(set, -surplus);
+      else await deletePods([...active].sort(byDispensability).slice(0, surplus));
+    } catch (error) {
+      await writeFailure(set, {
+        reason: surplus < 0 ? 'FailedCreate' : 'FailedDelete',
+        message: reasonOf(error),
+      });
+      throw error;
+    }
+    await writeFailure(set, undefined);
+  };
+
+  /** The first failure stands until a round succeeds; the set's Deployment shows it, too. */
+  const writeFailure = async (
+    { metadata }: ReplicaSet,
+    failure: { readonly reason: string; readonly message: string } | undefined,
+  ): Promise<void> => {
+    const set = sets.get(`${metadata.namespace}/${metadata.name}`);
+    if (set === undefined) return;
+    const conditions = set.status?.conditions ?? [];
+    const held = conditions.some(({ type }) => type === REPLICA_FAILURE);
+    if (held === (failure !== undefined)) return;
+    const written = await writeStatus(client, REPLICA_SETS, set, {
+      conditions:
+        failure === undefined
+          ? conditions.filter(({ type }) => type !== REPLICA_FAILURE)
+          : withCondition(conditions, { type: REPLICA_FAILURE, status: 'True', ...failure }, clock.now()),
+    });
+    if (written !== undefined) await setsSettled.updated(written);
   };
 
   const writeCounts = async (set: ReplicaSet, active: readonly Pod[]): Promise<void> => {

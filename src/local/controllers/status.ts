@@ -34,6 +34,9 @@ export async function writeStatus<T extends KubeObject>(
   );
 }
 
+/** Of a ReplicaSet whose pods cannot be made or deleted, and of its Deployment. */
+export const REPLICA_FAILURE = 'ReplicaFailure';
+
 export interface TimedCondition extends Condition {
   lastUpdateTime?: string;
 }
