@@ -130,3 +130,10 @@ function asPod(object: Pod, body: Fields): Pod {
 function filled(resources: Readonly<Record<string, Fields | null>>): Record<string, Fields> {
   return Object.fromEntries(Object.entries(resources).map(([name, fields]) => [name, fields ?? {}]));
 }
+
+/** The same object before people gave it labels, annotations and a status. */
+export function bare({ kind, object }: GoldenObject): GoldenObject {
+  const { labels: _labels, annotations: _annotations, ...metadata } = object.metadata;
+  const { status: _status, ...rest } = object as KubeObject & { status?: unknown };
+  return { kind, object: { ...rest, metadata } as KubeObject };
+}

@@ -4,12 +4,10 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import fc from 'fast-check';
-import type { KubeObject } from '#k8s/objects.ts';
 import { type Readable, readableAddress, readableAuthorization } from '#proto/readable.ts';
-import { OPTIONS } from '../ambient/fixtures-index.ts';
 import type { ResourceSet } from '../ambient/resource-set.ts';
-import { MeshModel, type ModelKind } from '../mesh-model.ts';
-import { type GoldenCase, type GoldenObject, goldenCases } from './cases.ts';
+import { bare, type GoldenCase, goldenCases } from './cases.ts';
+import { Held } from './held.ts';
 
 const CASES = goldenCases();
 
@@ -32,47 +30,6 @@ for (const file of new Set(CASES.map((it) => it.file)))
         assertOrderDoesNotMatter(golden, model);
       });
   });
-
-/** A model with the objects that it was told of, as informers hold them. */
-class Held {
-  readonly model: MeshModel;
-  readonly #objects = new Map<string, readonly [ModelKind, KubeObject]>();
-
-  constructor() {
-    const objects = this.#objects;
-    this.model = new MeshModel(
-      {
-        schedule: () => {},
-        held: {
-          objectsIn: (namespace) =>
-            [...objects.values()].filter(([, { metadata }]) => metadata.namespace === namespace),
-          namespacesInUse: () =>
-            [...objects.values()].flatMap(([, { metadata }]) => metadata.namespace ?? []),
-        },
-      },
-      OPTIONS,
-    );
-  }
-
-  put({ kind, object }: GoldenObject): void {
-    this.#objects.set(keyOf(kind, object), [kind, object]);
-    this.model.upsert(kind, object as never);
-  }
-
-  drop({ kind, object }: GoldenObject): void {
-    this.#objects.delete(keyOf(kind, object));
-    this.model.remove(kind, object as never);
-  }
-
-  contents(): string[] {
-    return [this.model.addresses, this.model.policies].flatMap((set) =>
-      [...set.list()].map(({ name, version }) => `${name} ${version}`).sort(),
-    );
-  }
-}
-
-const keyOf = (kind: ModelKind, { metadata }: KubeObject): string =>
-  `${kind} ${metadata.namespace ?? ''}/${metadata.name}`;
 
 function assertOrderDoesNotMatter({ objects, config }: GoldenCase, fresh: Held): void {
   const step = fc.record({ detour: fc.constantFrom('none', 'twice', 'bare'), flush: fc.boolean() });
@@ -102,13 +59,6 @@ function assertOrderDoesNotMatter({ objects, config }: GoldenCase, fresh: Held):
     }),
     { numRuns: 12 },
   );
-}
-
-/** The same object before people gave it labels, annotations and a status. */
-function bare({ kind, object }: GoldenObject): GoldenObject {
-  const { labels: _labels, annotations: _annotations, ...metadata } = object.metadata;
-  const { status: _status, ...rest } = object as KubeObject & { status?: unknown };
-  return { kind, object: { ...rest, metadata } as KubeObject };
 }
 
 function compare(
