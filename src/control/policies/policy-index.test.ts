@@ -12,13 +12,14 @@ test('a workload lists the selecting policies of its namespace and of the root, 
   policyIndex.upsertAuthorization(authorizationPolicy('z', { selector }));
   policyIndex.upsertAuthorization(authorizationPolicy('a', { selector }, 'istio-system'));
   policyIndex.upsertAuthorization(authorizationPolicy('whole', {}));
-  policyIndex.upsertAuthorization(authorizationPolicy('inert', { selector: {} }));
+  policyIndex.upsertAuthorization(authorizationPolicy('everybody', { selector: {} }));
   policyIndex.upsertAuthorization(authorizationPolicy('audit', { selector, action: 'AUDIT' }));
   policyIndex.upsertAuthorization(authorizationPolicy('elsewhere', { selector }, 'bank'));
   policyIndex.upsertPeerAuthentication(peerAuthentication('strict', { mtls: { mode: 'STRICT' } }));
   index.flush();
   assert.deepEqual(workload(UID).authorizationPolicies, [
     'istio-system/a',
+    'shop/everybody',
     'shop/z',
     'istio-system/istio_converted_static_strict',
   ]);
@@ -26,7 +27,7 @@ test('a workload lists the selecting policies of its namespace and of the root, 
     'bank/elsewhere',
     'istio-system/a',
     'istio-system/istio_converted_static_strict',
-    'shop/inert',
+    'shop/everybody',
     'shop/whole',
     'shop/z',
   ]);

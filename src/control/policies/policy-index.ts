@@ -2,7 +2,8 @@
 // selector-scoped policies a workload lists (control-plane.md §2.16). How one object becomes one policy stands beside.
 
 import { objectKey } from '#k8s/informer.ts';
-import type { AuthorizationPolicy, KubeObject, PeerAuthentication } from '#k8s/objects.ts';
+import type { AuthorizationPolicy, KubeObject, LabelSelector, PeerAuthentication } from '#k8s/objects.ts';
+import { matchesLabels } from '#k8s/selectors.ts';
 import { type Policy, policyKey } from '#model/policy.ts';
 import { encodeAuthorization } from '#proto/authorization.ts';
 import type { PolicySelection } from '../ambient/ambient-index.ts';
@@ -120,8 +121,7 @@ export class PolicyIndex implements PolicySelection {
       for (const key of this.#authorizationByNamespace.get(group)) {
         const known = this.#authorization.get(key);
         if (known?.conversion.kind !== 'enforced') continue;
-        // `selector: {}` is scoped to workloads yet lists on none: it is without effect, as in Istio.
-        if (selectsLabels(known.object.spec?.selector?.matchLabels, labels)) names.push(key);
+        if (selectsWorkload(known.object.spec?.selector, labels)) names.push(key);
       }
     const { rootNamespace } = this.#options;
     return [
@@ -137,12 +137,12 @@ export class PolicyIndex implements PolicySelection {
 
   #authorizationChanged(now: AuthorizationPolicy | undefined, old: AuthorizationPolicy | undefined): void {
     const selectors = [now, old]
-      .map((object) => object?.spec?.selector?.matchLabels)
+      .map((object) => object?.spec?.selector)
       .filter((selector) => selector !== undefined);
     const namespace = (now ?? old)?.metadata.namespace ?? '';
     if (selectors.length > 0)
       this.#deps.onSelectionChange(this.#reach(namespace), (labels) =>
-        selectors.some((selector) => selectsLabels(selector, labels)),
+        selectors.some((selector) => selectsWorkload(selector, labels)),
       );
     this.#deps.policies.announce();
   }
@@ -205,4 +205,9 @@ export class PolicyIndex implements PolicySelection {
     const revision = labelsOf(object)[LABEL.revision];
     return revision === undefined || revision === this.#options.revision;
   }
+}
+
+/** Without a selector a policy holds by its scope and is listed on nobody; an empty one selects everybody. */
+function selectsWorkload(selector: LabelSelector | undefined, labels: Labels): boolean {
+  return selector !== undefined && matchesLabels(selector.matchLabels ?? {}, labels);
 }
