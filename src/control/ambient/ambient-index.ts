@@ -9,6 +9,7 @@
 // below it what its changes concern. So a pod costs that pod, a label of a namespace what is in the namespace, a
 // service its members. How one object becomes one resource stands in the files beside this one.
 
+import { isDeepStrictEqual } from 'node:util';
 import { objectKey } from '#k8s/informer.ts';
 import type { EndpointSpec } from '#k8s/mesh-objects.ts';
 import type { EndpointSlice, KubeObject, Pod } from '#k8s/objects.ts';
@@ -164,8 +165,9 @@ export class AmbientIndex {
     if (before === undefined && object === undefined) return;
     switch (kind) {
       case 'namespace':
-        // Everything that may be said of a namespace is said in labels and annotations.
-        if (steering(before) !== steering(object)) this.#touch(TOKEN.namespace(key));
+        if (!isDeepStrictEqual(labelsOf(before), labelsOf(object))) this.#touch(TOKEN.namespaceLabels(key));
+        if (!isDeepStrictEqual(annotationsOf(before), annotationsOf(object)))
+          this.#touch(TOKEN.namespaceAnnotations(key));
         if (key === this.#options.systemNamespace)
           this.#setMesh({ ...this.#mesh, network: labelsOf(object)[LABEL.network] ?? '' });
         return;
@@ -206,7 +208,7 @@ export class AmbientIndex {
   }
 
   #setMesh(mesh: MeshFacts): void {
-    if (JSON.stringify(mesh) === JSON.stringify(this.#mesh)) return;
+    if (isDeepStrictEqual(mesh, this.#mesh)) return;
     this.#mesh = mesh;
     for (const kind of ['gateway', 'service', 'serviceEntry', 'pod', 'workloadEntry', 'slice'] as const)
       for (const key of this.#world.objects[kind].keys()) this.#mark(kind, key);
@@ -246,7 +248,7 @@ export class AmbientIndex {
     });
     if (now === undefined) waypoints.delete(key);
     else waypoints.set(key, now);
-    if (JSON.stringify(before) !== JSON.stringify(now)) this.#touch(TOKEN.waypoint(key));
+    if (!isDeepStrictEqual(before, now)) this.#touch(TOKEN.waypoint(key));
   }
 
   /** All of them at once: they are few, and two Gateways may name the same one. */
@@ -261,7 +263,7 @@ export class AmbientIndex {
     for (const gateway of gateways)
       if (!networkGateways.has(gateway.network)) networkGateways.set(gateway.network, referenceTo(gateway));
     for (const network of new Set([...before.keys(), ...networkGateways.keys()]))
-      if (JSON.stringify(before.get(network)) !== JSON.stringify(networkGateways.get(network)))
+      if (!isDeepStrictEqual(before.get(network), networkGateways.get(network)))
         this.#touch(TOKEN.network(network));
     this.#publisher.publish(
       NETWORK_GATEWAYS,
@@ -424,8 +426,6 @@ export class AmbientIndex {
 
 const isRevisioned = (kind: MeshKind): boolean => kind === 'serviceEntry' || kind === 'workloadEntry';
 const hasSelector = (selector: Labels | undefined): boolean => Object.keys(selector ?? {}).length > 0;
-const steering = (object: KubeObject | undefined): string =>
-  JSON.stringify(object === undefined ? undefined : [labelsOf(object), annotationsOf(object)]) ?? '';
 
 function placeOf(node: KubeObject | undefined): string {
   const labels = labelsOf(node);

@@ -6,14 +6,15 @@
 
 import { GroupIndex } from './group-index.ts';
 
+const NOTHING: readonly string[] = [];
+
 export class Reads {
   readonly #readers = new GroupIndex();
   readonly #tokens = new Map<string, readonly string[]>();
 
-  /** What the unit looked at this time; what it looked at before is forgotten. */
-  record(unit: string, tokens: Iterable<string>): void {
-    const now = [...new Set(tokens)];
-    const before = this.#tokens.get(unit) ?? [];
+  /** What the unit looked at this time, each once; what it looked at before is forgotten. */
+  record(unit: string, now: readonly string[]): void {
+    const before = this.#tokens.get(unit) ?? NOTHING;
     if (before.length === now.length && before.every((token, index) => token === now[index])) return;
     for (const token of before) this.#readers.remove(token, unit);
     for (const token of now) this.#readers.add(token, unit);

@@ -27,8 +27,7 @@ export function recordsOfServiceEntry(
 ): ServiceRecord[] {
   const spec = object.spec ?? {};
   const namespace = object.metadata.namespace ?? '';
-  const home = look.namespace(namespace);
-  const visibility = visibilityIn(mesh.serviceEntryVisibility, labelsOf(home));
+  const visibility = visibilityIn(mesh.serviceEntryVisibility, look.namespaceLabels(namespace));
   const stated = addressesOf(spec.addresses ?? [], mesh.network);
   if (visibility === 'None' || stated === undefined) return [];
   const labels = labelsOf(object);
@@ -49,7 +48,10 @@ export function recordsOfServiceEntry(
   const loadBalancer: LoadBalancing | undefined =
     resolutionOf(object) === 'NONE'
       ? { routingPreferences: [], mode: 'Passthrough', healthPolicy: 'AllowAll' }
-      : failover(trafficDistribution(undefined, annotations, annotationsOf(home)), 'OnlyHealthy');
+      : failover(
+          trafficDistribution(undefined, annotations, look.namespaceAnnotations(namespace)),
+          'OnlyHealthy',
+        );
   return [...new Set(spec.hosts ?? [])].map((hostname) => ({
     source: { kind: 'ServiceEntry', namespace, name: object.metadata.name },
     created: object.metadata.creationTimestamp ?? '',

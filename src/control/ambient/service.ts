@@ -1,11 +1,11 @@
 // Kubernetes Service → service of the mesh (control-plane.md §2.13). Pure.
 
-import type { Service as KubeService, Namespace } from '#k8s/objects.ts';
+import type { Service as KubeService } from '#k8s/objects.ts';
 import type { LoadBalancing, Service } from '#model/service.ts';
 import type { NetworkAddress } from '#model/workload.ts';
 import { parseIp } from '#net/ip.ts';
 import { kubeAppProtocol } from './app-protocol.ts';
-import { annotationsOf, labelsOf } from './labels.ts';
+import { annotationsOf, type Labels, labelsOf } from './labels.ts';
 import type { MeshFacts } from './mesh-facts.ts';
 import type { RecordPort, ServiceRecord } from './service-record.ts';
 import { failover, trafficDistribution } from './traffic-distribution.ts';
@@ -46,7 +46,7 @@ export function recordOfService(
       waypoint: binding.waypoint?.destination,
       weightedWaypoints: binding.weighted,
       ingressUseWaypoint: binding.ingressUseWaypoint,
-      loadBalancer: loadBalancingOf(object, look.namespace(namespace)),
+      loadBalancer: loadBalancingOf(object, look.namespaceAnnotations(namespace)),
       ipFamilies: ipFamiliesOf(object),
       visibility: 'Public',
     },
@@ -78,12 +78,12 @@ function tcpFirst({ spec: { ports = [] } }: KubeService): NonNullable<KubeServic
   return [...byNumber.values()];
 }
 
-function loadBalancingOf(object: KubeService, namespace: Namespace | undefined): LoadBalancing | undefined {
+function loadBalancingOf(object: KubeService, ofNamespace: Labels): LoadBalancing | undefined {
   const healthPolicy = object.spec.publishNotReadyAddresses === true ? 'AllowAll' : 'OnlyHealthy';
   if (object.spec.internalTrafficPolicy === 'Local')
     return { routingPreferences: ['Node'], mode: 'Strict', healthPolicy };
   return failover(
-    trafficDistribution(object.spec.trafficDistribution, annotationsOf(object), annotationsOf(namespace)),
+    trafficDistribution(object.spec.trafficDistribution, annotationsOf(object), ofNamespace),
     healthPolicy,
   );
 }

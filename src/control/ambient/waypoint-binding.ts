@@ -3,14 +3,14 @@
 // A reference that cannot be honoured means *no* waypoint, never the namespace's: traffic flows at L4, and the reason
 // is kept for the object's status.
 
-import type { Namespace } from '#k8s/objects.ts';
 import type { GatewayRef, Workload } from '#model/workload.ts';
-import { ANNOTATION, annotationsOf, LABEL, type Labels, labelsOf } from './labels.ts';
+import { ANNOTATION, LABEL, type Labels } from './labels.ts';
 import { admitsNamespace, handles, type Waypoint } from './waypoint.ts';
 
 /** What is looked up is remembered by who answers, so that a change finds its way back to who asked. */
 export interface WaypointLookup {
-  namespace(name: string): Namespace | undefined;
+  namespaceLabels(name: string): Labels;
+  namespaceAnnotations(name: string): Labels;
   waypoint(namespace: string, name: string): Waypoint | undefined;
 }
 
@@ -89,7 +89,7 @@ function attach(target: Target, look: WaypointLookup): Binding {
   const named = reference(target.labels, target.namespace);
   if (named === 'none') return { waypoint: undefined };
   if (named !== undefined) return admit(named, target, look);
-  const inherited = reference(labelsOf(look.namespace(target.namespace)), target.namespace);
+  const inherited = reference(look.namespaceLabels(target.namespace), target.namespace);
   if (inherited === undefined || inherited === 'none') return { waypoint: undefined };
   return admit(inherited, target, look);
 }
@@ -114,7 +114,7 @@ function admit({ namespace, name }: Reference, target: Target, look: WaypointLoo
       waypoint: undefined,
       error: { reason: 'WaypointIsNotReady', waypoint: `${namespace}/${name}` },
     };
-  if (!admitsNamespace(waypoint, target.namespace, labelsOf(look.namespace(target.namespace))))
+  if (!admitsNamespace(waypoint, target.namespace, look.namespaceLabels(target.namespace)))
     return { waypoint: undefined, error: { reason: 'AttachmentDenied', waypoint: keyOf(waypoint) } };
   return { waypoint };
 }
@@ -127,9 +127,9 @@ function weigh(
 ): Pick<ServiceBinding, 'weighted' | 'error'> {
   // The namespace's canary goes with the namespace's primary, not with one that the object chose.
   const ownPrimary = reference(target.labels, target.namespace);
-  const namespace = typeof ownPrimary === 'object' ? undefined : look.namespace(target.namespace);
+  const inherits = typeof ownPrimary !== 'object';
   const own = target.labels[LABEL.canary] !== undefined;
-  const labels = own ? target.labels : labelsOf(namespace);
+  const labels = own || !inherits ? target.labels : look.namespaceLabels(target.namespace);
   const name = labels[LABEL.canary];
   if (name === undefined || name === '' || name === 'none') return { weighted: [] };
   const wanted: Reference = { namespace: labels[LABEL.canaryNamespace] ?? target.namespace, name };
@@ -137,7 +137,8 @@ function weigh(
   if (key === keyOf(primary))
     return { weighted: [], error: { reason: 'CanarySameAsPrimary', waypoint: key } };
   const weight = percent(
-    target.annotations?.[ANNOTATION.canaryWeight] ?? annotationsOf(namespace)[ANNOTATION.canaryWeight],
+    target.annotations?.[ANNOTATION.canaryWeight] ??
+      (inherits ? look.namespaceAnnotations(target.namespace)[ANNOTATION.canaryWeight] : undefined),
   );
   if (weight === undefined) return { weighted: [], error: { reason: 'CanaryInvalidWeight', waypoint: key } };
   const { waypoint: canary, error } = admit(wanted, target, look);
@@ -164,7 +165,7 @@ const TRUE = ['1', 't', 'T', 'TRUE', 'true', 'True'];
 function ingressUseWaypoint(target: Target, look: WaypointLookup): boolean {
   const value =
     target.labels[LABEL.ingressUseWaypoint] ??
-    labelsOf(look.namespace(target.namespace))[LABEL.ingressUseWaypoint];
+    look.namespaceLabels(target.namespace)[LABEL.ingressUseWaypoint];
   return value !== undefined && TRUE.includes(value);
 }
 

@@ -4,6 +4,7 @@
 import type { Gateway, GatewayClass, ServiceEntry, WorkloadEntry } from '#k8s/mesh-objects.ts';
 import type { EndpointSlice, Service as KubeService, Namespace, Node, Pod } from '#k8s/objects.ts';
 import type { GatewayRef } from '#model/workload.ts';
+import { annotationsOf, type Labels, labelsOf } from './labels.ts';
 import { Reads } from './reads.ts';
 import type { Canonical, ServiceRecord } from './service-record.ts';
 import { Store } from './store.ts';
@@ -59,7 +60,8 @@ export class World {
 
 /** What of the world is named by a token: `TOKEN.node('n1')`. */
 export const TOKEN = {
-  namespace: (name: string): string => `namespace ${name}`,
+  namespaceLabels: (name: string): string => `labels ${name}`,
+  namespaceAnnotations: (name: string): string => `annotations ${name}`,
   node: (name: string): string => `node ${name}`,
   gatewayClass: (name: string): string => `gatewayClass ${name}`,
   waypoint: (key: string): string => `waypoint ${key}`,
@@ -75,36 +77,45 @@ export class Look implements WaypointLookup {
     this.#world = world;
   }
 
-  namespace(name: string): Namespace | undefined {
-    this.tokens.push(TOKEN.namespace(name));
-    return this.#world.objects.namespace.get(name);
+  namespaceLabels(name: string): Labels {
+    this.#saw(TOKEN.namespaceLabels(name));
+    return labelsOf(this.#world.objects.namespace.get(name));
+  }
+
+  namespaceAnnotations(name: string): Labels {
+    this.#saw(TOKEN.namespaceAnnotations(name));
+    return annotationsOf(this.#world.objects.namespace.get(name));
   }
 
   node(name: string): Node | undefined {
-    this.tokens.push(TOKEN.node(name));
+    this.#saw(TOKEN.node(name));
     return this.#world.objects.node.get(name);
   }
 
   gatewayClass(name: string): GatewayClass | undefined {
-    this.tokens.push(TOKEN.gatewayClass(name));
+    this.#saw(TOKEN.gatewayClass(name));
     return this.#world.objects.gatewayClass.get(name);
   }
 
   waypoint(namespace: string, name: string): Waypoint | undefined {
     const key = `${namespace}/${name}`;
-    this.tokens.push(TOKEN.waypoint(key));
+    this.#saw(TOKEN.waypoint(key));
     return this.#world.waypoints.get(key);
   }
 
   /** The published service of `namespace/hostname`. */
   owner(namespace: string, hostname: string): Owner | undefined {
     const key = `${namespace}/${hostname}`;
-    this.tokens.push(TOKEN.owner(key));
+    this.#saw(TOKEN.owner(key));
     return this.#world.owners.get(key);
   }
 
   networkGateway(network: string): GatewayRef | undefined {
-    this.tokens.push(TOKEN.network(network));
+    this.#saw(TOKEN.network(network));
     return this.#world.networkGateways.get(network);
+  }
+
+  #saw(token: string): void {
+    if (!this.tokens.includes(token)) this.tokens.push(token);
   }
 }

@@ -6,6 +6,7 @@ import { evidence as m2 } from './m2-only-tls-on-the-wire.ts';
 import { evidence as m4 } from './m4-identity-per-workload.ts';
 import { evidence as m5 } from './m5-only-its-own-node.ts';
 import { evidence as m7 } from './m7-policy.ts';
+import { evidence as m8 } from './m8-services.ts';
 import { evidence as m9 } from './m9-dns-proxy.ts';
 import { evidence as m10 } from './m10-telemetry.ts';
 import { evidence as m11 } from './m11-upgrade.ts';
@@ -23,6 +24,7 @@ export const ALL_EVIDENCE: readonly Evidence[] = [
   m4,
   m5,
   m7,
+  m8,
   m9,
   m10,
   m11,
