@@ -11,38 +11,23 @@
 
 import { isDeepStrictEqual } from 'node:util';
 import { objectKey } from '#k8s/informer.ts';
-import type { EndpointSpec } from '#k8s/mesh-objects.ts';
-import type { EndpointSlice, KubeObject, Pod } from '#k8s/objects.ts';
+import type { EndpointSlice, KubeObject } from '#k8s/objects.ts';
 import type { Workload } from '#model/workload.ts';
 import { Claims } from './claims.ts';
-import {
-  hostsAreEndpoints,
-  labelsOfEntry,
-  networkOf,
-  workloadOfEntry,
-  workloadOfServiceEntry,
-} from './endpoint.ts';
-import { GroupIndex } from './group-index.ts';
+import { labelsOfEntry } from './endpoint.ts';
 import { annotationsOf, LABEL, type Labels, labelsOf, selectsLabels } from './labels.ts';
 import type { MeshFacts } from './mesh-facts.ts';
 import { networkGatewaysOf, referenceTo, workloadOfGateway } from './network-gateway.ts';
-import { podAddresses, type Surroundings, workloadOfPod } from './pod.ts';
 import { Publisher } from './publisher.ts';
 import type { ResourceSet } from './resource-set.ts';
-import { SelectorIndex } from './selector-index.ts';
-import { recordOfService, serviceHostname } from './service.ts';
+import { recordOfService } from './service.ts';
 import { recordsOfServiceEntry } from './service-entry.ts';
-import { membershipText } from './service-record.ts';
+import { membershipText, selectsNobody } from './service-record.ts';
 import { EVERYBODY, type ServiceEntryVisibility } from './service-visibility.ts';
-import { podsOfSlice, serviceOfSlice, sliceNamesPod, workloadsOfSlice } from './slice.ts';
+import { podsOfSlice, serviceOfSlice } from './slice.ts';
 import { waypointOf } from './waypoint.ts';
-import { bindWorkload, type WorkloadBinding } from './waypoint-binding.ts';
+import { type PolicySelection, Workloads } from './workloads.ts';
 import { type Look, type MeshKind, type MeshObjects, type Owner, TOKEN, World } from './world.ts';
-
-/** Which selector-scoped policies a workload lists (§2.16, §2.17). */
-export interface PolicySelection {
-  policiesFor(namespace: string, labels: Labels): readonly string[];
-}
 
 export interface AmbientIndexDeps {
   readonly addresses: ResourceSet;
@@ -72,7 +57,6 @@ const UNITS = ['gateway', 'service', 'serviceEntry', 'pod', 'workloadEntry', 'en
 type Unit = (typeof UNITS)[number];
 
 const NETWORK_GATEWAYS = 'network gateways';
-const NO_BINDING: WorkloadBinding = Object.freeze({ waypoint: undefined, applicationTunnel: undefined });
 
 export class AmbientIndex {
   readonly #deps: AmbientIndexDeps;
@@ -82,11 +66,7 @@ export class AmbientIndex {
   readonly #world = new World();
   readonly #claims = new Claims();
   readonly #publisher: Publisher;
-  /** Published services by what they select. */
-  readonly #selectors = new SelectorIndex();
-  readonly #slicesByService = new GroupIndex();
-  /** Slices by the pods that their endpoints name. */
-  readonly #slicesByPod = new GroupIndex();
+  readonly #workloads: Workloads;
   readonly #dirty: Readonly<Record<Unit, Set<string>>> = {
     gateway: new Set(),
     service: new Set(),
@@ -111,6 +91,7 @@ export class AmbientIndex {
       allocatedVips: options.allocatedVips,
       serviceEntryVisibility: EVERYBODY,
     };
+    this.#workloads = new Workloads(this.#world, deps.policies, () => this.#mesh);
   }
 
   upsert<K extends MeshKind>(kind: K, object: MeshObjects[K]): void {
@@ -148,10 +129,10 @@ export class AmbientIndex {
       this.#drain('service', (key, unit) => this.#rebuildService(key, unit));
       this.#drain('serviceEntry', (key, unit) => this.#rebuildServiceEntry(key, unit));
       this.#claims.settle((key, before, now) => this.#ownerChanged(key, before, now));
-      this.#workloads('pod', (key, look) => this.#podWorkload(key, look));
-      this.#workloads('workloadEntry', (key, look) => this.#entryWorkload(key, look));
-      this.#workloads('endpoints', (key, look) => this.#serviceEntryWorkloads(key, look));
-      this.#workloads('slice', (key, look) => this.#sliceWorkloads(key, look));
+      this.#publishWorkloads('pod', (key, look) => this.#workloads.pod(key, look));
+      this.#publishWorkloads('workloadEntry', (key, look) => this.#workloads.workloadEntry(key, look));
+      this.#publishWorkloads('endpoints', (key, look) => this.#workloads.endpoints(key, look));
+      this.#publishWorkloads('slice', (key, look) => this.#workloads.slice(key, look));
       this.#publisher.announce();
     } finally {
       this.#scheduled = false;
@@ -197,14 +178,14 @@ export class AmbientIndex {
       const service = serviceOfSlice(slice);
       if (service === undefined) continue;
       const name = `${service.namespace}/${service.name}`;
-      if (slice === before) this.#slicesByService.remove(name, key);
-      else this.#slicesByService.add(name, key);
+      if (slice === before) this.#world.slicesByService.remove(name, key);
+      else this.#world.slicesByService.add(name, key);
       // Slices that Kubernetes makes for a selector say nothing new about pods; only hand-written ones do.
-      if (hasSelector(this.#world.objects.service.get(name)?.spec.selector)) continue;
+      if (!selectsNobody(this.#world.objects.service.get(name)?.spec.selector)) continue;
       for (const pod of podsOfSlice(slice)) this.#mark('pod', pod);
     }
-    for (const pod of podsOfSlice(before)) this.#slicesByPod.remove(pod, key);
-    for (const pod of podsOfSlice(now)) this.#slicesByPod.add(pod, key);
+    for (const pod of podsOfSlice(before)) this.#world.slicesByPod.remove(pod, key);
+    for (const pod of podsOfSlice(now)) this.#world.slicesByPod.add(pod, key);
   }
 
   #setMesh(mesh: MeshFacts): void {
@@ -296,25 +277,25 @@ export class AmbientIndex {
     else this.#world.owners.set(key, now);
     if (before !== undefined && now !== undefined && membershipText(before) === membershipText(now)) return;
     this.#touch(TOKEN.owner(key));
-    if (now === undefined) this.#selectors.delete(key);
-    else this.#selectors.set(key, now.service.namespace, now.selector);
+    if (now === undefined) this.#world.selectors.delete(key);
+    else this.#world.selectors.set(key, now.service.namespace, now.selector);
     for (const owner of [before, now]) if (owner !== undefined) this.#markMembers(owner);
   }
 
   #markMembers({ source, selector }: Owner): void {
     const { namespace, kind, name } = source;
     const { pod, workloadEntry } = this.#world.objects;
-    if (hasSelector(selector)) {
+    if (!selectsNobody(selector)) {
       for (const key of pod.keysIn(namespace))
         if (selectsLabels(selector, labelsOf(pod.get(key)))) this.#mark('pod', key);
       for (const key of workloadEntry.keysIn(namespace))
         if (selectsLabels(selector, labelsOfEntry(workloadEntry.get(key)!))) this.#mark('workloadEntry', key);
     } else if (kind === 'Service')
-      for (const slice of this.#slicesByService.get(`${namespace}/${name}`))
+      for (const slice of this.#world.slicesByService.get(`${namespace}/${name}`))
         for (const key of podsOfSlice(this.#world.objects.slice.get(slice))) this.#mark('pod', key);
   }
 
-  #workloads(kind: Unit, compute: (key: string, look: Look) => readonly Workload[]): void {
+  #publishWorkloads(kind: Unit, compute: (key: string, look: Look) => readonly Workload[]): void {
     this.#drain(kind, (key, unit) => {
       const workloads = this.#world.look(unit, (look) => compute(key, look));
       this.#publisher.publish(
@@ -324,100 +305,6 @@ export class AmbientIndex {
     });
   }
 
-  #podWorkload(key: string, look: Look): readonly Workload[] {
-    const pod = this.#world.objects.pod.get(key);
-    const ips = pod === undefined ? undefined : podAddresses(pod);
-    if (pod === undefined || ips === undefined) return [];
-    const namespace = pod.metadata.namespace ?? '';
-    const labels = labelsOf(pod);
-    const services = [...this.#selected(namespace, labels), ...this.#named(key, pod, look)];
-    const binding = bindWorkload({ namespace, labels }, look);
-    const around = this.#around(namespace, labels, this.#mesh.network, services, binding, look);
-    return [workloadOfPod(pod, ips, this.#mesh, look.node(pod.spec.nodeName ?? ''), around)];
-  }
-
-  #entryWorkload(key: string, look: Look): readonly Workload[] {
-    const entry = this.#world.objects.workloadEntry.get(key);
-    if (entry === undefined) return [];
-    const namespace = entry.metadata.namespace ?? '';
-    const labels = labelsOfEntry(entry);
-    const services = [...this.#selected(namespace, labels)];
-    const binding = bindWorkload({ namespace, labels }, look);
-    const network = networkOf(entry.spec, this.#mesh);
-    return [
-      workloadOfEntry(entry, this.#mesh, this.#around(namespace, labels, network, services, binding, look)),
-    ];
-  }
-
-  /** Of the hosts that the entry lost to others nothing is left. */
-  #serviceEntryWorkloads(key: string, look: Look): readonly Workload[] {
-    const entry = this.#world.objects.serviceEntry.get(key);
-    if (entry === undefined) return [];
-    const namespace = entry.metadata.namespace ?? '';
-    const owned = [...new Set(entry.spec?.hosts ?? [])].flatMap((host) => {
-      const owner = look.owner(namespace, host);
-      const isOurs = owner?.source.kind === 'ServiceEntry' && owner.source.name === entry.metadata.name;
-      return isOurs ? [owner] : [];
-    });
-    if (owned.length === 0) return [];
-    const workload = (endpoint: EndpointSpec, services: readonly Owner[], binding: WorkloadBinding) => {
-      const network = networkOf(endpoint, this.#mesh);
-      const around = this.#around(namespace, labelsOf(entry), network, services, binding, look);
-      return workloadOfServiceEntry(entry, endpoint, this.#mesh, around);
-    };
-    if (hostsAreEndpoints(entry))
-      return owned.map((owner) => workload({ address: owner.service.hostname }, [owner], NO_BINDING));
-    return (entry.spec?.endpoints ?? []).map((endpoint) =>
-      workload(endpoint, owned, bindWorkload({ namespace, labels: endpoint.labels ?? {} }, look)),
-    );
-  }
-
-  #sliceWorkloads(key: string, look: Look): readonly Workload[] {
-    const slice = this.#world.objects.slice.get(key);
-    const service = slice === undefined ? undefined : serviceOfSlice(slice);
-    if (slice === undefined || service === undefined) return [];
-    return workloadsOfSlice(slice, this.#serviceNamed(service, look), this.#mesh);
-  }
-
-  #around(
-    namespace: string,
-    labels: Labels,
-    network: string,
-    services: readonly Owner[],
-    binding: WorkloadBinding,
-    look: Look,
-  ): Surroundings {
-    return {
-      services,
-      binding,
-      policies: this.#deps.policies.policiesFor(namespace, labels),
-      networkGateway: look.networkGateway(network),
-    };
-  }
-
-  *#selected(namespace: string, labels: Labels): Iterable<Owner> {
-    for (const key of this.#selectors.matching(namespace, labels)) yield this.#world.owners.get(key)!;
-  }
-
-  /** A service without selector has the pods that its hand-written slices name. */
-  *#named(key: string, pod: Pod, look: Look): Iterable<Owner> {
-    const found = new Set<Owner>();
-    for (const name of this.#slicesByPod.get(key)) {
-      const slice = this.#world.objects.slice.get(name);
-      const service = slice === undefined ? undefined : serviceOfSlice(slice);
-      if (slice === undefined || service === undefined || !sliceNamesPod(slice, pod)) continue;
-      const owner = this.#serviceNamed(service, look);
-      if (owner === undefined || hasSelector(owner.selector) || found.has(owner)) continue;
-      found.add(owner);
-      yield owner;
-    }
-  }
-
-  #serviceNamed({ namespace, name }: { namespace: string; name: string }, look: Look): Owner | undefined {
-    const owner = look.owner(namespace, serviceHostname(name, namespace, this.#mesh.domainSuffix));
-    return owner?.source.kind === 'Service' ? owner : undefined;
-  }
-
   #isOurs(object: KubeObject): boolean {
     const revision = labelsOf(object)[LABEL.revision];
     return revision === undefined || revision === this.#options.revision;
@@ -425,7 +312,6 @@ export class AmbientIndex {
 }
 
 const isRevisioned = (kind: MeshKind): boolean => kind === 'serviceEntry' || kind === 'workloadEntry';
-const hasSelector = (selector: Labels | undefined): boolean => Object.keys(selector ?? {}).length > 0;
 
 function placeOf(node: KubeObject | undefined): string {
   const labels = labelsOf(node);

@@ -36,6 +36,10 @@ export function recordKey({ service }: ServiceRecord): ServiceKey {
   return serviceKey(service.namespace, service.hostname);
 }
 
+/** An empty selector selects nobody: its service has whom its slices or its endpoints name. */
+export const selectsNobody = (selector: Labels | undefined): boolean =>
+  selector === undefined || Object.keys(selector).length === 0;
+
 /** All that workloads take from a record: while it is the same, they need not be looked at again. */
 export function membershipText({ source, service, selector, ports }: ServiceRecord): string {
   return JSON.stringify([source, service.hostname, Object.entries(selector).sort(), ports]);

@@ -4,8 +4,10 @@
 import type { Gateway, GatewayClass, ServiceEntry, WorkloadEntry } from '#k8s/mesh-objects.ts';
 import type { EndpointSlice, Service as KubeService, Namespace, Node, Pod } from '#k8s/objects.ts';
 import type { GatewayRef } from '#model/workload.ts';
+import { GroupIndex } from './group-index.ts';
 import { annotationsOf, type Labels, labelsOf } from './labels.ts';
 import { Reads } from './reads.ts';
+import { SelectorIndex } from './selector-index.ts';
 import type { Canonical, ServiceRecord } from './service-record.ts';
 import { Store } from './store.ts';
 import type { Waypoint } from './waypoint.ts';
@@ -45,6 +47,11 @@ export class World {
   readonly owners = new Map<string, Owner>();
   /** By network. */
   readonly networkGateways = new Map<string, GatewayRef>();
+  /** Published services by what they select. */
+  readonly selectors = new SelectorIndex();
+  readonly slicesByService = new GroupIndex();
+  /** Slices by the pods that their endpoints name. */
+  readonly slicesByPod = new GroupIndex();
   readonly reads = new Reads();
 
   /** Runs the computation of one unit. */

@@ -6,10 +6,10 @@ import type { AuthorizationPolicy, KubeObject, LabelSelector, PeerAuthentication
 import { matchesLabels } from '#k8s/selectors.ts';
 import { type Policy, policyKey } from '#model/policy.ts';
 import { encodeAuthorization } from '#proto/authorization.ts';
-import type { PolicySelection } from '../ambient/ambient-index.ts';
 import { GroupIndex } from '../ambient/group-index.ts';
 import { LABEL, type Labels, labelsOf, selectsLabels } from '../ambient/labels.ts';
 import type { ResourceSet } from '../ambient/resource-set.ts';
+import type { PolicySelection } from '../ambient/workloads.ts';
 import { type Conversion, convertAuthorizationPolicy } from './authorization-policy.ts';
 import {
   convertedKey,
