@@ -22,7 +22,7 @@ import {
   redirectionOf,
 } from './decision.ts';
 import { createEnrolment, infoOf, uidOf } from './enrolment.ts';
-import { type FindNetns, pinnedNetns } from './netns-finder.ts';
+import { createNetnsFinder, type FindNetns } from './netns-finder.ts';
 import {
   createOlderWatch,
   kernelOlderConnections,
@@ -56,6 +56,8 @@ export interface CniAgentDeps {
 export interface CniAgentOptions {
   readonly policy: EnrolmentPolicy;
   readonly netnsDir: string;
+  /** `/proc` of the node. */
+  readonly procDir: string;
   /** UNIX socket that ztunnel connects to. */
   readonly zdsPath: string;
   /** Holds the plugin's socket. */
@@ -89,7 +91,6 @@ const DRAIN_CHECK_MS = 250;
 export function createCniAgent(deps: CniAgentDeps, options: CniAgentOptions): CniAgent {
   const { client, pods, namespaces, rules, probes, log } = deps;
   const { policy } = options;
-  const findNetns = deps.findNetns ?? pinnedNetns(options.netnsDir);
   const olderCalls = deps.older ?? kernelOlderConnections;
   const scope = new Scope('cni agent');
   const table = new PodTable();
@@ -106,6 +107,12 @@ export function createCniAgent(deps: CniAgentDeps, options: CniAgentOptions): Cn
   const homeFd = openNetns('/proc/self/ns/net');
   const hostNetns = netnsId(homeFd);
   closeFd(homeFd);
+  const findNetns =
+    deps.findNetns ??
+    createNetnsFinder(
+      { hostNetns, monotonicMs: systemClock.monotonicMs },
+      { pinnedDir: options.netnsDir, procDir: options.procDir },
+    );
 
   const enrolment = createEnrolment(
     {
@@ -248,9 +255,9 @@ export function createCniAgent(deps: CniAgentDeps, options: CniAgentOptions): Cn
         continue;
       }
       const entry = table.ensure(uid, infoOf(pod), 'enabled');
-      const fd = findNetns(uid);
-      if (fd !== undefined) table.setNetns(entry, fd);
       entry.ips = podIps(pod);
+      const fd = findNetns(uid, entry.ips);
+      if (fd !== undefined) table.setNetns(entry, fd);
     }
     await probes.install([...table.entries()].flatMap(({ uid, ips }) => ips.map((ip) => ({ ip, uid }))));
   }

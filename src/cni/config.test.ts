@@ -10,6 +10,7 @@ test('the defaults are those of a node', () => {
     agent: {
       policy: { systemNamespace: 'istio-system', excludedNamespaces: new Set(['kube-system']) },
       netnsDir: '/var/run/netns',
+      procDir: '/proc',
       zdsPath: '/var/run/ztunnel/ztunnel.sock',
       runDir: '/var/run/istio-cni',
       ipv6: false,

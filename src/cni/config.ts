@@ -57,6 +57,7 @@ export function readCniConfig(env: Environment, projectDir: string): CniConfig {
     agent: {
       policy: { systemNamespace, excludedNamespaces: new Set(excluded) },
       netnsDir: text('NETNS_DIR', '/var/run/netns'),
+      procDir: text('CULVERT_PROC_DIR', '/proc'),
       zdsPath: text('ZTUNNEL_UDS_ADDRESS', '/var/run/ztunnel/ztunnel.sock'),
       runDir,
       ipv6,

@@ -16,7 +16,7 @@ import { familyOf, type IpAddress } from '#net/ip.ts';
 import type { ZdsWorkloadInfo } from '#proto/zds.ts';
 import type { Logger } from '#telemetry/log.ts';
 import { REDIRECTION_ANNOTATION } from './constants.ts';
-import { redirectionOf } from './decision.ts';
+import { podIps, redirectionOf } from './decision.ts';
 import type { FindNetns } from './netns-finder.ts';
 import type { OlderConnectionCalls } from './older-watch.ts';
 import { podRuleOptions, type RuleDefaults } from './pod-overrides.ts';
@@ -73,7 +73,7 @@ export function createEnrolment(deps: EnrolmentDeps, settings: EnrolmentSettings
 
   function holdNetns(pod: Pod, entry: TableEntry, path: string | undefined): number {
     if (path === undefined && entry.netnsFd !== undefined) return entry.netnsFd;
-    const fd = path === undefined ? findNetns(entry.uid) : openNetns(path);
+    const fd = path === undefined ? findNetns(entry.uid, podIpsOf(pod, entry)) : openNetns(path);
     if (fd === undefined)
       throw new MeshError(
         'NETNS_GONE',
@@ -193,7 +193,7 @@ export function createEnrolment(deps: EnrolmentDeps, settings: EnrolmentSettings
     async verify(uid, pod) {
       const entry = table.entry(uid);
       if (entry?.stage !== 'done' || entry.netnsFd === undefined) return;
-      const fd = findNetns(uid);
+      const fd = findNetns(uid, entry.ips);
       const isMoved = fd !== undefined && table.setNetns(entry, fd) === 'changed';
       const annotation = pod === undefined ? entry.annotation : redirectionOf(pod);
       if (!isMoved && annotation === 'enabled' && (await rulesStand(entry.netnsFd, pod))) return;
@@ -204,7 +204,7 @@ export function createEnrolment(deps: EnrolmentDeps, settings: EnrolmentSettings
 
     async cleanLeftovers(uid, pod) {
       if (pod.spec.hostNetwork === true) return;
-      const fd = findNetns(uid);
+      const fd = findNetns(uid, podIps(pod));
       if (fd === undefined) return;
       try {
         const { options } = podRuleOptions(pod.metadata.annotations, settings);
@@ -272,7 +272,7 @@ export function createEnrolment(deps: EnrolmentDeps, settings: EnrolmentSettings
 
   async function takeRulesOut(uid: string, entry: TableEntry | undefined): Promise<void> {
     if (entry?.netnsFd !== undefined) return rules.remove(entry.netnsFd, settings);
-    const fd = findNetns(uid);
+    const fd = findNetns(uid, entry?.ips ?? []);
     if (fd === undefined) return;
     try {
       await rules.remove(fd, settings);
@@ -293,6 +293,10 @@ export function infoOf(pod: Pod): ZdsWorkloadInfo {
   const { serviceAccountName } = pod.spec;
   return { name, namespace, serviceAccount: serviceAccountName || 'default' };
 }
+
+/** The API server blanks the addresses of a pod that ends. */
+const podIpsOf = (pod: Pod, entry: TableEntry): readonly IpAddress[] =>
+  entry.ips.length > 0 ? entry.ips : podIps(pod);
 
 const nameOf = (pod: Pod): string => `${pod.metadata.namespace ?? 'default'}/${pod.metadata.name}`;
 

@@ -168,6 +168,7 @@ async function startAgent(options: { resyncMs?: number } = {}): Promise<CniAgent
     {
       policy: { systemNamespace: 'istio-system', excludedNamespaces: new Set(['kube-system']) },
       netnsDir: '/var/run/netns',
+      procDir: '/proc',
       zdsPath: join(dir, 'ztunnel/ztunnel.sock'),
       runDir: join(dir, 'run'),
       ipv6: false,
