@@ -5,8 +5,9 @@ import { dirname, join } from 'node:path';
 import { reasonOf } from '#base/errors.ts';
 import { createCniAgent } from '#cni/agent.ts';
 import { readCniConfig } from '#cni/config.ts';
-import { startHealthServer } from '#cni/health.ts';
+import { startHealthServer, startMetricsServer } from '#cni/health.ts';
 import { installPlugin, removePlugin } from '#cni/installer.ts';
+import { createCniMetrics } from '#cni/metrics.ts';
 import { describeOlder } from '#cni/older-watch.ts';
 import { chooseBackend } from '#cni/rules/backend.ts';
 import { inClusterEndpoint } from '#k8s/config.ts';
@@ -36,14 +37,32 @@ async function run(config: ReturnType<typeof readCniConfig>, log: Logger): Promi
   const backend = await chooseBackend(config.backend, log);
   log.info('rules are written by', { backend: backend.name });
   const agent = createCniAgent(
-    { client, pods, namespaces, peerAuthentications, rules: backend.pods, probes: backend.probes, log },
+    {
+      client,
+      pods,
+      namespaces,
+      peerAuthentications,
+      rules: backend.pods,
+      probes: backend.probes,
+      onReconciled: (type) => metrics.reconciled(type),
+      onPluginAnswer: (status) => metrics.pluginAnswered(status),
+      log,
+    },
     config.agent,
   );
-
   let isInstalled = false;
+  const metrics = createCniMetrics({
+    connectedZtunnels: () => agent.connectedZtunnels,
+    isInstalled: () => isInstalled,
+    pods: (protection) => agent.podCount(protection),
+    olderConnections: () =>
+      agent.olderConnections().reduce((sum, { connections }) => sum + connections.length, 0),
+  });
+
   const health = await startHealthServer(config.healthPort, () => agent.isReady && isInstalled, {
     '/debug/older-connections': () => describeOlder(agent.olderConnections()),
   });
+  const monitoring = await startMetricsServer(config.monitoringPort, () => metrics.registry.expose());
   const stopped = Promise.withResolvers<void>();
   for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => stopped.resolve());
 
@@ -51,6 +70,7 @@ async function run(config: ReturnType<typeof readCniConfig>, log: Logger): Promi
   const started = agent.start().then(async () => {
     const path = await installPlugin(config.installer);
     isInstalled = true;
+    metrics.installed('SUCCESS');
     log.info('plugin installed', { config: path, program: config.installer.launcher });
   });
   try {
@@ -65,6 +85,7 @@ async function run(config: ReturnType<typeof readCniConfig>, log: Logger): Promi
     peerAuthentications.close();
     client.close();
     health.close();
+    monitoring.close();
   }
 }
 

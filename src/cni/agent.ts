@@ -12,16 +12,8 @@ import type { Namespace, PeerAuthentication, Pod } from '#k8s/objects.ts';
 import { closeFd, netnsId, openNetns } from '#linux/netns.ts';
 import type { Logger } from '#telemetry/log.ts';
 import { DATAPLANE_MODE_LABEL } from './constants.ts';
-import {
-  type Eligibility,
-  type Enrolled,
-  type EnrolmentPolicy,
-  eligibility,
-  nextStep,
-  podIps,
-  redirectionOf,
-} from './decision.ts';
-import { createEnrolment, infoOf, uidOf } from './enrolment.ts';
+import { type Eligibility, type Enrolled, type EnrolmentPolicy, eligibility, nextStep } from './decision.ts';
+import { createEnrolment, uidOf } from './enrolment.ts';
 import { createNetnsFinder, type FindNetns } from './netns-finder.ts';
 import {
   createOlderWatch,
@@ -33,8 +25,10 @@ import type { PluginAnswer, PluginEvent } from './plugin-event.ts';
 import { createPluginPods } from './plugin-pods.ts';
 import { startPluginServer } from './plugin-server.ts';
 import { PodTable } from './pod-table.ts';
+import { createProtectionWatch, type Protection } from './protection.ts';
 import type { HostProbes } from './rules/host-probes.ts';
 import type { PodRules } from './rules/pod-rules.ts';
+import { createSurvey } from './survey.ts';
 import { createWorkQueue } from './work-queue.ts';
 import { createZdsServer, type ZdsServer } from './zds-server.ts';
 
@@ -46,6 +40,9 @@ export interface CniAgentDeps {
   /** Say where older connections in plaintext may not go on; not waited for at the start. */
   readonly peerAuthentications: Informer<PeerAuthentication>;
   readonly log: Logger;
+  /** Told of everything the agent does, for its metrics. */
+  readonly onReconciled?: (type: 'add' | 'update' | 'delete') => void;
+  readonly onPluginAnswer?: (status: number) => void;
   /** How rules get into pods and onto the node. */
   readonly rules: PodRules;
   readonly probes: HostProbes;
@@ -79,6 +76,8 @@ export interface CniAgent {
   readonly connectedZtunnels: number;
   /** Connections of enrolled pods that go past ztunnel because they are older than the enrolment. */
   olderConnections(): PodOlderConnections[];
+  /** How many pods of the mesh on this node are in this state. */
+  podCount(protection: Protection): number;
   /** Pods stay as they are: their rules hold without us. `removeHostRules` also forgets the node's probes. */
   stop(options?: { readonly removeHostRules?: boolean }): Promise<void>;
 }
@@ -87,6 +86,7 @@ const RESYNC_MS = 60_000;
 const RETRY = { initialMs: 50, maxMs: 5000, jitter: 0.2 } as const;
 const CONCURRENCY = 4;
 const DRAIN_CHECK_MS = 250;
+const PROTECTION_CHECK_MS = 5000;
 
 export function createCniAgent(deps: CniAgentDeps, options: CniAgentOptions): CniAgent {
   const { client, pods, namespaces, rules, probes, log } = deps;
@@ -98,6 +98,8 @@ export function createCniAgent(deps: CniAgentDeps, options: CniAgentOptions): Cn
   const known = new Map<string, Pod>();
   /** Pods of the first list that are not ours: their namespaces may still carry rules of an agent that died. */
   const unchecked = new Set<string>();
+  /** Why the last attempt failed. */
+  const failures = new Map<string, string>();
   const started = Promise.withResolvers<void>();
   // Stopping before the start was complete is no failure of its own.
   started.promise.catch(() => {});
@@ -152,6 +154,7 @@ export function createCniAgent(deps: CniAgentDeps, options: CniAgentOptions): Cn
     {
       run: reconcile,
       onFailure(uid, error, retryMs) {
+        failures.set(uid, reasonOf(error));
         const noZtunnel = zds === undefined || zds.connectedCount === 0;
         const report = noZtunnel ? log.debug : log.warn;
         report('pod not brought to its state yet', {
@@ -172,6 +175,11 @@ export function createCniAgent(deps: CniAgentDeps, options: CniAgentOptions): Cn
 
   const eligible = (pod: Pod): Eligibility =>
     eligibility(pod, namespaces.get(pod.metadata.namespace ?? 'default')?.metadata.labels, policy);
+
+  const survey = createSurvey(
+    { table, rules, findNetns, eligible },
+    { ipv6: options.ipv6, dnsCapture: options.dnsCapture },
+  );
 
   function enrolledState(uid: string): Enrolled {
     const entry = table.entry(uid);
@@ -197,14 +205,22 @@ export function createCniAgent(deps: CniAgentDeps, options: CniAgentOptions): Cn
         unchecked.delete(uid);
         if (pod === undefined) return;
         await enrolment.add(pod, step.ips);
+        failures.delete(uid);
         older.review(uid);
+        deps.onReconciled?.('add');
         return;
       case 'addresses':
-        return enrolment.setAddresses(uid, step.ips);
+        await enrolment.setAddresses(uid, step.ips);
+        deps.onReconciled?.('update');
+        return;
       case 'remove':
         unchecked.delete(uid);
         if ((await enrolment.remove(uid, pod, step.podEnded)) === 'draining')
           scope.timeout(DRAIN_CHECK_MS, () => queue.schedule(uid));
+        else {
+          failures.delete(uid);
+          deps.onReconciled?.('delete');
+        }
         return;
     }
   }
@@ -246,18 +262,8 @@ export function createCniAgent(deps: CniAgentDeps, options: CniAgentOptions): Cn
    */
   async function adopt(): Promise<void> {
     for (const pod of pods.all()) {
-      const uid = uidOf(pod);
-      known.set(uid, pod);
-      if (pod.spec.hostNetwork === true) continue;
-      const isOver = pod.status?.phase === 'Succeeded' || pod.status?.phase === 'Failed';
-      if (redirectionOf(pod) !== 'enabled' || isOver) {
-        unchecked.add(uid);
-        continue;
-      }
-      const entry = table.ensure(uid, infoOf(pod), 'enabled');
-      entry.ips = podIps(pod);
-      const fd = findNetns(uid, entry.ips);
-      if (fd !== undefined) table.setNetns(entry, fd);
+      known.set(uidOf(pod), pod);
+      if (pod.spec.hostNetwork !== true && !(await survey.adopt(pod))) unchecked.add(uidOf(pod));
     }
     await probes.install([...table.entries()].flatMap(({ uid, ips }) => ips.map((ip) => ({ ip, uid }))));
   }
@@ -277,6 +283,26 @@ export function createCniAgent(deps: CniAgentDeps, options: CniAgentOptions): Cn
     const answer = await onPluginPod(event);
     for (const { uid } of [...table.entries()]) if (known.has(uid)) consider(uid);
     return answer;
+  }
+
+  async function onCheck({ podNamespace, podName, podUid }: PluginEvent): Promise<void> {
+    await started.promise;
+    const pod = pods.get(`${podNamespace}/${podName}`);
+    const isIt = pod !== undefined && (podUid === undefined || pod.metadata.uid === podUid);
+    if (isIt) await survey.check(pod);
+  }
+
+  const protection = createProtectionWatch({
+    observe: () => survey.observe(known, failures),
+    clock: systemClock,
+    log,
+  });
+
+  function watchProtection(): void {
+    scope.timeout(PROTECTION_CHECK_MS, () => {
+      protection.check();
+      watchProtection();
+    });
   }
 
   async function resync(): Promise<void> {
@@ -303,7 +329,16 @@ export function createCniAgent(deps: CniAgentDeps, options: CniAgentOptions): Cn
 
   return {
     async start() {
-      const server = await startPluginServer({ onPod: onPlugin, log }, { runDir: options.runDir });
+      const server = await startPluginServer(
+        {
+          onPod: onPlugin,
+          onCheck,
+          isReady: () => isReady,
+          onAnswer: (status) => deps.onPluginAnswer?.(status),
+          log,
+        },
+        { runDir: options.runDir },
+      );
       closers.push(() => server.close());
       await Promise.all([pods.synced, namespaces.synced]);
       await adopt();
@@ -321,6 +356,7 @@ export function createCniAgent(deps: CniAgentDeps, options: CniAgentOptions): Cn
       scope.onClose(() => zdsServer.close());
       follow();
       resyncLater();
+      watchProtection();
       isReady = true;
       started.resolve();
       log.info('ready', { pods: known.size, enrolled: table.uids().length });
@@ -332,6 +368,7 @@ export function createCniAgent(deps: CniAgentDeps, options: CniAgentOptions): Cn
       return zds?.connectedCount ?? 0;
     },
     olderConnections: () => older.list(),
+    podCount: (state) => protection.count(state),
     async stop({ removeHostRules = false } = {}) {
       isReady = false;
       started.reject(new MeshError('CNI_REFUSED', 'the agent is stopping'));

@@ -31,6 +31,7 @@ test('the defaults are those of a node', () => {
     },
     removeOnExit: false,
     healthPort: 8000,
+    monitoringPort: 15_014,
     logFormat: 'plain',
     logLevel: 'info',
   });

@@ -17,6 +17,7 @@ export interface CniConfig {
   readonly installer: InstallerOptions;
   readonly removeOnExit: boolean;
   readonly healthPort: number;
+  readonly monitoringPort: number;
   readonly logFormat: 'plain' | 'json';
   readonly logLevel: LogLevel;
 }
@@ -82,6 +83,7 @@ export function readCniConfig(env: Environment, projectDir: string): CniConfig {
     },
     removeOnExit: flag('CULVERT_CNI_REMOVE_ON_EXIT', false),
     healthPort: count('HEALTH_PORT', 8000, 65_535),
+    monitoringPort: count('MONITORING_PORT', 15_014, 65_535),
     logFormat: oneOf('LOG_FORMAT', ['plain', 'json'], 'plain'),
     logLevel: oneOf('LOG_LEVEL', ['debug', 'info', 'warn', 'error'], 'info'),
   };

@@ -35,4 +35,6 @@ export const OLDER_CONNECTIONS_ANNOTATION = 'culvert.local/older-connections';
 
 export const PLUGIN_SOCKET = 'pluginevent.sock';
 export const PLUGIN_PATH = '/cmdadd';
+export const CHECK_PATH = '/cmdcheck';
+export const STATUS_PATH = '/cmdstatus';
 export const PLUGIN_TYPE = 'culvert-cni';

@@ -145,6 +145,7 @@ export function createEnrolment(deps: EnrolmentDeps, settings: EnrolmentSettings
           entry.annotation !== 'enabled' &&
           (await rules.state(netnsFd, overrides.options)) === 'none';
         if (!isOpen) await rules.apply(netnsFd, overrides.options);
+        entry.isCaptured = !isOpen;
         // A new pod has not spoken yet.
         if (options.netnsPath !== undefined) entry.mayHaveOlder = false;
       } catch (error) {
@@ -200,6 +201,7 @@ export function createEnrolment(deps: EnrolmentDeps, settings: EnrolmentSettings
       log.warn('an enrolled pod had lost its state; restoring it', { ...(pod && fieldsOf(pod)), uid });
       entry.annotation = annotation;
       entry.stage = 'partial';
+      entry.isCaptured = false;
     },
 
     async cleanLeftovers(uid, pod) {
@@ -227,6 +229,7 @@ export function createEnrolment(deps: EnrolmentDeps, settings: EnrolmentSettings
     const kept = older.keep(netnsFd);
     entry.mayHaveOlder = kept > 0;
     await rules.apply(netnsFd, options);
+    entry.isCaptured = true;
     if (kept > 0)
       log.info('connections older than the enrolment go on past ztunnel', { ...fieldsOf(pod), kept });
   }
@@ -246,6 +249,7 @@ export function createEnrolment(deps: EnrolmentDeps, settings: EnrolmentSettings
     }
     if (entry.stage !== 'draining' && entry.stage !== 'removing') {
       await rules.release(netnsFd, settings);
+      entry.isCaptured = false;
       entry.stage = 'draining';
       entry.drainUntilMs = clock.monotonicMs() + settings.drainMs;
     }

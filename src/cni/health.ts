@@ -1,9 +1,10 @@
-// `/healthz` and `/readyz` on port 8000, as the field's agent has them (cni.md A.10.5); `/debug/…` for whoever is on
-// the node itself.
+// The agent's ports: `/healthz` and `/readyz` on 8000 (cni.md A.10.5), with `/debug/…` for whoever is on the node itself;
+// `/metrics` on 15014 (A.3.1).
 
 import http from 'node:http';
 import { MeshError } from '#base/errors.ts';
 import { isLoopback, parseIp } from '#net/ip.ts';
+import { metricsContentType } from '#telemetry/metrics.ts';
 
 export interface HealthServer {
   readonly port: number;
@@ -33,13 +34,28 @@ export function startHealthServer(
     if (from === undefined || !isLoopback(from)) return answer(403, 'only from the node itself');
     answer(200, JSON.stringify(page()), 'application/json');
   });
+  return listen(server, port, 'readiness');
+}
+
+export function startMetricsServer(port: number, expose: () => string): Promise<HealthServer> {
+  const server = http.createServer((request, response) => {
+    const isThere = request.url?.split('?')[0] === '/metrics';
+    response.writeHead(isThere ? 200 : 404, {
+      'content-type': isThere ? metricsContentType(request.headers.accept) : 'text/plain; charset=utf-8',
+    });
+    response.end(isThere ? expose() : 'only /metrics is served here\n');
+  });
+  return listen(server, port, 'metrics');
+}
+
+function listen(server: http.Server, port: number, what: string): Promise<HealthServer> {
   return new Promise((resolve, reject) => {
     server.once('error', (error: NodeJS.ErrnoException) =>
       reject(
         MeshError.from(
           error,
           error.code === 'EADDRINUSE' ? 'PORT_IN_USE' : 'SYSCALL_FAILED',
-          `the readiness port ${port}`,
+          `the ${what} port ${port}`,
         ),
       ),
     );

@@ -30,12 +30,19 @@ function call(
   env: Record<string, string | undefined>,
   answer: AgentAnswer | 'must not be asked' = OK,
   stdin = JSON.stringify(CONFIG),
-): Promise<{ exitCode: number; output: Record<string, unknown> | undefined; posts: [string, string][] }> {
+): Promise<{
+  exitCode: number;
+  output: Record<string, unknown> | undefined;
+  posts: [string, string][];
+  path: string | undefined;
+}> {
   const posts: [string, string][] = [];
+  let asked: string | undefined;
   return runPlugin({
     env,
     stdin,
-    post: async (path, body) => {
+    post: async (path, question, body) => {
+      asked = question;
       if (answer === 'must not be asked') assert.fail('the agent was asked');
       posts.push([path, body]);
       return answer;
@@ -44,6 +51,7 @@ function call(
     exitCode,
     output: stdout === '' ? undefined : (JSON.parse(stdout) as Record<string, unknown>),
     posts,
+    path: asked,
   }));
 }
 
@@ -98,17 +106,39 @@ test('the agent itself, ztunnel, excluded namespaces and what is no pod pass wit
   assert.equal((await call(envFor('ADD', 'istio-system', 'istiod-1'))).posts.length, 1);
 });
 
-test('the other commands succeed without a word, VERSION lists what is spoken', async () => {
-  for (const command of ['DEL', 'CHECK', 'GC', 'STATUS'])
-    assert.deepEqual(await call(envFor(command), 'must not be asked'), {
-      exitCode: 0,
-      output: undefined,
-      posts: [],
-    });
+test('DEL and GC succeed without a word, VERSION lists what is spoken', async () => {
+  for (const command of ['DEL', 'GC']) {
+    const { exitCode, output } = await call(envFor(command), 'must not be asked');
+    assert.deepEqual([exitCode, output], [0, undefined]);
+  }
   assert.deepEqual((await call(envFor('VERSION'), 'must not be asked', '')).output, {
     cniVersion: '1.1.0',
     supportedVersions: ['0.3.1', '0.4.0', '1.0.0', '1.1.0'],
   });
+});
+
+test('CHECK asks whether the pod is as ADD left it', async () => {
+  const good = await call(envFor('CHECK'), { kind: 'answered', status: 200, body: '' });
+  assert.deepEqual([good.exitCode, good.output, good.path], [0, undefined, '/cmdcheck']);
+  assert.equal(parsePluginEvent(good.posts[0]![1]).podUid, 'u1');
+  const bad = await call(envFor('CHECK'), {
+    kind: 'answered',
+    status: 500,
+    body: 'pod shop/web-1 belongs to the mesh, but its traffic is not redirected',
+  });
+  assert.deepEqual([bad.exitCode, bad.output?.code], [1, 100]);
+  assert.match(String(bad.output?.msg), /its traffic is not redirected$/);
+  assert.equal((await call(envFor('CHECK'), { kind: 'unreachable', reason: 'ENOENT' })).output?.code, 11);
+  assert.equal((await call(envFor('CHECK', 'kube-system', 'coredns-1'), 'must not be asked')).exitCode, 0);
+});
+
+test('STATUS says whether ADD could succeed: code 50 when not', async () => {
+  const env = { CNI_COMMAND: 'STATUS' };
+  const good = await call(env, { kind: 'answered', status: 200, body: '' });
+  assert.deepEqual([good.exitCode, good.output, good.path], [0, undefined, '/cmdstatus']);
+  const early = await call(env, { kind: 'answered', status: 503, body: 'not yet' });
+  assert.deepEqual([early.exitCode, early.output?.code], [1, 50]);
+  assert.equal((await call(env, { kind: 'unreachable', reason: 'ENOENT' })).output?.code, 50);
 });
 
 test('without a previous result an empty one is printed', async () => {

@@ -6,7 +6,7 @@
 import net from 'node:net';
 import { join } from 'node:path';
 import { errnoOf, reasonOf } from '#base/errors.ts';
-import { PLUGIN_PATH, PLUGIN_SOCKET } from './constants.ts';
+import { CHECK_PATH, PLUGIN_PATH, PLUGIN_SOCKET, STATUS_PATH } from './constants.ts';
 import { type CniResultIp, formatPluginEvent } from './plugin-event.ts';
 
 const SUPPORTED_VERSIONS = ['0.3.1', '0.4.0', '1.0.0', '1.1.0'];
@@ -20,6 +20,7 @@ const INCOMPATIBLE_VERSION = 1;
 const INVALID_ENVIRONMENT = 4;
 const DECODING_FAILURE = 6;
 const TRY_AGAIN_LATER = 11;
+const NOT_AVAILABLE = 50;
 const POD_REFUSED = 100;
 
 /** What the runtime sees: text for stdout and the exit code. */
@@ -77,11 +78,16 @@ export async function runPlugin(deps: PluginDeps): Promise<PluginOutcome> {
     switch (command) {
       case 'ADD':
         return { stdout: line(await add(deps, config, cniVersion)), exitCode: 0 };
-      // The rules end with the namespace, and the agent learns of the pod's end from the API server.
-      case 'DEL':
       case 'CHECK':
-      case 'GC':
+        await check(deps, config);
+        return { stdout: '', exitCode: 0 };
       case 'STATUS':
+        await status(deps, config);
+        return { stdout: '', exitCode: 0 };
+      // The rules end with the namespace, and the agent learns of the pod's end from the API server: nothing is left
+      // over that a runtime's list of pods could tell better.
+      case 'DEL':
+      case 'GC':
         return { stdout: '', exitCode: 0 };
       default:
         throw new CniFailure(
@@ -110,16 +116,7 @@ async function add(deps: PluginDeps, config: PluginConfig, cniVersion: string): 
   const pod = podOf(deps.env);
   // Not a Kubernetes pod: none of our business.
   if (pod === undefined || isExempt(pod, config)) return result;
-  const netns = deps.env.CNI_NETNS ?? '';
-  if (netns === '') throw new CniFailure(INVALID_ENVIRONMENT, 'CNI_NETNS is not set');
-
-  const ips = Array.isArray(config.prevResult?.ips) ? (config.prevResult.ips as CniResultIp[]) : [];
-  const socketPath = join(config.cni_agent_run_dir ?? DEFAULT_RUN_DIR, PLUGIN_SOCKET);
-  const body = formatPluginEvent(
-    { netns, podName: pod.name, podNamespace: pod.namespace, podUid: pod.uid },
-    ips,
-  );
-  const answer = await (deps.post ?? postToAgent)(socketPath, body, DEADLINE_MS);
+  const answer = await ask(deps, config, PLUGIN_PATH, eventOf(deps, config, pod));
   switch (answer.kind) {
     case 'answered':
       if (answer.status === 200) return result;
@@ -131,9 +128,40 @@ async function add(deps: PluginDeps, config: PluginConfig, cniVersion: string): 
       throw new CniFailure(
         TRY_AGAIN_LATER,
         `the Culvert agent of this node does not answer, so pod ${pod.namespace}/${pod.name} waits for it`,
-        `${socketPath}: ${answer.reason}; look at the istio-cni-node pod of this node`,
+        `${socketOf(config)}: ${answer.reason}; look at the istio-cni-node pod of this node`,
       );
   }
+}
+
+/** The pod is as ADD left it (specification 0.4.0 and later). */
+async function check(deps: PluginDeps, config: PluginConfig): Promise<void> {
+  const pod = podOf(deps.env);
+  if (pod === undefined || isExempt(pod, config)) return;
+  const answer = await ask(deps, config, CHECK_PATH, eventOf(deps, config, pod));
+  if (answer.kind === 'unreachable')
+    throw new CniFailure(TRY_AGAIN_LATER, 'the Culvert agent of this node does not answer', answer.reason);
+  if (answer.status !== 200) throw new CniFailure(POD_REFUSED, answer.body.trim());
+}
+
+/** Whether ADD could succeed now (specification 1.1.0). */
+async function status(deps: PluginDeps, config: PluginConfig): Promise<void> {
+  const answer = await ask(deps, config, STATUS_PATH, '');
+  if (answer.kind === 'unreachable')
+    throw new CniFailure(NOT_AVAILABLE, 'the Culvert agent of this node does not answer', answer.reason);
+  if (answer.status !== 200) throw new CniFailure(NOT_AVAILABLE, answer.body.trim());
+}
+
+const socketOf = (config: PluginConfig): string =>
+  join(config.cni_agent_run_dir ?? DEFAULT_RUN_DIR, PLUGIN_SOCKET);
+
+const ask = (deps: PluginDeps, config: PluginConfig, path: string, body: string): Promise<AgentAnswer> =>
+  (deps.post ?? postToAgent)(socketOf(config), path, body, DEADLINE_MS);
+
+function eventOf(deps: PluginDeps, config: PluginConfig, pod: PodName): string {
+  const netns = deps.env.CNI_NETNS ?? '';
+  if (netns === '') throw new CniFailure(INVALID_ENVIRONMENT, 'CNI_NETNS is not set');
+  const ips = Array.isArray(config.prevResult?.ips) ? (config.prevResult.ips as CniResultIp[]) : [];
+  return formatPluginEvent({ netns, podName: pod.name, podNamespace: pod.namespace, podUid: pod.uid }, ips);
 }
 
 interface PodName {
@@ -186,7 +214,12 @@ export type AgentAnswer =
   | { readonly kind: 'unreachable'; readonly reason: string };
 
 /** One HTTP/1.1 exchange; the agent closes the connection after its answer. */
-export function postToAgent(socketPath: string, body: string, deadlineMs: number): Promise<AgentAnswer> {
+export function postToAgent(
+  socketPath: string,
+  path: string,
+  body: string,
+  deadlineMs: number,
+): Promise<AgentAnswer> {
   return new Promise((resolve) => {
     const chunks: Buffer[] = [];
     let lengthBytes = 0;
@@ -209,7 +242,7 @@ export function postToAgent(socketPath: string, body: string, deadlineMs: number
     socket.on('end', () => finish(parseAnswer(Buffer.concat(chunks).toString())));
     // Not half-closed: an HTTP server takes that for a client that gave up.
     socket.write(
-      `POST ${PLUGIN_PATH} HTTP/1.1\r\nhost: unix\r\ncontent-type: application/json\r\n` +
+      `POST ${path} HTTP/1.1\r\nhost: unix\r\ncontent-type: application/json\r\n` +
         `content-length: ${Buffer.byteLength(body)}\r\nconnection: close\r\n\r\n${body}`,
     );
   });

@@ -17,6 +17,8 @@ export interface TableEntry {
   /** Monotonic time at which draining ends whatever is still open. */
   drainUntilMs: number;
   ips: readonly IpAddress[];
+  /** New connections are redirected, as far as we know. */
+  isCaptured: boolean;
   /** Connections older than the enrolment may still be open. */
   mayHaveOlder: boolean;
   /** What this agent last wrote or read, so that a retry does not write it again. */
@@ -55,6 +57,7 @@ export class PodTable implements ZdsPods {
       stage: 'partial',
       drainUntilMs: 0,
       ips: [],
+      isCaptured: false,
       mayHaveOlder: true,
       annotation,
     };
@@ -78,6 +81,7 @@ export class PodTable implements ZdsPods {
     entry.netnsFd = fd;
     entry.netnsId = id;
     entry.stage = 'partial';
+    entry.isCaptured = false;
     return 'changed';
   }
 

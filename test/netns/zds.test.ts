@@ -283,15 +283,17 @@ test('a deleted pod is forgotten', async () => {
 });
 
 test('without a ztunnel a pod is pending, and is completed when one connects', async () => {
-  await startAgent();
+  const agent = await startAgent();
   const web = makePod('web', AMBIENT, withIp('10.244.1.5'));
   world.pods.put(web);
   await until('pending', () => annotationOf(web) === 'pending');
+  assert.deepEqual([agent.podCount('unprotected'), agent.podCount('captured')], [1, 0]);
   // It runs: it goes on as it was, and is not said to be in the mesh, until somebody can serve it.
   assert.ok(!redirects(web));
   await connectZtunnel();
   await until('enabled', () => annotationOf(web) === 'enabled');
   assert.ok(redirects(web));
+  assert.deepEqual([agent.podCount('unprotected'), agent.podCount('captured')], [0, 1]);
 });
 
 test('a refusal of ztunnel leaves the pod pending; it is asked again', async () => {
@@ -349,6 +351,12 @@ test('after a restart of the agent the first snapshot names every enrolled pod, 
     `ip netns exec cni-${kept.metadata.uid} nft list ruleset | ip netns exec cni-${unlabelled.metadata.uid} nft -f -`,
   );
   world.pods.objects.set('shop/unlabelled', unlabelled);
+  // Captured and labelled, but its annotation was lost: what the namespace says counts.
+  const silent = makePod('silent', AMBIENT, withIp('10.244.1.6'));
+  sh(
+    `ip netns exec cni-${kept.metadata.uid} nft list ruleset | ip netns exec cni-${silent.metadata.uid} nft -f -`,
+  );
+  world.pods.objects.set('shop/silent', silent);
   sh(`ip netns del cni-${gone.metadata.uid}`);
 
   await startAgent();
@@ -356,7 +364,7 @@ test('after a restart of the agent the first snapshot names every enrolled pod, 
   const ztunnel = await connectZtunnel();
   await until('snapshot', () => ztunnel.seen.includes('snapshot-sent'));
   const snapshot = ztunnel.seen.slice(0, ztunnel.seen.indexOf('snapshot-sent'));
-  assert.deepEqual(snapshot.toSorted(), ['add kept', 'add lost', 'keep gone']);
+  assert.deepEqual(snapshot.toSorted(), ['add kept', 'add lost', 'add silent', 'keep gone']);
   await until('rules again', () => redirects(lost));
   await until('leftovers removed', () => !redirects(unlabelled));
   assert.equal(annotationOf(kept), 'enabled');
@@ -391,10 +399,10 @@ test('a ztunnel that does not answer, or speaks out of turn, is cut off', async 
   await refused;
 });
 
-const callPlugin = (pod: Pod, uid = pod.metadata.uid): ReturnType<typeof runPlugin> =>
+const callPlugin = (pod: Pod, uid = pod.metadata.uid, command = 'ADD'): ReturnType<typeof runPlugin> =>
   runPlugin({
     env: {
-      CNI_COMMAND: 'ADD',
+      CNI_COMMAND: command,
       CNI_NETNS: `/var/run/netns/cni-${pod.metadata.uid}`,
       CNI_ARGS: `IgnoreUnknown=1;K8S_POD_NAMESPACE=shop;K8S_POD_NAME=${pod.metadata.name};K8S_POD_UID=${uid}`,
     },
@@ -422,6 +430,11 @@ test('the plugin enrols a new pod before it has an address in the API, and passe
   assert.ok(redirects(web));
   assert.equal(annotationOf(web), 'enabled');
   assert.match(world.probeRulesets.at(-1)!, /10\.244\.1\.9 comment/);
+  // CHECK and STATUS agree, until something is taken away.
+  for (const command of ['CHECK', 'STATUS'])
+    assert.deepEqual(await callPlugin(web, web.metadata.uid, command), { stdout: '', exitCode: 0 });
+  sh(`ip netns exec cni-${web.metadata.uid} nft flush ruleset`);
+  assert.match((await callPlugin(web, web.metadata.uid, 'CHECK')).stdout, /its traffic is not redirected/);
   // The status arrives later and changes nothing.
   world.pods.put({ ...world.pods.get('shop/web')!, status: { phase: 'Running', ...withIp('10.244.1.9') } });
   assert.equal(ztunnel.seen.filter((what) => what === 'add web').length, 1);
