@@ -1,6 +1,7 @@
 // LOCAL, started inside the machine by its pid 1 (src/local/machine/pid-one.ts): reads its configuration, reports over the
 // IPC channel inherited from FRONT, and turns signals and messages into start and stop.
 
+import { setFlagsFromString } from 'node:v8';
 import { errnoOf, MeshError, reasonOf } from '#base/errors.ts';
 import { startInformer } from '#k8s/reflector.ts';
 import { createRestClient } from '#k8s/rest-client.ts';
@@ -17,6 +18,7 @@ import {
   type MachineConfig,
 } from '#local/machine/messages.ts';
 import { removeNodeVolume } from '#local/machine/node-volumes.ts';
+import { SETTLED_FLAG } from '#local/machine/plan.ts';
 import { createLogger } from '#telemetry/log.ts';
 
 const config = JSON.parse(process.argv[2] ?? '{}') as MachineConfig;
@@ -99,6 +101,7 @@ try {
   log.info('ready', { adopted: local.ready.adoptedContainers });
   // What starting took is garbage now, and an idle program would keep it: nothing makes V8 and malloc look.
   setTimeout(() => {
+    setFlagsFromString(SETTLED_FLAG);
     globalThis.gc?.();
     releaseFreedMemory();
   }, SETTLED_MS).unref();

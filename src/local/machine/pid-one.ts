@@ -3,7 +3,7 @@
 
 import type { MachineConfig } from './messages.ts';
 import { EXIT_FATAL, EXIT_STOPPED } from './messages.ts';
-import { NODE_FLAGS } from './plan.ts';
+import { LOCAL_FLAGS, NODE_FLAGS } from './plan.ts';
 import type { Tools } from './tools.ts';
 
 /** After so many deaths, each within QUICK_DEATH_S of its start, the machine gives up. */
@@ -56,7 +56,7 @@ export function machineArguments(tools: Tools, config: MachineConfig, inUserName
     'machine',
     config.node,
     ...NODE_FLAGS,
-    '--expose-gc', // bin/local.ts collects once, after the start
+    ...LOCAL_FLAGS,
     `${config.root}/dist/local.mjs`,
     JSON.stringify(config),
   ];

@@ -149,3 +149,10 @@ export const NODE_FLAGS: readonly string[] = [
   '--optimize-for-size',
   '--v8-pool-size=1',
 ];
+
+const maglevAfter = (invocations: number): string => `--invocation-count-for-maglev=${invocations}`;
+
+/** LOCAL's further flags: it optimizes late while it starts, and can be told to collect once it has. */
+export const LOCAL_FLAGS: readonly string[] = [maglevAfter(3000), '--expose-gc'];
+/** From then on: V8's own value. */
+export const SETTLED_FLAG = maglevAfter(400);
