@@ -6,7 +6,8 @@ import { reasonOf } from '#base/errors.ts';
 import { createCniAgent } from '#cni/agent.ts';
 import { readCniConfig } from '#cni/config.ts';
 import { startHealthServer, startMetricsServer } from '#cni/health.ts';
-import { installPlugin, removePlugin } from '#cni/installer.ts';
+import { type InstallWatch, keepInstalled } from '#cni/install/install-watch.ts';
+import { removePlugin } from '#cni/install/installer.ts';
 import { createCniMetrics } from '#cni/metrics.ts';
 import { describeOlder } from '#cni/older-watch.ts';
 import { chooseBackend } from '#cni/rules/backend.ts';
@@ -50,16 +51,17 @@ async function run(config: ReturnType<typeof readCniConfig>, log: Logger): Promi
     },
     config.agent,
   );
-  let isInstalled = false;
+  let installed: InstallWatch | undefined;
+  const isInstalled = (): boolean => installed?.isInstalled === true;
   const metrics = createCniMetrics({
     connectedZtunnels: () => agent.connectedZtunnels,
-    isInstalled: () => isInstalled,
+    isInstalled,
     pods: (protection) => agent.podCount(protection),
     olderConnections: () =>
       agent.olderConnections().reduce((sum, { connections }) => sum + connections.length, 0),
   });
 
-  const health = await startHealthServer(config.healthPort, () => agent.isReady && isInstalled, {
+  const health = await startHealthServer(config.healthPort, () => agent.isReady && isInstalled(), {
     '/debug/older-connections': () => describeOlder(agent.olderConnections()),
   });
   const monitoring = await startMetricsServer(config.monitoringPort, () => metrics.registry.expose());
@@ -67,17 +69,15 @@ async function run(config: ReturnType<typeof readCniConfig>, log: Logger): Promi
   for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => stopped.resolve());
 
   // Only now may the runtime call the plugin: there is somebody to answer.
-  const started = agent.start().then(async () => {
-    const path = await installPlugin(config.installer);
-    isInstalled = true;
-    metrics.installed('SUCCESS');
-    log.info('plugin installed', { config: path, program: config.installer.launcher });
+  const started = agent.start().then(() => {
+    installed = keepInstalled({ log, onInstall: (result) => metrics.installed(result) }, config.installer);
   });
   try {
     await Promise.race([started, stopped.promise]);
     await stopped.promise;
   } finally {
     log.info('stopping', { removePlugin: config.removeOnExit });
+    await installed?.stop();
     if (config.removeOnExit) await removePlugin(config.installer);
     await agent.stop({ removeHostRules: config.removeOnExit });
     pods.close();

@@ -47,6 +47,7 @@ export const ERROR_CODES = [
   'API_STATUS',
   // CNI
   'RULES_FAILED',
+  'CNI_NO_PRIMARY',
   'CNI_REFUSED',
   // Local mode
   'LOCAL_MACHINE_FAILED',

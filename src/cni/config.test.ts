@@ -22,7 +22,9 @@ test('the defaults are those of a node', () => {
     installer: {
       netDir: '/etc/cni/net.d',
       binDir: '/opt/cni/bin',
-      launcher: '/project/bin/culvert-cni',
+      files: { kind: 'link', launcher: '/project/bin/culvert-cni' },
+      mode: 'chained',
+      groupRead: false,
       plugin: {
         runDir: '/var/run/istio-cni',
         systemNamespace: 'istio-system',
@@ -51,4 +53,25 @@ test('a value that cannot be used is named', () => {
       () => readCniConfig(env, '/project'),
       (error) => error instanceof MeshError && error.code === 'CONFIG_INVALID' && message.test(error.message),
     );
+});
+
+test('the three ways to install the plugin', () => {
+  const installer = (env: Record<string, string>) =>
+    readCniConfig({ NODE_NAME: 'n1', ...env }, '/p').installer;
+  assert.equal(installer({ CHAINED_CNI_PLUGIN: 'false' }).mode, 'standalone');
+  const owned = installer({
+    ISTIO_OWNED_CNI_CONFIG: 'true',
+    ISTIO_OWNED_CNI_CONFIG_FILENAME: '01-mesh.conflist',
+    CNI_CONF_NAME: '10-calico.conflist',
+    CNI_CONF_GROUP_READ: 'true',
+  });
+  assert.deepEqual(
+    [owned.mode, owned.ownName, owned.primaryName, owned.groupRead],
+    ['owned', '01-mesh.conflist', '10-calico.conflist', true],
+  );
+  assert.deepEqual(installer({ CULVERT_CNI_FILES: 'copy' }).files, {
+    kind: 'copy',
+    node: process.execPath,
+    bundle: '/p/dist/cni-plugin.mjs',
+  });
 });

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { MeshError } from '#base/errors.ts';
 import type { LogLevel } from '#telemetry/log.ts';
 import type { CniAgentOptions } from './agent.ts';
-import type { InstallerOptions } from './installer.ts';
+import type { InstallerOptions } from './install/installer.ts';
 import type { BackendOptions } from './rules/backend.ts';
 
 export type Environment = Readonly<Record<string, string | undefined>>;
@@ -78,7 +78,18 @@ export function readCniConfig(env: Environment, projectDir: string): CniConfig {
     installer: {
       netDir: text('CNI_NET_DIR', '/etc/cni/net.d'),
       binDir: text('CNI_BIN_DIR', '/opt/cni/bin'),
-      launcher: text('CULVERT_CNI_LAUNCHER', join(projectDir, 'bin/culvert-cni')),
+      files:
+        oneOf('CULVERT_CNI_FILES', ['link', 'copy'], 'link') === 'copy'
+          ? { kind: 'copy', node: process.execPath, bundle: join(projectDir, 'dist/cni-plugin.mjs') }
+          : { kind: 'link', launcher: text('CULVERT_CNI_LAUNCHER', join(projectDir, 'bin/culvert-cni')) },
+      mode: !flag('CHAINED_CNI_PLUGIN', true)
+        ? 'standalone'
+        : flag('ISTIO_OWNED_CNI_CONFIG', false)
+          ? 'owned'
+          : 'chained',
+      ...(env.CNI_CONF_NAME ? { primaryName: env.CNI_CONF_NAME } : {}),
+      ...(env.ISTIO_OWNED_CNI_CONFIG_FILENAME ? { ownName: env.ISTIO_OWNED_CNI_CONFIG_FILENAME } : {}),
+      groupRead: flag('CNI_CONF_GROUP_READ', false),
       plugin: { runDir, systemNamespace, excludedNamespaces: excluded },
     },
     removeOnExit: flag('CULVERT_CNI_REMOVE_ON_EXIT', false),

@@ -364,7 +364,8 @@ test('after a restart of the agent the first snapshot names every enrolled pod, 
   const ztunnel = await connectZtunnel();
   await until('snapshot', () => ztunnel.seen.includes('snapshot-sent'));
   const snapshot = ztunnel.seen.slice(0, ztunnel.seen.indexOf('snapshot-sent'));
-  assert.deepEqual(snapshot.toSorted(), ['add kept', 'add lost', 'add silent', 'keep gone']);
+  // A pod whose rules had to be restored may be told twice.
+  assert.deepEqual([...new Set(snapshot)].toSorted(), ['add kept', 'add lost', 'add silent', 'keep gone']);
   await until('rules again', () => redirects(lost));
   await until('leftovers removed', () => !redirects(unlabelled));
   assert.equal(annotationOf(kept), 'enabled');
