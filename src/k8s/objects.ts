@@ -195,6 +195,8 @@ export interface Container {
   stdin?: boolean;
   stdinOnce?: boolean;
   tty?: boolean;
+  terminationMessagePath?: string;
+  terminationMessagePolicy?: 'File' | 'FallbackToLogsOnError';
   env?: EnvVar[];
   envFrom?: {
     prefix?: string;
@@ -311,6 +313,7 @@ export interface ContainerState {
     reason?: string;
     signal?: number;
     startedAt?: string;
+    message?: string;
     finishedAt?: string;
   };
 }

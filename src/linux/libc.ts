@@ -33,6 +33,13 @@ export const libc = {
     argument: Uint8Array,
   ) => number,
   malloc_trim: library.func('int malloc_trim(size_t pad)') as (padBytes: number) => number,
+  /** Three arguments at most; what a call takes fewer of is not looked at. */
+  syscall: library.func('long syscall(long number, long first, long second, long third)') as (
+    number: number,
+    first: number,
+    second: number,
+    third: number,
+  ) => number,
   pipe2: library.func('int pipe2(void *fds, int flags)') as (fds: Uint8Array, flags: number) => number,
   setns: library.func('int setns(int fd, int type)') as (fd: number, type: number) => number,
   socket: library.func('int socket(int family, int type, int protocol)') as (

@@ -395,6 +395,26 @@ test('a container that ends is restarted, its logs and exit code are kept', asyn
   });
 });
 
+test('the last words of a container: its file, or the end of its log where that is asked for', async () => {
+  const words = async (name: string, script: string, more: Partial<Container> = {}): Promise<unknown> => {
+    await client.create(PODS, pod(name, 'n1', { image: 'local/shell', args: ['-c', script], ...more }));
+    const { status } = await podWith(name, (each) => /Succeeded|Failed/.test(each.status?.phase ?? ''));
+    return status?.containerStatuses?.[0]?.state?.terminated?.message;
+  };
+  const fallback = { terminationMessagePolicy: 'FallbackToLogsOnError' } as const;
+  assert.equal(
+    await words('worded', 'printf "no more beans" > /dev/termination-log; exit 1'),
+    'no more beans',
+  );
+  assert.equal(
+    await words('elsewhere', 'echo done > /tmp/out/words', { terminationMessagePath: '/tmp/out/words' }),
+    'done\n',
+  );
+  assert.equal(await words('logged', 'echo one; echo two >&2; exit 1', fallback), 'one\ntwo\n');
+  assert.equal(await words('content', 'echo fine', fallback), undefined);
+  assert.equal(existsSync('/dev/termination-log'), false, 'nothing of it on the host');
+});
+
 test('an unknown image is explained', async () => {
   await client.create(PODS, pod('unknown', 'n2', { image: 'nginx:1' }));
   const seen = await podWith(
@@ -504,6 +524,16 @@ test('what a pod writes into its claim is there for the next one, on the host be
 });
 
 test('LOCAL is killed: pods keep running, a new LOCAL adopts them', async () => {
+  const ticking = pod('ticking', 'n1', {
+    image: 'local/shell',
+    tty: true,
+    args: ['-c', 'i=0; while :; do i=$((i+1)); echo "tick $i on $(tty)"; sleep 0.1; done'],
+  });
+  await client.create(PODS, ticking);
+  const ticks = async (): Promise<number> =>
+    Number(/tick (\d+) on \/dev\/pts\/\d+\r?\n[^\n]*$/.exec(await logOf('ticking'))?.[1] ?? 0);
+  await podWith('ticking', ({ status }) => status?.phase === 'Running');
+  const ticksBefore = await eventually('ticks on a terminal', async () => (await ticks()) || undefined);
   const before = await getPod('echo-1');
   const { containerID } = before.status?.containerStatuses?.[0] ?? {};
   assert.ok(containerID !== undefined);
@@ -522,6 +552,10 @@ test('LOCAL is killed: pods keep running, a new LOCAL adopts them', async () => 
       throw error;
     }
   });
+  await eventually('the terminal to go on', async () =>
+    (await ticks()) > ticksBefore + 10 ? true : undefined,
+  );
+  assert.equal((await getPod('ticking')).status?.containerStatuses?.[0]?.restartCount, 0);
   await answersOnHost(balancedPort); // the new LOCAL has the listeners, too
   const status = found.status?.containerStatuses?.[0];
   assert.equal(status?.containerID, containerID);

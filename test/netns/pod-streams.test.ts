@@ -101,7 +101,24 @@ spec:
     readinessProbe: {exec: {command: [/bin/sh, -c, 'grep -q :1F90 /proc/net/tcp && grep -q :1F91 /proc/net/tcp6']}, periodSeconds: 1}
 `;
 
+/** On a terminal of its own. */
+const TERMINAL = `
+apiVersion: v1
+kind: Pod
+metadata: {name: term}
+spec:
+  terminationGracePeriodSeconds: 1
+  containers:
+  - name: main
+    image: local/shell
+    stdin: true
+    tty: true
+    command: [/bin/sh, -c, 'while read line; do echo "got $line on $(tty), $TERM, $(stty size)"; done']
+`;
+
 const EVERYTHING = `${manifest('box')}
+---
+${TERMINAL}
 ---
 apiVersion: v1
 kind: Service
@@ -239,6 +256,81 @@ testEachKubectl('attach: what the container says to what it is told', async (kub
   const refused = await run(kubectl.path, ['attach', '-i', 'box', '-c', 'web']);
   assert.match(refused.err, /stdin: true|takes no input/);
 });
+
+/** Types into a terminal of its own in which kubectl runs, whenever what was said lets it. */
+async function onTerminal(
+  command: string,
+  until: (said: string) => boolean,
+  type: (said: string) => string | undefined,
+): Promise<{ said: string; code: number | null }> {
+  const child = start('script', ['-qec', command, '/dev/null']);
+  let said = '';
+  child.stdout!.on('data', (chunk: Buffer) => {
+    said += chunk.toString();
+  });
+  child.stdin!.on('error', () => {});
+  try {
+    await eventually(`the end of a talk (so far: ${said})`, () => {
+      if (until(said)) return true;
+      const text = type(said);
+      if (text !== undefined) child.stdin!.write(text);
+      return child.exitCode === null ? undefined : true;
+    });
+  } finally {
+    child.kill();
+    if (child.exitCode === null && child.signalCode === null) await once(child, 'exit');
+  }
+  return { said, code: child.exitCode };
+}
+
+testEachKubectl(
+  'attach -it: the terminal of the container, with the size of the client’s',
+  async (kubectl) => {
+    const answer = /got hello on \/dev\/pts\/\d+, xterm, 33 101\r\n/;
+    const { said } = await onTerminal(
+      `stty rows 33 cols 101; ${kubectl.path} attach -it term -c main`,
+      (text) => answer.test(text),
+      () => 'hello\n', // what is typed before the client is attached is not for it
+    );
+    assert.match(said, answer);
+    // Another client finds it as it is; without -t it has no size to give.
+    const plain = start(kubectl.path, ['attach', '-i', 'term', '-c', 'main']);
+    let heard = '';
+    plain.stdout!.on('data', (chunk: Buffer) => {
+      heard += chunk.toString();
+    });
+    plain.stdin!.on('error', () => {});
+    try {
+      await eventually('the answer without a terminal', () => {
+        plain.stdin!.write('again\n');
+        return heard.includes('got again on /dev/pts/') ? true : undefined;
+      });
+    } finally {
+      plain.kill();
+    }
+  },
+);
+
+testEachKubectl(
+  'run -it --rm: a shell in a pod of its own, its exit code, and nothing left',
+  async (kubectl) => {
+    const name = `shell-${randomBytes(3).toString('hex')}`;
+    let typed = false;
+    const { said, code } = await onTerminal(
+      `${kubectl.path} run ${name} --image=local/shell -it --rm --restart=Never`,
+      () => false,
+      (text) => {
+        if (typed || !/[#$] $/.test(text)) return undefined;
+        typed = true;
+        return 'echo $((6*7)) on $(tty); exit 3\n';
+      },
+    );
+    assert.match(said, /42 on \/dev\/pts\/\d+\r\n/);
+    assert.equal(code, 3, said);
+    const gone = await run(kubectl.path, ['get', 'pod', name]);
+    assert.match(gone.err, /NotFound/);
+  },
+);
 
 async function forward(
   kubectl: Kubectl,

@@ -10,7 +10,7 @@ const MAX_UNREAD_BYTES = 4 * 1024 * 1024;
 /** Ends with the container, with the client, or when the client cannot keep up. Never rejects. */
 export async function attachTo(
   container: RunningContainer,
-  { stdin, stdout, stderr, gone }: CommandStreams,
+  { stdin, stdout, stderr, gone, onResize }: CommandStreams,
 ): Promise<CommandEnd> {
   let detach: (end: CommandEnd) => void = () => {};
   const detached = new Promise<CommandEnd>((resolve) => {
@@ -26,6 +26,7 @@ export async function attachTo(
         message: `the client reads too slowly: more than ${MAX_UNREAD_BYTES} bytes are waiting`,
       });
   });
+  if (container.hasTerminal) onResize((size) => container.resize(size));
   const clientGone = (): void => detach({ kind: 'exited', code: 0 });
   gone.addEventListener('abort', clientGone);
   if (gone.aborted) clientGone();

@@ -12,6 +12,7 @@ import { type BindMount, canonicalTarget } from './container-script.ts';
 import { containerEnv, type EnvSource, expand } from './env.ts';
 import { type ImageOptions, resolveImage } from './images.ts';
 import { hostnameOf, podDirOf, type Sandbox } from './sandbox.ts';
+import { terminationFile } from './termination-message.ts';
 import { isNodeOwn } from './volumes.ts';
 
 export interface PlanContext {
@@ -43,6 +44,7 @@ export function planContainer(pod: Pod, container: Container, context: PlanConte
   };
   const environment = containerEnv(pod, container, facts, source, {
     ...baseEnv(hostnameOf(pod, node.plan.name), ADDRESSES[node.plan.networks[0].family].apiService),
+    ...(container.tty === true ? { TERM: 'xterm' } : {}),
     ...command.env,
   });
   if (environment.kind === 'missing')
@@ -67,6 +69,7 @@ export function planContainer(pod: Pod, container: Container, context: PlanConte
       argv: final.argv,
       env: environment.env,
       netnsPath: sandbox.netnsPath,
+      terminal: container.tty === true,
       input: container.stdin !== true ? 'none' : container.stdinOnce === true ? 'once' : 'open',
       plan: {
         mounts,
@@ -108,6 +111,19 @@ function mountsOf(pod: Pod, container: Container, context: PlanContext): BindMou
     kind: 'file',
     readOnly: false,
   }));
+  const nowhere = (what: string): string =>
+    `${what} does not exist and belongs to the host, where local mode makes nothing; choose a path below /run, /tmp, /var, /etc or a new top-level directory`;
+  const canBe = (target: string): boolean =>
+    /^\/(run|tmp)(\/|$)/.test(target) ||
+    existsSync(join(node.rootPath, target)) ||
+    isNodeOwn(node.rootPath, target);
+  const { terminationMessagePath = '' } = container;
+  if (terminationMessagePath !== '') {
+    const target = canonicalTarget(terminationMessagePath);
+    if (!canBe(target)) return nowhere(`terminationMessagePath ${terminationMessagePath}`);
+    const source = terminationFile(containerDir(pod, container.name));
+    mounts.push({ source, target, kind: 'file', readOnly: false });
+  }
   for (const { name, mountPath, subPath = '', readOnly = false } of container.volumeMounts ?? []) {
     const volume = volumes.get(name);
     if (volume === undefined) return `volumeMount ${mountPath}: the pod has no volume "${name}"`;
@@ -116,10 +132,7 @@ function mountsOf(pod: Pod, container: Container, context: PlanContext): BindMou
     const target = canonicalTarget(mountPath);
     const real = join(node.rootPath, source);
     if (!existsSync(real)) return `volumeMount ${mountPath}: ${subPath} does not exist in volume "${name}"`;
-    const staged = /^\/(run|tmp)(\/|$)/.test(target);
-    if (!staged && !existsSync(join(node.rootPath, target)) && !isNodeOwn(node.rootPath, target)) {
-      return `volumeMount ${mountPath} does not exist and belongs to the host, where local mode makes nothing; choose a path below /run, /tmp, /var, /etc or a new top-level directory`;
-    }
+    if (!canBe(target)) return nowhere(`volumeMount ${mountPath}`);
     const claim = pod.spec.volumes?.find((each) => each.name === name)?.persistentVolumeClaim;
     const kind = statSync(real).isDirectory() ? 'dir' : 'file';
     mounts.push({ source, target, kind, readOnly: readOnly || claim?.readOnly === true });

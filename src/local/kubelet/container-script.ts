@@ -5,10 +5,11 @@
 // runs the program in the foreground, where a shell does not touch its signals.
 //
 // Descriptors given by the kubelet: 1 the program's stdout, 2 a file for the script's own complaints, 3 the exit file,
-// 4 the program's stderr.
+// 4 the program's stderr. A container on a terminal has none of 1 and 4, and the terminal's master as 5, kept for LOCAL's next life.
 
 import { quote } from '#local/machine/node-root.ts';
 import type { Tools } from '#local/machine/tools.ts';
+import { TERMINAL_FD } from './container-io.ts';
 
 export interface BindMount {
   /** A path of the node. */
@@ -28,6 +29,8 @@ export interface ContainerPlan {
   /** Hidden from the container: other pods' tokens and secrets. */
   readonly maskDirs: readonly string[];
   readonly workingDir: string;
+  /** Path of the terminal that takes the place of all three streams. */
+  readonly terminal?: string;
 }
 
 export const STARTED_MARK = 'started';
@@ -94,9 +97,17 @@ export function renderContainerScript(tools: Tools, plan: ContainerPlan): string
   lines.push(
     `cd ${quote(plan.workingDir)}`,
     'set +e',
-    'trap : TERM HUP INT',
+    // A terminal sends its keys' signals to the shell, too.
+    plan.terminal === undefined ? 'trap : TERM HUP INT' : 'trap : TERM HUP INT QUIT',
     `echo ${STARTED_MARK} >&3`,
-    '"$@" 2>&4 3>&- 4>&-',
+    // Opened by the leader of the session it becomes the controlling terminal.
+    ...(plan.terminal === undefined
+      ? ['"$@" 2>&4 3>&- 4>&-']
+      : [
+          `exec 0<>${quote(plan.terminal)}`,
+          // A process of its own from the start: for a plain command some shells move their own descriptors aside.
+          `( exec "$@" >&0 2>&0 3>&- 4>&- ${TERMINAL_FD}>&- )`,
+        ]),
     'echo $? >&3',
   );
   return `${lines.join('\n')}\n`;

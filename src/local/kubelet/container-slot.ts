@@ -29,6 +29,7 @@ import {
   type RestartPolicy,
   shouldRestart,
 } from './restart.ts';
+import { terminationMessage } from './termination-message.ts';
 
 export interface SlotDeps {
   readonly node: EmulatedNode;
@@ -333,16 +334,20 @@ export class ContainerSlot {
   }
 
   #onEnd(pod: Pod, running: RunningContainer, end: ContainerEnd): void {
-    const { clock } = this.#deps;
+    const { clock, logs } = this.#deps;
     const { run } = running;
     this.#stopProbes();
     this.#running = undefined;
     this.#killAtMs = undefined;
     if (this.#detached) return;
+    const message =
+      end.kind === 'setup-failed'
+        ? end.message
+        : terminationMessage(pod, this.container, end, () => logs.end(pod, this.container.name, run.attempt));
     const ended: EndedRun = {
       exitCode: end.kind === 'exited' ? end.exitCode : 128,
       reason: end.kind === 'exited' ? (end.exitCode === 0 ? 'Completed' : 'Error') : 'StartError',
-      ...(end.kind === 'exited' ? {} : { message: end.message }),
+      ...(message === '' ? {} : { message }),
       startedAt: run.startedAt,
       finishedAt: end.finishedAt,
       containerId: run.containerId,

@@ -1,20 +1,28 @@
 // One run of one container: starting its process in the pod's namespaces, adopting one that a former LOCAL started,
 // collecting its output, noticing its end, ending it.
 
-import { type ChildProcess, spawn } from 'node:child_process';
+import { type ChildProcess, type StdioOptions, spawn } from 'node:child_process';
 import { closeSync, constants, existsSync, openSync, readFileSync } from 'node:fs';
 import { mkdir, readFile, rm, writeFile } from 'node:fs/promises';
-import { Socket } from 'node:net';
 import { join } from 'node:path';
-import type { Writable } from 'node:stream';
 import { sleep } from '#base/clock.ts';
 import { MeshError } from '#base/errors.ts';
+import { closeFd } from '#linux/netns.ts';
+import { openTerminal } from '#linux/pty.ts';
 import type { EmulatedNode } from '#local/machine/node.ts';
-import { groupIsAlive, identify, isAlive, type ProcessId } from '#local/machine/process-id.ts';
+import {
+  groupIsAlive,
+  identify,
+  isAlive,
+  type ProcessId,
+  sessionMembers,
+} from '#local/machine/process-id.ts';
 import { mustRun } from '#local/machine/tools.ts';
+import { adoptedTerminalIo, type ContainerIo, fifo, pipeIo, terminalIo } from './container-io.ts';
 import { type ContainerPlan, parseExitFile, renderContainerScript } from './container-script.ts';
-import { CriLineSplitter, type LogStream } from './cri-line.ts';
+import { CriLineSplitter } from './cri-line.ts';
 import type { ContainerLog } from './logs.ts';
+import { readTerminationMessage, terminationFile } from './termination-message.ts';
 
 export interface ContainerRun {
   /** Counts from 0; the restart count of this run. */
@@ -22,27 +30,30 @@ export interface ContainerRun {
   readonly containerId: string;
   readonly startedAt: string;
   readonly process: ProcessId;
+  /** It runs on a terminal. */
+  readonly terminal?: { readonly takesInput: boolean };
 }
 
 export type ContainerEnd =
-  | { readonly kind: 'exited'; readonly exitCode: number; readonly finishedAt: string }
+  | {
+      readonly kind: 'exited';
+      readonly exitCode: number;
+      readonly finishedAt: string;
+      /** What the program wrote to its terminationMessagePath. */
+      readonly message: string;
+    }
   /** The program never ran: a mount or the like failed. */
   | { readonly kind: 'setup-failed'; readonly message: string; readonly finishedAt: string };
 
-export interface RunningContainer {
+export interface RunningContainer
+  extends Pick<ContainerIo, 'hasTerminal' | 'onOutput' | 'openInput' | 'resize'> {
   readonly run: ContainerRun;
   /** Never rejects; set once the process and its output are over. */
   readonly ended: Promise<ContainerEnd>;
   signal(name: 'SIGTERM' | 'SIGKILL'): void;
   /** Whether its mounts are made and its program was started: only then can others join its namespaces. */
   isPrepared(): boolean;
-  /** Calls for every piece of output from now on, until the returned function is called. */
-  onOutput(listener: OutputListener): () => void;
-  /** The container's input, for a client that attaches; undefined for a container without one. */
-  openInput(): Writable | undefined;
 }
-
-export type OutputListener = (stream: LogStream, chunk: Buffer) => void;
 
 export interface ContainerSpec {
   readonly name: string;
@@ -54,6 +65,8 @@ export interface ContainerSpec {
   readonly plan: ContainerPlan;
   /** Where input comes from: nowhere, any number of clients, or one client whose end is the end of the input. */
   readonly input: 'none' | 'open' | 'once';
+  /** A terminal in place of pipes. */
+  readonly terminal: boolean;
 }
 
 /** Adopted processes are nobody's children here: their end is seen by looking. */
@@ -78,7 +91,6 @@ export async function whenPrepared(container: RunningContainer): Promise<boolean
 const runFile = (dir: string): string => join(dir, 'run.json');
 const exitFile = (dir: string, attempt: number): string => join(dir, `exit.${attempt}`);
 const setupFile = (dir: string, attempt: number): string => join(dir, `setup.${attempt}`);
-const fifo = (dir: string, stream: LogStream | 'stdin'): string => join(dir, stream);
 
 /** @throws MeshError LOCAL_MACHINE_FAILED when the process cannot be started at all. */
 export async function startContainer(
@@ -90,6 +102,9 @@ export async function startContainer(
   const { tools } = node;
   const dir = join(node.rootPath, spec.dir);
   await mkdir(dir, { recursive: true, mode: 0o700 });
+  await rm(terminationFile(dir), { force: true });
+  await writeFile(terminationFile(dir), '', { mode: 0o666 });
+  if (spec.terminal) return startOnTerminal(node, spec, attempt, log);
   const input = fifo(dir, 'stdin');
   await rm(input, { force: true });
   const streams = [fifo(dir, 'stdout'), fifo(dir, 'stderr'), ...(spec.input === 'none' ? [] : [input])];
@@ -114,42 +129,103 @@ export async function startContainer(
     const stdin = spec.input === 'none' ? 'ignore' : open(input, spec.input === 'once' ? O_RDONLY : O_RDWR);
     const exit = open(exitFile(dir, attempt), O_WRONLY | O_CREAT | O_TRUNC);
     const setup = open(setupFile(dir, attempt), O_WRONLY | O_CREAT | O_TRUNC);
-    const child = spawn(
-      tools.nsenter,
-      [
-        ...node.enter(spec.netnsPath),
-        tools.unshare,
-        '--mount',
-        '--propagation',
-        'slave',
-        tools.sh,
-        '-c',
-        renderContainerScript(tools, spec.plan),
-        spec.name,
-        ...spec.argv,
-      ],
-      { detached: true, cwd: '/', env: { ...spec.env }, stdio: [stdin, stdout, setup, exit, stderr] },
+    return await launch(
+      node,
+      spec,
+      { attempt, plan: spec.plan, stdio: [stdin, stdout, setup, exit, stderr] },
+      (run, over) => watchContainer(dir, run, over, log, pipeIo(dir, log, keptInput)),
     );
-    const process = await identifyChild(child, spec.name);
-    const run: ContainerRun = {
-      attempt,
-      containerId: `culvert://${process.pid}-${process.startTicks}`,
-      startedAt: new Date().toISOString(),
-      process,
-    };
-    await writeFile(runFile(dir), JSON.stringify(run), { mode: 0o600 });
-    const over = new Promise<void>((resolve) => {
-      if (child.exitCode !== null || child.signalCode !== null) resolve();
-      else child.once('exit', () => resolve());
-    });
-    child.unref();
-    return watchContainer(dir, run, over, log, keptInput);
   } catch (error) {
     if (keptInput !== undefined) closeSync(keptInput);
     throw error;
   } finally {
     for (const fd of fds) closeSync(fd);
   }
+}
+
+/** LOCAL and the container's first process both hold the master: the death of LOCAL is no hang-up. */
+async function startOnTerminal(
+  node: EmulatedNode,
+  spec: ContainerSpec,
+  attempt: number,
+  log: ContainerLog,
+): Promise<RunningContainer> {
+  const dir = join(node.rootPath, spec.dir);
+  const { masterFd, slavePath } = openTerminal();
+  const fds: number[] = [];
+  const open = (path: string): number => {
+    const { O_WRONLY, O_CREAT, O_TRUNC } = constants;
+    const fd = openSync(path, O_WRONLY | O_CREAT | O_TRUNC, 0o600);
+    fds.push(fd);
+    return fd;
+  };
+  try {
+    const [setup, exit] = [setupFile(dir, attempt), exitFile(dir, attempt)].map(open);
+    const terminal = { takesInput: spec.input !== 'none' };
+    return await launch(
+      node,
+      spec,
+      {
+        attempt,
+        plan: { ...spec.plan, terminal: slavePath },
+        stdio: ['ignore', 'ignore', setup, exit, 'ignore', masterFd],
+        terminal,
+      },
+      (run, over) => watchContainer(dir, run, over, log, terminalIo(masterFd, log, terminal.takesInput)),
+    );
+  } catch (error) {
+    closeFd(masterFd);
+    throw error;
+  } finally {
+    for (const fd of fds) closeSync(fd);
+  }
+}
+
+interface Launch {
+  readonly attempt: number;
+  readonly plan: ContainerPlan;
+  readonly stdio: StdioOptions;
+  readonly terminal?: ContainerRun['terminal'];
+}
+
+/** Starts the first process in the pod's namespaces and writes down who it is. */
+async function launch(
+  { tools, rootPath, enter }: EmulatedNode,
+  spec: ContainerSpec,
+  { attempt, plan, stdio, terminal }: Launch,
+  watch: (run: ContainerRun, over: Promise<void>) => RunningContainer,
+): Promise<RunningContainer> {
+  const child = spawn(
+    tools.nsenter,
+    [
+      ...enter(spec.netnsPath),
+      tools.unshare,
+      '--mount',
+      '--propagation',
+      'slave',
+      tools.sh,
+      '-c',
+      renderContainerScript(tools, plan),
+      spec.name,
+      ...spec.argv,
+    ],
+    { detached: true, cwd: '/', env: { ...spec.env }, stdio },
+  );
+  const process = await identifyChild(child, spec.name);
+  const run: ContainerRun = {
+    attempt,
+    containerId: `culvert://${process.pid}-${process.startTicks}`,
+    startedAt: new Date().toISOString(),
+    process,
+    ...(terminal === undefined ? {} : { terminal }),
+  };
+  await writeFile(runFile(join(rootPath, spec.dir)), JSON.stringify(run), { mode: 0o600 });
+  const over = new Promise<void>((resolve) => {
+    if (child.exitCode !== null || child.signalCode !== null) resolve();
+    else child.once('exit', () => resolve());
+  });
+  child.unref();
+  return watch(run, over);
 }
 
 function identifyChild(child: ChildProcess, name: string): Promise<ProcessId> {
@@ -182,7 +258,12 @@ export async function adoptContainer(
     };
     look();
   });
-  return watchContainer(dir, run, over, openLog(run.attempt));
+  const log = openLog(run.attempt);
+  const io =
+    run.terminal === undefined
+      ? pipeIo(dir, log)
+      : adoptedTerminalIo(run.process.pid, isAlive(run.process), log, run.terminal.takesInput);
+  return watchContainer(dir, run, over, log, io);
 }
 
 function watchContainer(
@@ -190,35 +271,28 @@ function watchContainer(
   run: ContainerRun,
   over: Promise<void>,
   log: ContainerLog,
-  keptInput?: number,
+  io: ContainerIo,
 ): RunningContainer {
-  const listeners = new Set<OutputListener>();
-  const told: OutputListener = (stream, chunk) => {
-    for (const listener of listeners) listener(stream, chunk);
-  };
-  const outputs = [collect(dir, 'stdout', log, told), collect(dir, 'stderr', log, told)];
-  let kept = keptInput;
-  const releaseInput = (): void => {
-    if (kept !== undefined) closeSync(kept);
-    kept = undefined;
-  };
   const signal = (name: 'SIGTERM' | 'SIGKILL'): void => {
+    const { pid } = run.process;
     // The group outlives its leader; a recycled id would need a new session with the same number.
-    if (!isAlive(run.process) && !groupIsAlive(run.process.pid)) return;
-    try {
-      process.kill(-run.process.pid, name);
-    } catch {
-      // ended in this moment
+    if (!isAlive(run.process) && !groupIsAlive(pid)) return;
+    // A shell on a terminal gives each of its jobs a group of its own.
+    const targets = run.terminal === undefined ? [-pid] : sessionMembers(pid).map((member) => member.pid);
+    for (const target of targets) {
+      try {
+        process.kill(target, name);
+      } catch {
+        // ended in this moment
+      }
     }
   };
   const ended = over.then(async (): Promise<ContainerEnd> => {
     const finishedAt = new Date().toISOString();
     signal('SIGKILL'); // what the program left running goes with it
-    releaseInput();
-    const patience = setTimeout(() => {
-      for (const output of outputs) output.close();
-    }, OUTPUT_DRAIN_MS);
-    await Promise.all(outputs.map((output) => output.done));
+    io.endInput();
+    const patience = setTimeout(() => io.close(), OUTPUT_DRAIN_MS);
+    await io.done;
     clearTimeout(patience);
     const record = parseExitFile(readText(exitFile(dir, run.attempt)));
     const complaints = readText(setupFile(dir, run.attempt)).trim();
@@ -234,58 +308,21 @@ function watchContainer(
     if ((exitCode === 126 || exitCode === 127) && complaints !== '')
       log.write(new CriLineSplitter('stderr').push(Buffer.from(`${complaints}\n`), new Date()));
     log.end();
-    return { kind: 'exited', exitCode, finishedAt };
+    return { kind: 'exited', exitCode, finishedAt, message: readTerminationMessage(dir) };
   });
+  const { hasTerminal, onOutput, openInput, resize } = io;
   return {
     run,
     ended,
     signal,
     isPrepared: () => parseExitFile(readText(exitFile(dir, run.attempt))).kind !== 'not-started',
-    onOutput: (listener) => {
-      listeners.add(listener);
-      return () => listeners.delete(listener);
-    },
-    openInput: () => {
-      const path = fifo(dir, 'stdin');
-      if (!existsSync(path)) return undefined;
-      const fd = openSync(path, constants.O_WRONLY | constants.O_NONBLOCK);
-      const writer = new Socket({ fd, readable: false, writable: true });
-      // With the one client that was waited for the input ends; for other containers nothing is kept.
-      writer.once('close', releaseInput);
-      return writer;
-    },
+    hasTerminal,
+    onOutput,
+    openInput,
+    resize,
   };
 }
 
 function readText(path: string): string {
   return existsSync(path) ? readFileSync(path, 'utf8') : '';
-}
-
-interface Output {
-  readonly done: Promise<void>;
-  close(): void;
-}
-
-/** Reads a pipe until every writer is gone. A socket, because a blocking read would hold a thread of the pool for ever. */
-function collect(dir: string, stream: LogStream, log: ContainerLog, told: OutputListener): Output {
-  const splitter = new CriLineSplitter(stream);
-  let socket: Socket;
-  try {
-    const fd = openSync(fifo(dir, stream), constants.O_RDONLY | constants.O_NONBLOCK);
-    socket = new Socket({ fd, readable: true, writable: false });
-  } catch {
-    return { done: Promise.resolve(), close: () => {} }; // the node's files are gone: nothing more to read
-  }
-  const done = new Promise<void>((resolve) => {
-    socket.on('data', (chunk: Buffer) => {
-      log.write(splitter.push(chunk, new Date()));
-      told(stream, chunk);
-    });
-    socket.on('error', () => {}); // followed by close
-    socket.on('close', () => {
-      log.write(splitter.end(new Date()));
-      resolve();
-    });
-  });
-  return { done, close: () => socket.destroy() };
 }

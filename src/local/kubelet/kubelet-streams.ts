@@ -54,9 +54,9 @@ export class KubeletStreams implements PodStreams {
       throw refusal(
         `container ${container} takes no input: its pod needs "stdin: true"; attach without -i, or use kubectl exec -i`,
       );
-    if (options.tty)
+    if (options.tty && !running.hasTerminal)
       throw refusal(
-        `container ${container} has no terminal: local mode runs containers on pipes; attach without -t, or use kubectl exec -it`,
+        `container ${container} has no terminal: its pod needs "tty: true"; attach without -t, or use kubectl exec -it`,
       );
     return (streams) => attachTo(running, streams);
   }

@@ -17,6 +17,7 @@ import { join } from 'node:path';
 import { MeshError } from '#base/errors.ts';
 import type { ContainerStatus, Pod } from '#k8s/objects.ts';
 import { parseCriLine } from './cri-line.ts';
+import { LOG_LIMIT_BYTES, LOG_LIMIT_LINES } from './termination-message.ts';
 
 export interface LogOptions {
   readonly follow?: boolean;
@@ -82,6 +83,13 @@ export class LogStore {
         followers.clear();
       },
     };
+  }
+
+  /** The last words of a run that is over. */
+  end(pod: Pod, container: string, attempt: number): string {
+    const lines = lastLines(readAll(this.#path(pod, container, attempt)), '', LOG_LIMIT_LINES);
+    const bytes = Buffer.from(plainTextOf(false)(lines));
+    return bytes.subarray(Math.max(0, bytes.length - LOG_LIMIT_BYTES)).toString();
   }
 
   /** The pod is gone, and what it said with it. */

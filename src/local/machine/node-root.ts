@@ -16,6 +16,20 @@ import type { Tools } from './tools.ts';
  * every container, and the host's is either closed to the user of the machine or none of a pod's business.
  */
 const PRIVATE_DIRS = ['run', 'tmp', 'var', 'etc', 'proc', 'sys', 'dev', 'opt', 'root', 'lost+found'];
+/** Devices that programs use; disks and consoles of the host are none of a pod's business. */
+const DEVICES = [
+  'null',
+  'zero',
+  'full',
+  'random',
+  'urandom',
+  'tty',
+  'ptmx',
+  'console',
+  'kmsg',
+  'fuse',
+  'kvm',
+];
 export const KEEPER_READY = 'node root ready';
 
 export interface NodeRootPlan {
@@ -83,7 +97,16 @@ ${mount} --bind ${quote(`${plan.keptDir}/net.d`)} etc/cni/net.d
 ${mount} --bind ${quote(`${plan.keptDir}/bin`)} opt/cni/bin
 mkdir -p .${NODE_VOLUMES_DIR}
 ${mount} --bind ${quote(`${plan.keptDir}/volumes`)} .${NODE_VOLUMES_DIR}
-${mount} --rbind /dev dev
+# Of its own, so that a container's termination message has a place in it that is none on the host.
+${mount} -t tmpfs -o mode=755 node-dev dev
+for entry in /dev/*; do
+  name=\${entry#/dev/}
+  if [ -L "$entry" ]; then cp -P "$entry" dev/"$name"
+  elif [ -d "$entry" ]; then mkdir dev/"$name"; ${mount} --rbind "$entry" dev/"$name"
+  else case $name in ${DEVICES.join(' | ')}) : > dev/"$name"; ${mount} --bind "$entry" dev/"$name" ;; esac
+  fi
+done
+: > dev/termination-log
 ${mount} --rbind /sys sys
 ${mount} -t proc proc proc
 ${tools.pivot_root} . .old
