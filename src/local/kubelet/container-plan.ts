@@ -21,6 +21,7 @@ export interface PlanContext {
   readonly keepPaths: readonly string[];
   readonly source: EnvSource;
   readonly sandbox: Sandbox;
+  readonly allocatable: Readonly<Record<string, string>>;
   /** Volume name → path of the node. */
   readonly volumes: ReadonlyMap<string, string>;
 }
@@ -41,6 +42,7 @@ export function planContainer(pod: Pod, container: Container, context: PlanConte
     podIps: sandbox.podIps,
     hostIps: nodeAddresses(node.plan),
     nodeName: node.plan.name,
+    allocatable: context.allocatable,
   };
   const environment = containerEnv(pod, container, facts, source, {
     ...baseEnv(hostnameOf(pod, node.plan.name), ADDRESSES[node.plan.networks[0].family].apiService),

@@ -10,7 +10,7 @@ const pod: Pod = {
   metadata: { name: 'p', namespace: 'ns', uid: 'u', labels: { app: 'web', b: 'x' } },
   spec: { containers: [], serviceAccountName: 'sa' },
 };
-const facts = { podIps: ['10.244.1.2'], hostIps: ['172.31.0.11'], nodeName: 'n1' };
+const facts = { podIps: ['10.244.1.2'], hostIps: ['172.31.0.11'], nodeName: 'n1', allocatable: {} };
 const source: EnvSource = {
   configMap: (namespace, name) =>
     namespace === 'ns' && name === 'cm'

@@ -1,6 +1,5 @@
 // A container's environment (pure): fields, keys of ConfigMaps and Secrets, `$(VAR)` expansion.
 
-import { cpus, totalmem } from 'node:os';
 import type { ConfigMap, Container, Pod, ResourceFieldRef, Secret } from '#k8s/objects.ts';
 import { dividedQuantity } from './quantity.ts';
 
@@ -15,6 +14,8 @@ export interface PodFacts {
   readonly podIps: readonly string[];
   readonly hostIps: readonly string[];
   readonly nodeName: string;
+  /** What the node offers to pods: what a container without a limit may use. */
+  readonly allocatable: Readonly<Record<string, string>>;
 }
 
 export type EnvResult =
@@ -70,18 +71,16 @@ export function expand(text: string, env: Readonly<Record<string, string>>): str
   });
 }
 
-/** What a container without a limit may use: the whole machine. */
-const MACHINE: Readonly<Record<string, string>> = { cpu: String(cpus().length), memory: String(totalmem()) };
-
 /** `limits.memory` and the like of a container, in units of the divisor; undefined for a resource that does not exist. */
 export function resourceValue(
   container: Container | undefined,
   { resource, divisor = '1' }: ResourceFieldRef,
+  { allocatable }: Pick<PodFacts, 'allocatable'>,
 ): string | undefined {
   const [, kind, name = ''] = /^(limits|requests)\.(.+)$/.exec(resource) ?? [];
   if (container === undefined || kind === undefined) return undefined;
   const { limits = {}, requests = {} } = container.resources ?? {};
-  const limit = limits[name] ?? MACHINE[name];
+  const limit = limits[name] ?? allocatable[name];
   // A request that is not stated is its limit, and nothing where there is none.
   const value = kind === 'limits' ? limit : (requests[name] ?? limits[name] ?? '0');
   return value === undefined ? undefined : dividedQuantity(String(value), String(divisor));
@@ -141,7 +140,7 @@ export function containerEnv(
         containerName === undefined
           ? container
           : pod.spec.containers.find((candidate) => candidate.name === containerName);
-      const amount = resourceValue(of, resourceFieldRef);
+      const amount = resourceValue(of, resourceFieldRef, facts);
       if (amount === undefined)
         return missing(`env ${name}: resource ${resourceFieldRef.resource} is not supported`);
       env[name] = amount;

@@ -80,6 +80,7 @@ export async function startKubelet(deps: KubeletDeps, options: KubeletOptions): 
         events,
         images: options.images,
         keepPaths: options.keepPaths,
+        allocatable: () => nodeObject()?.status?.allocatable ?? {},
         clock,
         log,
         onGone: () => {

@@ -18,6 +18,7 @@ export interface PodVolumesDeps {
   readonly client: KubeClient;
   readonly source: ObjectSource;
   readonly clock: Clock;
+  readonly allocatable: () => Readonly<Record<string, string>>;
 }
 
 export type VolumeSync =
@@ -68,6 +69,7 @@ export class PodVolumes {
           podIps: sandbox.podIps,
           hostIps: nodeAddresses(node.plan),
           nodeName: node.plan.name,
+          allocatable: this.#deps.allocatable(),
         },
         node: { metadata: { name: node.plan.name, labels: nodeLabels(node.plan) } },
         source,

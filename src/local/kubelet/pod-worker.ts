@@ -351,8 +351,8 @@ export class PodWorker {
   }
 
   #planContext(sandbox: Sandbox, volumes: ReadonlyMap<string, string>): PlanContext {
-    const { node, images, keepPaths, source } = this.#deps;
-    return { node, images, keepPaths, source, sandbox, volumes };
+    const { node, images, keepPaths, source, allocatable } = this.#deps;
+    return { node, images, keepPaths, source, allocatable: allocatable(), sandbox, volumes };
   }
 
   #view(podIps: readonly string[] | undefined): PodView {

@@ -31,7 +31,12 @@ const sync = (root: string, volume: Omit<Volume, 'name'>) => {
   return syncVolumes(pod, {
     nodeRoot: root,
     podDir: '/pod',
-    facts: { podIps: ['10.244.1.2'], hostIps: ['172.31.0.11'], nodeName: 'n1' },
+    facts: {
+      podIps: ['10.244.1.2'],
+      hostIps: ['172.31.0.11'],
+      nodeName: 'n1',
+      allocatable: { cpu: '1500m' },
+    },
     node: { metadata: { name: 'n1' } },
     source: {
       configMap: (_, name) =>
@@ -86,11 +91,13 @@ test('the downward API as a volume', async (t) => {
         resource('memory', 'limits.memory'),
         resource('megs', 'limits.memory', '1Mi'),
         resource('cpu', 'requests.cpu', '1m'),
+        // No limit: what the node offers.
+        resource('most', 'limits.cpu', '1m'),
       ],
     },
   });
-  const texts = ['labels', 'memory', 'megs', 'cpu'].map((path) => read(root, path).toString());
-  assert.deepEqual(texts, ['app="web"', '67108864', '64', '250']);
+  const texts = ['labels', 'memory', 'megs', 'cpu', 'most'].map((path) => read(root, path).toString());
+  assert.deepEqual(texts, ['app="web"', '67108864', '64', '250', '1500']);
 });
 
 test('what is missing is named; what is optional may be missing', async (t) => {

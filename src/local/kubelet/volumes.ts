@@ -126,7 +126,7 @@ function addDownward(
         ? fieldValue(pod, fieldRef.fieldPath, facts)
         : resourceFieldRef === undefined
           ? undefined
-          : resourceValue(container, resourceFieldRef);
+          : resourceValue(container, resourceFieldRef, facts);
     if (content === undefined)
       return `field ${fieldRef?.fieldPath ?? resourceFieldRef?.resource} of ${path} is not supported`;
     files.set(path, { content, mode: mode ?? defaultMode ?? FILE_MODE });

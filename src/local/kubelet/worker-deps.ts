@@ -23,6 +23,8 @@ export interface WorkerDeps {
   readonly events: EventSink;
   readonly images: ImageOptions;
   readonly keepPaths: readonly string[];
+  /** What the node offers now. */
+  readonly allocatable: () => Readonly<Record<string, string>>;
   readonly clock: Clock;
   readonly log: Logger;
   /** The worker is done with the pod. */
