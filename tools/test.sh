@@ -21,7 +21,7 @@ echo '--- bundles'
 "$node" tools/bundle.ts
 
 echo '--- unit and loopback tests'
-"$node" --test --test-timeout=120000 --test-concurrency=2 'src/**/*.test.ts' 'tools/**/*.test.ts' 'test/*.test.ts' 'test/loopback/*.test.ts' 'test/fuzz/*.test.ts'
+"$node" --test --test-timeout=120000 --test-concurrency=2 'src/**/*.test.ts' 'tools/**/*.test.ts' 'test/*.test.ts' 'test/loopback/*.test.ts' 'test/fuzz/*.test.ts' 'test/endurance/*.test.ts'
 
 # One at a time: each owns ports and namespaces, and timing under a full machine tells nothing.
 one_by_one() { "$node" --test --test-timeout=400000 --test-concurrency=1 "$@"; }
