@@ -34,6 +34,7 @@ export const ERROR_CODES = [
   'WORKLOAD_UNKNOWN',
   'DRAINED',
   'DNS_NO_ANSWER',
+  'SOCKS_PROTOCOL',
   // Control plane seams
   'GRPC_STATUS',
   'XDS_PROTOCOL',

@@ -41,7 +41,18 @@ export function resolveQuery(
 ): Resolution {
   const family = query.type === TYPE_A ? 4 : query.type === TYPE_AAAA ? 6 : undefined;
   if (family === undefined || query.class !== CLASS_IN || query.name === undefined) return FORWARD;
-  const match = findService(view, client, query.name, options);
+  return resolveName(view, client, { name: query.name, family }, random, options);
+}
+
+/** `name` in lower case, without the final dot. */
+export function resolveName(
+  view: StoreView,
+  client: Workload,
+  { name, family }: { readonly name: string; readonly family: IpFamily },
+  random: Random,
+  options: ResolveOptions,
+): Resolution {
+  const match = findService(view, client, name, options);
   if (match === undefined) return FORWARD;
   const { entry, alias, isWildcard } = match;
   const isAllowed = allows(entry.service, family) && (family === 4 || options.ipv6);

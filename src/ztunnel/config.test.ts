@@ -117,7 +117,7 @@ for (const [env, read, expected] of accepted)
 const refused: readonly [string, string, string][] = [
   ['PROXY_MODE', 'sidecar', '"shared" or "dedicated"'],
   ['ENABLE_PROXY', 'false', '"true" (a ztunnel that only answers DNS is not built)'],
-  ['UNSTABLE_ENABLE_SOCKS5', 'true', '"false" (the SOCKS5 listener is not built)'],
+  ['UNSTABLE_ENABLE_SOCKS5', 'maybe', 'exactly "true" or "false"'],
   ['XDS_ON_DEMAND', 'true', '"false" while the DNS proxy is on (ISTIO_META_DNS_CAPTURE)'],
   ['XDS_ON_DEMAND', '1', 'exactly "true" or "false"'],
   ['XDS_HEADER_a b', 'c', 'a name that a gRPC request may carry behind the prefix'],

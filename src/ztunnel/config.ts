@@ -64,6 +64,8 @@ export interface ZtunnelConfig {
   readonly packetMark: number | undefined;
   /** Undefined: no TCP keepalive. */
   readonly keepalive: KeepaliveConfig | undefined;
+  /** A SOCKS5 listener on the loopback of every pod. */
+  readonly socks5: boolean;
   readonly zdsPath: string;
   /** Where a successor asks for the listeners; undefined: nowhere. */
   readonly handOverPath: string | undefined;
@@ -165,6 +167,7 @@ export function parseConfig(environment: Environment, proxy: ProxyConfig = NO_PR
     originalSource: originalSource(read),
     packetMark: packetMark(read, mode),
     keepalive: keepalive(read),
+    socks5: read.boolean('UNSTABLE_ENABLE_SOCKS5', false),
     zdsPath: env.INPOD_UDS ?? DEFAULT_ZDS_PATH,
     handOverPath: handOverPath(env),
     reusePort: read.boolean('INPOD_PORT_REUSE', true),
@@ -190,7 +193,6 @@ function withMetadata(env: Environment, { proxyMetadata }: ProxyConfig): Environ
 
 function refuseWhatIsNotBuilt(read: Reader): void {
   read.only('ENABLE_PROXY', 'true', 'a ztunnel that only answers DNS is not built');
-  read.only('UNSTABLE_ENABLE_SOCKS5', 'false', 'the SOCKS5 listener is not built');
 }
 
 function dedicatedWorkload(read: Reader): PodInfo {

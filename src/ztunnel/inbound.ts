@@ -31,6 +31,8 @@ export interface InboundDeps {
   readonly telemetry: Telemetry;
   readonly log: Logger;
   readonly policyInfoLogging: boolean;
+  /** On-demand xDS: makes the store know the service of a tunnel to a host name. */
+  readonly prepareInbound?: ((local: Workload, authority: string) => Promise<void>) | undefined;
 }
 
 export interface InboundOptions {
@@ -63,6 +65,7 @@ export async function serveInbound(
   let local: Workload;
   try {
     local = await deps.local.get();
+    await deps.prepareInbound?.(local, request.authority);
   } catch (error) {
     return refuse(503, MeshError.from(error, 'WORKLOAD_UNKNOWN', 'the local workload is unknown'));
   }

@@ -5,7 +5,7 @@ import { createStore, type Store } from '#model/store.ts';
 import { type GatewayRef, serviceKey, type WorkloadUid } from '#model/workload.ts';
 import { ip } from '#net/ip.ts';
 import type { DemandOutcome } from '#xds/demands.ts';
-import { prepareOutbound } from './on-demand.ts';
+import { prepareInbound, prepareOutbound } from './on-demand.ts';
 
 const SOURCE = workloadOf({ name: 'client', namespace: 'shop', network: 'n' });
 const DESTINATION = ip('10.0.0.7');
@@ -93,4 +93,42 @@ test('no answer and an unreadable one refuse: passing through could be plaintext
     message: /what n\/10\.0\.0\.7 is$/,
   });
   await assert.rejects(asked(empty(), {}, 'refused'), { code: 'XDS_RESOURCE_REJECTED' });
+});
+
+/** What a tunnel to `authority` asks for. */
+async function askedInbound(
+  store: Store,
+  authority: string,
+  outcome: DemandOutcome = 'answered',
+): Promise<string[]> {
+  const names: string[] = [];
+  const demand = async (name: string): Promise<DemandOutcome> => {
+    names.push(name);
+    return outcome;
+  };
+  await prepareInbound({ view: store, demand, clusterDomain: 'cluster.local' }, SOURCE, authority);
+  return names;
+}
+
+test('a tunnel to a host name asks for its service, in the namespace that the name says or the workload’s own', async () => {
+  assert.deepEqual(await askedInbound(empty(), 'web.front.svc.cluster.local:80'), [
+    'front/web.front.svc.cluster.local',
+  ]);
+  assert.deepEqual(await askedInbound(empty(), 'api.example.com:443'), ['shop/api.example.com']);
+  assert.deepEqual(await askedInbound(empty(), 'a.b.c.svc.cluster.local:443'), [
+    'shop/a.b.c.svc.cluster.local',
+  ]);
+});
+
+test('a tunnel to an address, to a known service, or to nonsense asks for nothing', async () => {
+  const store = empty();
+  store.apply({
+    addresses: [{ kind: 'service', service: serviceOf({ namespace: 'x', hostname: 'known.x' }) }],
+  });
+  for (const authority of ['10.0.0.7:80', '[::1]:80', 'known.x:80', 'no port', ''])
+    assert.deepEqual(await askedInbound(store, authority), []);
+});
+
+test('a tunnel whose service the control plane does not tell in time is refused', async () => {
+  await assert.rejects(askedInbound(empty(), 'a.b:1', 'silent'), { code: 'XDS_SILENT' });
 });

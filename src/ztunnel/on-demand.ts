@@ -5,6 +5,7 @@
 import { MeshError } from '#base/errors.ts';
 import type { StoreView } from '#model/store.ts';
 import { type GatewayRef, serviceKey, type Workload } from '#model/workload.ts';
+import { parseHostPort } from '#net/host-port.ts';
 import type { IpAddress } from '#net/ip.ts';
 import type { DemandOutcome } from '#xds/demands.ts';
 
@@ -21,13 +22,7 @@ export async function prepareOutbound(
   source: Workload,
   destination: IpAddress,
 ): Promise<void> {
-  const ask = async (name: string): Promise<void> => {
-    const outcome = await demand(name);
-    if (outcome === 'silent')
-      throw new MeshError('XDS_SILENT', `the control plane has not said in time what ${name} is`);
-    if (outcome === 'refused')
-      throw new MeshError('XDS_RESOURCE_REJECTED', `what the control plane says of ${name} cannot be used`);
-  };
+  const ask = (name: string): Promise<void> => askFor(demand, name);
   const find = (): readonly [Workload | undefined, ReturnType<StoreView['serviceByVip']>] => [
     view.workloadByIp(network, destination),
     view.serviceByVip(network, destination, source.namespace),
@@ -49,6 +44,31 @@ export async function prepareOutbound(
   await Promise.all(
     [...references].filter(([, reference]) => !isKnown(view, reference, source)).map(([name]) => ask(name)),
   );
+}
+
+/**
+ * For a tunnel to a host name, which stands for a service (ztunnel.md §7.2): asks for it in the namespace that a Kubernetes
+ * name says, else in the workload's own. Resolves and rejects as above.
+ */
+export async function prepareInbound(
+  { view, demand, clusterDomain }: Pick<OnDemandDeps, 'view' | 'demand'> & { readonly clusterDomain: string },
+  local: Workload,
+  authority: string,
+): Promise<void> {
+  const parsed = parseHostPort(authority);
+  if (parsed?.kind !== 'host' || view.servicesByHostname(parsed.host).length > 0) return;
+  const suffix = `.svc.${clusterDomain}`;
+  const labels = parsed.host.endsWith(suffix) ? parsed.host.slice(0, -suffix.length).split('.') : [];
+  const namespace = labels.length === 2 ? labels[1]! : local.namespace;
+  await askFor(demand, `${namespace}/${parsed.host}`);
+}
+
+async function askFor(demand: OnDemandDeps['demand'], name: string): Promise<void> {
+  const outcome = await demand(name);
+  if (outcome === 'silent')
+    throw new MeshError('XDS_SILENT', `the control plane has not said in time what ${name} is`);
+  if (outcome === 'refused')
+    throw new MeshError('XDS_RESOURCE_REJECTED', `what the control plane says of ${name} cannot be used`);
 }
 
 function nameOf({ destination }: GatewayRef): string {

@@ -27,7 +27,7 @@ import { type DrainResult, drain } from './drain.ts';
 import { serveHttp } from './http.ts';
 import { createJudge } from './judge.ts';
 import { createZtunnelMetrics } from './metrics.ts';
-import { prepareOutbound } from './on-demand.ts';
+import { prepareInbound, prepareOutbound } from './on-demand.ts';
 import { createPodService } from './pod-service.ts';
 import { type Pod, Pods } from './pods.ts';
 import { followLocalIdentities } from './prefetch.ts';
@@ -170,6 +170,10 @@ async function build(deps: DataPlaneDeps, config: ZtunnelConfig, scope: Scope): 
     prepare: config.xdsOnDemand
       ? (source: Workload, destination: IpAddress) =>
           prepareOutbound({ view: store, demand, network: config.network }, source, destination)
+      : undefined,
+    prepareInbound: config.xdsOnDemand
+      ? (local: Workload, authority: string) =>
+          prepareInbound({ view: store, demand, clusterDomain: config.clusterDomain }, local, authority)
       : undefined,
     onSocket: metrics.socket,
   };

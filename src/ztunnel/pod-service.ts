@@ -7,6 +7,7 @@ import { reasonOf } from '#base/errors.ts';
 import type { PendingBudget } from '#dns/budget.ts';
 import type { DnsCounters } from '#dns/observe.ts';
 import type { ResolverSettings } from '#dns/resolv-conf.ts';
+import type { ResolveOptions as DnsResolveOptions } from '#dns/resolve.ts';
 import { serveDns } from '#dns/server.ts';
 import type { HbonePool, HboneServer } from '#hbone/hbone.ts';
 import type { SessionShared } from '#hbone/http2/session.ts';
@@ -19,7 +20,13 @@ import type { IpAddress } from '#net/ip.ts';
 import type { Logger } from '#telemetry/log.ts';
 import type { Revocations } from '#tls/revocation.ts';
 import type { SecretManager, WorkloadSecret } from '#tls/secret.ts';
-import { INBOUND_HBONE_PORT, INBOUND_PLAINTEXT_PORT, OUTBOUND_PORT } from './capture/capture.ts';
+import {
+  type CapturedConnection,
+  INBOUND_HBONE_PORT,
+  INBOUND_PLAINTEXT_PORT,
+  OUTBOUND_PORT,
+  SOCKS5_PORT,
+} from './capture/capture.ts';
 import type { ZtunnelConfig } from './config.ts';
 import type { Connections } from './connections.ts';
 import { dialTunnel } from './dial.ts';
@@ -31,14 +38,15 @@ import { type OutboundDeps, serveOutbound } from './outbound.ts';
 import { identityOf, type Pod, type PodService } from './pods.ts';
 import type { Telemetry } from './record.ts';
 import type { ResolveHostname } from './resolve.ts';
-import { adoptAccepted, type TcpIo } from './tcp.ts';
+import { adoptAccepted, type TcpEnd, type TcpIo } from './tcp.ts';
 
 /** Ports of the proxy itself: reaching them through the proxy would be a loop (ztunnel.md §2). */
-export const ILLEGAL_PORTS: ReadonlySet<number> = new Set([
+const ILLEGAL_PORTS: ReadonlySet<number> = new Set([
   OUTBOUND_PORT,
   INBOUND_PLAINTEXT_PORT,
   INBOUND_HBONE_PORT,
 ]);
+const ILLEGAL_PORTS_WITH_SOCKS5: ReadonlySet<number> = new Set([...ILLEGAL_PORTS, SOCKS5_PORT]);
 
 export interface PodServiceDeps {
   readonly store: Store;
@@ -53,6 +61,7 @@ export interface PodServiceDeps {
   readonly policyInfoLogging: boolean;
   readonly random: Random;
   readonly prepare: OutboundDeps['prepare'];
+  readonly prepareInbound: InboundDeps['prepareInbound'];
   readonly clock: Clock;
   readonly resolve: ResolveHostname;
   readonly onLookup: OutboundDeps['onLookup'];
@@ -75,7 +84,10 @@ export function createPodService(deps: PodServiceDeps, config: ZtunnelConfig, po
   const nested = { secret: deps.secrets.get.bind(deps.secrets), log, shared: deps.sessions, revocations };
   const openNested: OpenNested = (...request) => openNestedTunnel(nested, ...request);
   const outboundDeps: OutboundDeps = { ...deps, pod, local, pool, openNested };
-  const outboundOptions = { network: config.network, illegalPorts: ILLEGAL_PORTS };
+  const outboundOptions = {
+    network: config.network,
+    illegalPorts: config.socks5 ? ILLEGAL_PORTS_WITH_SOCKS5 : ILLEGAL_PORTS,
+  };
   const inboundDeps: InboundDeps = { ...deps, pod, local };
   const inboundOptions: InboundOptions = {
     ...outboundOptions,
@@ -87,6 +99,11 @@ export function createPodService(deps: PodServiceDeps, config: ZtunnelConfig, po
   );
   const crashed = (error: unknown): void =>
     deps.log.error('a connection ended by an unexpected failure', { error: reasonOf(error) });
+  const socks5 = async (opener: TcpEnd, connection: CapturedConnection): Promise<void> => {
+    // Loaded with the first one: hardly anybody uses it.
+    const { serveSocks5 } = await import('./serve-socks5.ts');
+    await serveSocks5(outboundDeps, { ...outboundOptions, dns: dnsOptions(config) }, opener, connection.peer);
+  };
   let openingCount = 0;
   return {
     onConnection: (connection) => {
@@ -96,11 +113,14 @@ export function createPodService(deps: PodServiceDeps, config: ZtunnelConfig, po
         return tunnels.at(originalDst.ip).accept(socket);
       }
       const opener = adoptAccepted(deps.io, socket);
-      const isOutbound = direction === 'outbound';
+      const isOutbound = direction === 'outbound' || direction === 'socks5';
       count(deps, opener.socket, isOutbound ? 'source' : 'destination');
-      const served = isOutbound
-        ? serveOutbound(outboundDeps, outboundOptions, opener, connection)
-        : serveInboundPlain(inboundDeps, inboundOptions, opener, connection);
+      const served =
+        direction === 'socks5'
+          ? socks5(opener, connection)
+          : isOutbound
+            ? serveOutbound(outboundDeps, outboundOptions, opener, connection)
+            : serveInboundPlain(inboundDeps, inboundOptions, opener, connection);
       openingCount++;
       served.catch(crashed).finally(() => openingCount--);
     },
@@ -121,15 +141,16 @@ function startDns(deps: PodServiceDeps, config: ZtunnelConfig, pod: Pod, client:
   const sockets = pod.capture.dns;
   if (sockets === undefined) return;
   const { store: view, clock, random, dns } = deps;
-  const server = serveDns(
-    { view, client, sockets, clock, random, ...dns },
-    {
-      clusterDomain: config.clusterDomain,
-      preferredNamespace: config.preferredServiceNamespace,
-      ipv6: config.ipv6,
-    },
-  );
+  const server = serveDns({ view, client, sockets, clock, random, ...dns }, dnsOptions(config));
   pod.scope.onClose(() => server.close());
+}
+
+function dnsOptions(config: ZtunnelConfig): DnsResolveOptions {
+  return {
+    clusterDomain: config.clusterDomain,
+    preferredNamespace: config.preferredServiceNamespace,
+    ipv6: config.ipv6,
+  };
 }
 
 function createPool(deps: PodServiceDeps, config: ZtunnelConfig, pod: Pod): HbonePool {

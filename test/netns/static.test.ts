@@ -151,8 +151,9 @@ async function start(
   t: TestContext,
   kind: 'ours' | 'peer',
   pod: (typeof PODS)[number],
-  descriptorLimit?: number,
+  more: { readonly descriptorLimit?: number; readonly env?: NodeJS.ProcessEnv } = {},
 ): Promise<Proxy> {
+  const { descriptorLimit } = more;
   const limited =
     descriptorLimit === undefined ? [] : ['sh', '-c', `ulimit -n ${descriptorLimit}; exec "$@"`, 'limited'];
   const program = [...limited, ...(kind === 'ours' ? [join(root, 'bin/culvert'), 'ztunnel'] : [PEER!])];
@@ -164,6 +165,7 @@ async function start(
     XDS_ADDRESS: '',
     LOCAL_XDS_PATH: statePath,
     PROXY_CONFIG: 'proxyMetadata: { DNS_CAPTURE: "false" }',
+    ...more.env,
     // Ours signs with the root; a release build of the peer cannot and asks an authority that has the same one.
     ...(kind === 'ours'
       ? { FAKE_CA: 'true', FAKE_CA_CERT: rootPath, FAKE_CA_KEY: keyPath }
@@ -256,7 +258,7 @@ async function metricsOf(pod: (typeof PODS)[number]): Promise<string> {
 
 test('descriptors used up: open connections live on, new ones are refused without spinning, and it ends', async (t) => {
   writeFileSync(statePath, state());
-  const proxy = await start(t, 'ours', CLIENT, 120);
+  const proxy = await start(t, 'ours', CLIENT, { descriptorLimit: 120 });
   await start(t, 'ours', SERVER);
   const held = dial(CLIENT.netns, VIP, 80);
   const echoed = async (text: string): Promise<string> => {
@@ -293,6 +295,40 @@ test('descriptors used up: open connections live on, new ones are refused withou
   await until('the good news', () => proxy.lines.some((line) => line.includes('descriptors are free again')));
   assert.equal(await echoed('after'), 'after');
   held.destroy();
+});
+
+/** What a SOCKS5 client in the pod is answered: the bytes of each reply, then what the destination says. */
+async function overSocks(request: string, text: string): Promise<string> {
+  const socket = dial(CLIENT.netns, '127.0.0.1', 15_080);
+  const heard = readAll(socket);
+  // All at once, as a client in a hurry may: what follows the request is for the destination.
+  socket.end(Buffer.concat([Buffer.from(`050100${request}`.replaceAll(' ', ''), 'hex'), Buffer.from(text)]));
+  const bytes = await heard;
+  return `${bytes.subarray(0, 12).toString('hex')} ${bytes.subarray(12)}`;
+}
+
+test('SOCKS5: a pod’s program reaches the mesh by address and by name, and hears of failure', async (t) => {
+  writeFileSync(statePath, state());
+  const env = { UNSTABLE_ENABLE_SOCKS5: 'true' };
+  const client = await start(t, 'ours', CLIENT, { env });
+  await start(t, 'ours', SERVER);
+  const port = appPort.toString(16).padStart(4, '0');
+  const ok = '0500' + '05000001000000000000';
+  const bytesOf = (name: string): string => Buffer.from(name).toString('hex');
+  assert.equal(await overSocks(`05010001 0a600808 0050`, 'by service'), `${ok} by service`);
+  assert.equal(await overSocks(`05010001 0a080202 ${port}`, 'by address'), `${ok} by address`);
+  const name = 'stock.shop.svc.cluster.local';
+  const named = `05010003 ${name.length.toString(16)} ${bytesOf(name)} 0050`;
+  assert.equal(await overSocks(named, 'by name'), `${ok} by name`);
+  assert.equal(client.access('connection complete', 'dst.identity=').length, 3);
+  // Nobody listens on port 1; nobody has this name; the proxy's own ports are not for clients.
+  assert.equal(await overSocks('05010001 0a080202 0001', ''), '0500' + '05010001000000000000 ');
+  assert.equal(
+    await overSocks(`05010003 0c ${bytesOf('nobody.invalid').slice(0, 24)} 0050`, ''),
+    '0500' + '05040001000000000000 ',
+  );
+  assert.equal(await overSocks('05010001 7f000001 3ae8', ''), '0500' + '05010001000000000000 ');
+  assert.equal(await overSocks('05030001 0a080202 0001', ''), '0500' + '05070001000000000000 ');
 });
 
 const withPeer =

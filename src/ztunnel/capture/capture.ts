@@ -9,8 +9,9 @@ import type { SocketInit } from '../tcp.ts';
 export const OUTBOUND_PORT = 15_001;
 export const INBOUND_PLAINTEXT_PORT = 15_006;
 export const INBOUND_HBONE_PORT = 15_008;
+export const SOCKS5_PORT = 15_080;
 
-export type Direction = 'outbound' | 'inbound-plaintext' | 'inbound-hbone';
+export type Direction = 'outbound' | 'inbound-plaintext' | 'inbound-hbone' | 'socks5';
 
 export interface CapturedConnection extends CapturedAddresses {
   readonly direction: Direction;

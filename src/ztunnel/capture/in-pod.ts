@@ -21,6 +21,7 @@ import {
   OUTBOUND_PORT,
   type PodCapture,
   type PodNetns,
+  SOCKS5_PORT,
 } from './capture.ts';
 import type { DescriptorGuard } from './descriptor-guard.ts';
 import { type DnsListenAddress, openPodDns } from './in-pod-dns.ts';
@@ -35,16 +36,27 @@ export interface InPodOptions {
   readonly dnsProxy: DnsListenAddress | undefined;
   /** Undefined: no TCP keepalive. */
   readonly keepalive: KeepaliveConfig | undefined;
+  readonly socks5: boolean;
 }
 
 const BACKLOG = 128;
 const OUT_OF_DESCRIPTORS: ReadonlySet<string> = new Set(['EMFILE', 'ENFILE']);
+
+interface Listener {
+  readonly direction: Direction;
+  readonly port: number;
+  /** Of every address unless given. */
+  readonly ip?: string;
+}
+
 /** Inbound first: a pod that is reachable before it can send misses nothing. */
-const LISTENERS: readonly { readonly direction: Direction; readonly port: number }[] = [
+const LISTENERS: readonly Listener[] = [
   { direction: 'inbound-hbone', port: INBOUND_HBONE_PORT },
   { direction: 'inbound-plaintext', port: INBOUND_PLAINTEXT_PORT },
   { direction: 'outbound', port: OUTBOUND_PORT },
 ];
+/** As the field's: of one family, for the pod's own programs. */
+const SOCKS5_LISTENER: Listener = { direction: 'socks5', port: SOCKS5_PORT, ip: '127.0.0.1' };
 
 export interface InPodDeps {
   readonly log: Logger;
@@ -85,9 +97,10 @@ function openInPod(deps: InPodDeps, options: InPodOptions, netns: PodNetns, acce
     for (const close of closers.splice(0)) close();
   };
   try {
-    for (const { direction, port } of LISTENERS) {
+    for (const wanted of options.socks5 ? [...LISTENERS, SOCKS5_LISTENER] : LISTENERS) {
+      const { direction, port } = wanted;
       // The predecessor's socket, if there is one: both accept from one queue until it closes its own.
-      const listener = deps.stock?.take(netns.id, port) ?? bind(options, netns, port);
+      const listener = deps.stock?.take(netns.id, port) ?? bind(options, netns, wanted);
       if (!listener.transparent) isTransparent = false;
       const server = serve(deps, options, listener.fd, direction, accepted);
       const forget = deps.stock?.keep({ ...listener, netnsId: netns.id, port });
@@ -108,9 +121,13 @@ function openInPod(deps: InPodDeps, options: InPodOptions, netns: PodNetns, acce
   };
 }
 
-function bind(options: InPodOptions, netns: PodNetns, port: number): { fd: number; transparent: boolean } {
+function bind(
+  options: InPodOptions,
+  netns: PodNetns,
+  { port, ip = options.ipv6 ? '::' : '0.0.0.0' }: Listener,
+): { fd: number; transparent: boolean } {
   return listenTcp({
-    ip: options.ipv6 ? '::' : '0.0.0.0',
+    ip,
     port,
     netnsFd: netns.fd,
     ...marked(options),

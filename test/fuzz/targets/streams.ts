@@ -9,6 +9,7 @@ import { settle } from '#hbone/http2/wire-rig.ts';
 import { encodeFrame, type Frame, FrameDecoder } from '#k8s/streams/spdy-frames.ts';
 import { HeaderReader, HeaderWriter, parseHeaders } from '#k8s/streams/spdy-headers.ts';
 import { acceptWebSocket, WebSocketBytes } from '#local/streams/websocket.ts';
+import { SocksNegotiation } from '#ztunnel/socks5.ts';
 import { kindOf, pickedBy, piecesOf, refusal, refusedOr, type Target } from '../target.ts';
 
 const HEADERS = new Map([
@@ -196,4 +197,38 @@ const pcap: Target = {
   },
 };
 
-export const STREAM_TARGETS: readonly Target[] = [spdyFrames, spdyHeaders, spdyHeaderLists, webSocket, pcap];
+const socks5: Target = {
+  name: 'socks5',
+  maxBytes: 4096,
+  seeds: () =>
+    [
+      '05010005010001' + '0a6000070050',
+      '0502000205010003' + '03612e620050',
+      `05010005010004${'00'.repeat(15)}0101bb`,
+    ].map((text) => Buffer.from(text, 'hex')),
+  run(input) {
+    const outcomeOf = (length: number): string => {
+      const negotiation = new SocksNegotiation();
+      for (const piece of piecesOf(input, length)) {
+        let step = negotiation.push(piece);
+        while (step.kind === 'reply') step = negotiation.push(Buffer.alloc(0));
+        if (step.kind === 'refused') return step.reason;
+        // What follows the request is not cut alike.
+        if (step.kind === 'request') return JSON.stringify(step.target);
+      }
+      return 'more';
+    };
+    const whole = outcomeOf(input.length || 1);
+    assert.equal(outcomeOf(1 + pickedBy(input, 20)), whole);
+    return kindOf(whole);
+  },
+};
+
+export const STREAM_TARGETS: readonly Target[] = [
+  spdyFrames,
+  spdyHeaders,
+  spdyHeaderLists,
+  webSocket,
+  socks5,
+  pcap,
+];
