@@ -17,6 +17,7 @@ import { ip } from '#net/ip.ts';
 import { createLogger } from '#telemetry/log.ts';
 import { createInPodCapture } from '#ztunnel/capture/in-pod.ts';
 import { openPodDns } from '#ztunnel/capture/in-pod-dns.ts';
+import { ListenerStock } from '#ztunnel/capture/listener-stock.ts';
 import { parseConfig } from '#ztunnel/config.ts';
 import { createDataPlane, type DataPlane } from '#ztunnel/owner.ts';
 import { type Answer, query, response } from '../loopback/dns-rig.ts';
@@ -279,7 +280,7 @@ test('a server on a loopback address is asked in ztunnel’s own network', async
   await once(own, 'listening');
   const port = own.address().port as Port;
   const options = { packetMark: 1337, reusePort: false, dnsProxy: { ips: [ip('127.0.0.1')], port: 15_099 } };
-  const sockets = openPodDns(options, netnsFd);
+  const sockets = openPodDns(options, { id: 'odd', fd: netnsFd });
   const server = { ip: ip('127.0.0.1'), port };
   const asking = sockets.udp(server);
   try {
@@ -290,6 +291,28 @@ test('a server on a loopback address is asked in ztunnel’s own network', async
     sockets.close();
     own.close();
   }
+});
+
+test('a query that waits in the socket of a ztunnel that ends is answered by its successor', async () => {
+  const port = 15_098;
+  const bind = { ip: ip('127.0.0.1'), port, reusePort: false };
+  const old = udpSocket({ family: 4, netnsFd, bind });
+  const stock = new ListenerStock();
+  const socket = { netnsId: 'odd', port, of: 'udp 127.0.0.1', transparent: false };
+  stock.inherit({ ...socket, fd: dupFd(old) });
+  const asker = dgram.createSocket('udp4').bind({ fd: udpSocket({ family: 4, netnsFd }) });
+  await new Promise<void>((resolve) => asker.send('?', port, '127.0.0.1', () => resolve()));
+  closeFd(old);
+  const options = { packetMark: undefined, reusePort: false, dnsProxy: { ips: [bind.ip], port } };
+  const sockets = openPodDns(options, { id: 'odd', fd: netnsFd }, stock);
+  assert.equal(String((await once(sockets.datagrams[0]!, 'message'))[0]), '?');
+  // Offered on to the next one, with the listener for TCP, until it closes.
+  const offered: (string | undefined)[] = [];
+  stock.follow(({ of }) => offered.push(of))();
+  assert.deepEqual(offered, ['udp 127.0.0.1', 'tcp 127.0.0.1']);
+  sockets.close();
+  asker.close();
+  assert.equal(stock.inUseCount, 0);
 });
 
 test('pods that come and go leave no descriptor behind', async () => {

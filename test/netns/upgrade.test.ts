@@ -120,7 +120,11 @@ test('replaced with hand-over: a held connection and every new one survive', {
   context.diagnostic(`with hand-over, outcomes of new connections: ${JSON.stringify(outcomes)}`);
   assert.deepEqual(Object.keys(outcomes), ['ok']);
   assert.ok(outcomes.ok! > 50);
-  assert.match(client.lines.join(''), /took over the listeners of the running ztunnel\tlisteners=3/);
+  assert.match(
+    client.lines.join(''),
+    /took over the listeners of the running ztunnel\tlisteners=7/,
+    'three, and UDP and TCP of DNS on both loopbacks',
+  );
 
   // The next replacement finds the successor; now one node, in a burst, on the side of the servers and of the clients.
   for (const node of ['n2', 'n1'] as const) {

@@ -19,6 +19,8 @@ test('a listener on the wire, and a newer ztunnel’s further keys', () => {
     '{"version":1,"kind":"listener","netns":"4:4026532301","port":15008,"transparent":true,"shape":"mark=1337"}',
   );
   assert.deepEqual(decodeHandOver(text({ version: 1, ...message, since: 'later' })), message);
+  const dns = { ...message, port: 15_053, of: 'udp 127.0.0.1' };
+  assert.deepEqual(decodeHandOver(encodeHandOver(dns)), dns);
   assert.deepEqual(decodeHandOver(text({ version: 1, kind: 'hello' })), { kind: 'hello' });
 });
 
@@ -28,6 +30,7 @@ for (const [says, value, pattern] of [
   ['an unknown kind', { version: 1, kind: 'goodbye' }, /kind is "goodbye"/],
   ['a namespace that is none', { ...listener, netns: 'init' }, /netns is "init", expected device:inode/],
   ['a port out of range', { ...listener, port: 65_536 }, /port is 65536/],
+  ['a qualifier that is none', { ...listener, of: 4 }, /of is 4, expected a string/],
   ['a missing setting', { ...listener, transparent: undefined }, /transparent is undefined/],
   ['no object', [], /is no object/],
 ] as const) {

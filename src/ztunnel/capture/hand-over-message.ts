@@ -8,6 +8,8 @@ export interface ListenerMessage {
   /** Device and inode of the pod's namespace. */
   readonly netns: string;
   readonly port: number;
+  /** As in PodListener; a ztunnel that does not know of this finds no pod that asks for its socket, and closes it. */
+  readonly of?: string;
   readonly transparent: boolean;
   /** The settings that the socket was made with. */
   readonly shape: string;
@@ -33,16 +35,17 @@ export function decodeHandOver(bytes: Uint8Array): HandOverMessage {
   } catch (error) {
     throw new MeshError('HAND_OVER_FAILED', 'a message of the hand-over is not JSON', { cause: error });
   }
-  const { version, kind, netns, port, transparent, shape } = fieldsOf(value);
+  const { version, kind, netns, port, of, transparent, shape } = fieldsOf(value);
   if (version !== VERSION) throw wrong('version', version, `${VERSION}`);
   if (kind === 'hello' || kind === 'complete') return { kind };
   if (kind !== 'listener') throw wrong('kind', kind, '"hello", "listener" or "complete"');
   if (typeof netns !== 'string' || !/^\d+:\d+$/.test(netns)) throw wrong('netns', netns, 'device:inode');
   if (typeof port !== 'number' || !Number.isInteger(port) || port < 1 || port > 65_535)
     throw wrong('port', port, 'a port');
+  if (of !== undefined && typeof of !== 'string') throw wrong('of', of, 'a string');
   if (typeof transparent !== 'boolean') throw wrong('transparent', transparent, 'true or false');
   if (typeof shape !== 'string') throw wrong('shape', shape, 'a string');
-  return { kind, netns, port, transparent, shape };
+  return { kind, netns, port, ...(of === undefined ? {} : { of }), transparent, shape };
 }
 
 function fieldsOf(value: unknown): Readonly<Record<string, unknown>> {

@@ -146,7 +146,8 @@ function inherit(
   if (message.netns !== `${dev}:${ino}`)
     throw protocolError(`a socket of namespace ${dev}:${ino} was said to be of ${message.netns}`);
   const fd = fds.shift()!;
-  stock.inherit({ netnsId: message.netns, port: message.port, fd, transparent: message.transparent });
+  const { netns, port, of, transparent } = message;
+  stock.inherit({ netnsId: netns, port, ...(of === undefined ? {} : { of }), fd, transparent });
   return true;
 }
 
@@ -169,8 +170,8 @@ function offer({ stock, log }: HandOverDeps, { path, shape }: HandOverOptions, s
       }
       log.info('a successor takes over the listeners', { listeners: stock.inUseCount });
       stopFollowing();
-      stopFollowing = stock.follow(({ netnsId, port, fd, transparent }) =>
-        send(connection, log, { kind: 'listener', netns: netnsId, port, transparent, shape }, fd),
+      stopFollowing = stock.follow(({ netnsId, fd, ...listener }) =>
+        send(connection, log, { kind: 'listener', netns: netnsId, ...listener, shape }, fd),
       );
       send(connection, log, { kind: 'complete' });
     });

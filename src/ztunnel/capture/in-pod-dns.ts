@@ -10,6 +10,8 @@ import { closeFd } from '#linux/netns.ts';
 import { listenTcp, tcpSocket, udpSocket } from '#linux/socket.ts';
 import type { SocketAddress } from '#net/host-port.ts';
 import { familyOf, type IpAddress } from '#net/ip.ts';
+import type { PodNetns } from './capture.ts';
+import type { ListenerStock } from './listener-stock.ts';
 
 export interface PodDnsOptions {
   readonly packetMark: number | undefined;
@@ -26,13 +28,25 @@ export interface DnsListenAddress {
 const NO_SUCH_FAMILY: ReadonlySet<unknown> = new Set(['EADDRNOTAVAIL', 'EAFNOSUPPORT']);
 
 /** @throws MeshError when an address cannot be bound; nothing is left open then. */
-export function openPodDns(options: PodDnsOptions, netnsFd: number): DnsSockets {
+export function openPodDns(
+  options: PodDnsOptions,
+  { id: netnsId, fd: netnsFd }: Pick<PodNetns, 'id' | 'fd'>,
+  stock?: ListenerStock,
+): DnsSockets {
   const { packetMark, reusePort, dnsProxy } = options;
   const marked = packetMark === undefined ? {} : { mark: packetMark };
   const { port } = dnsProxy;
   const datagrams: dgram.Socket[] = [];
   const listeners: net.Server[] = [];
+  const forgets: (() => void)[] = [];
+  /** The predecessor's socket, if there is one: what waits in its queue is then answered by either of us. */
+  const shared = (of: string, make: () => number): number => {
+    const fd = stock?.take(netnsId, port, of)?.fd ?? make();
+    if (stock !== undefined) forgets.push(stock.keep({ netnsId, port, of, fd, transparent: false }));
+    return fd;
+  };
   const close = (): void => {
+    for (const forget of forgets.splice(0)) forget();
     for (const socket of datagrams.splice(0)) socket.close();
     for (const listener of listeners.splice(0)) listener.close();
   };
@@ -40,8 +54,11 @@ export function openPodDns(options: PodDnsOptions, netnsFd: number): DnsSockets 
     for (const ip of dnsProxy.ips) {
       try {
         const bind = { ip, port, reusePort };
-        datagrams.push(adoptUdp(familyOf(ip), udpSocket({ family: familyOf(ip), netnsFd, ...marked, bind })));
-        listeners.push(adoptListener(listenTcp({ ip, port, netnsFd, ...marked, reusePort }).fd));
+        const family = familyOf(ip);
+        const udp = shared(`udp ${ip}`, () => udpSocket({ family, netnsFd, ...marked, bind }));
+        datagrams.push(adoptUdp(family, udp));
+        const tcp = shared(`tcp ${ip}`, () => listenTcp({ ip, port, netnsFd, ...marked, reusePort }).fd);
+        listeners.push(adoptListener(tcp));
       } catch (error) {
         const hasNone = error instanceof MeshError && NO_SUCH_FAMILY.has(error.details.errno);
         if (familyOf(ip) === 4 || !hasNone) throw error;

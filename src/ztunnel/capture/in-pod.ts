@@ -90,7 +90,7 @@ interface Accepted {
 
 function openInPod(deps: InPodDeps, options: InPodOptions, netns: PodNetns, accepted: Accepted): PodCapture {
   const { dnsProxy } = options;
-  const dns = dnsProxy === undefined ? undefined : openPodDns({ ...options, dnsProxy }, netns.fd);
+  const dns = dnsProxy === undefined ? undefined : openPodDns({ ...options, dnsProxy }, netns, deps.stock);
   const closers: (() => void)[] = [];
   let isTransparent = options.originalSource !== 'never';
   const closeListeners = (): void => {

@@ -3,11 +3,13 @@
 
 import { closeFd } from '#linux/netns.ts';
 
-/** A listening socket inside a pod. */
+/** A socket inside a pod that others come to: a listener, or one of DNS over UDP. */
 export interface PodListener {
   /** Of the pod's namespace, as in PodNetns. */
   readonly netnsId: string;
   readonly port: number;
+  /** Which one, where a port has several: protocol and address, `udp 127.0.0.1`. */
+  readonly of?: string;
   readonly fd: number;
   readonly transparent: boolean;
 }
@@ -37,15 +39,15 @@ export class ListenerStock {
 
   /** Owns the descriptor from now on. */
   inherit(listener: PodListener): void {
-    const key = keyOf(listener.netnsId, listener.port);
+    const key = keyOf(listener);
     const known = this.#inherited.get(key);
     if (known !== undefined) closeFd(known.fd);
     this.#inherited.set(key, listener);
   }
 
   /** The predecessor's socket for this pod and port, once: the caller owns its descriptor. */
-  take(netnsId: string, port: number): PodListener | undefined {
-    const key = keyOf(netnsId, port);
+  take(netnsId: string, port: number, of?: string): PodListener | undefined {
+    const key = keyOf({ netnsId, port, ...(of === undefined ? {} : { of }) });
     const found = this.#inherited.get(key);
     this.#inherited.delete(key);
     return found;
@@ -60,6 +62,6 @@ export class ListenerStock {
   }
 }
 
-function keyOf(netnsId: string, port: number): string {
-  return `${netnsId} ${port}`;
+function keyOf({ netnsId, port, of }: Pick<PodListener, 'netnsId' | 'port' | 'of'>): string {
+  return of === undefined ? `${netnsId} ${port}` : `${netnsId} ${port} ${of}`;
 }
