@@ -39,10 +39,11 @@ function kill(node: 'n1' | 'n2', whose: string): Fault {
   };
 }
 
+/** Tunnels whose PINGs go unanswered for 20 s are given up, with the connections in them. */
 function linkDown(seconds: number): Fault {
   return {
     name: `cable of the servers' node pulled for ${seconds} s`,
-    mayFail: false,
+    mayFail: seconds > 15,
     async run(rig) {
       rig.onMachine('ip', 'link', 'set', 'node2', 'down');
       try {
@@ -131,6 +132,7 @@ const FAULTS: Readonly<Record<string, Fault>> = {
   'kill-client-side': kill('n1', 'clients'),
   'kill-server-side': kill('n2', 'servers'),
   'link-down': linkDown(5),
+  'link-down-long': linkDown(40),
   loss,
   'slow-reader': slowReader,
   descriptors: fullTable,
