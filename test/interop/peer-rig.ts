@@ -4,21 +4,19 @@
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { writeFileSync } from 'node:fs';
-import http2 from 'node:http2';
 import net from 'node:net';
 import { join } from 'node:path';
-import { connectNodeAdapter } from '@connectrpc/connect-node';
 import { systemClock } from '#base/clock.ts';
 import type { Scope } from '#base/scope.ts';
-import { registerCertificateService } from '#control/ca/rpc.ts';
 import type { HboneTunnel } from '#hbone/hbone.ts';
 import { createHbonePool } from '#hbone/pool.ts';
 import { formatSpiffeId } from '#model/identity.ts';
 import { formatHostPort, type Port, type SocketAddress } from '#net/host-port.ts';
 import type { IpAddress } from '#net/ip.ts';
 import { silentLogger } from '#telemetry/log.ts';
-import { type Authority, parseCsr } from '#tls/issue.ts';
+import type { Authority } from '#tls/issue.ts';
 import type { WorkloadSecret } from '#tls/secret.ts';
+import { newSigningServer } from '../lib/signing-server.ts';
 
 export const OWN = {
   name: 'target',
@@ -66,22 +64,8 @@ export async function serveAuthority(
   authority: Authority,
   dir: string,
 ): Promise<AuthorityAddress> {
-  const serving = await authority.issue({ dnsNames: ['localhost'], server: true, validForMs: 3_600_000 });
-  const server = http2.createSecureServer(
-    { cert: serving.certPem, key: serving.keyPem! },
-    connectNodeAdapter({
-      routes: (router) =>
-        registerCertificateService(router, async ({ csrPem, ttlSeconds }) => {
-          const { certPem } = await authority.issue({
-            uris: [OWN_ID],
-            sanCritical: true,
-            publicKey: parseCsr(csrPem).publicKeySpki,
-            validForMs: ttlSeconds * 1000,
-          });
-          return [certPem, authority.certPem];
-        }),
-    }),
-  );
+  const issued = { uris: [OWN_ID], sanCritical: true };
+  const server = await newSigningServer(authority, { dnsNames: ['localhost'] }, issued);
   server.listen(0, '127.0.0.1');
   await once(server, 'listening');
   scope.onClose(() => server.close());

@@ -5,13 +5,10 @@ import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
 import { createPrivateKey } from 'node:crypto';
 import { once } from 'node:events';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import http2 from 'node:http2';
 import net from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { connectNodeAdapter } from '@connectrpc/connect-node';
 import type { Scope } from '#base/scope.ts';
-import { registerCertificateService } from '#control/ca/rpc.ts';
 import { closeFd, openNetns } from '#linux/netns.ts';
 import { listenTcp, tcpSocket } from '#linux/socket.ts';
 import type { Address } from '#model/address.ts';
@@ -20,9 +17,10 @@ import type { Workload } from '#model/workload.ts';
 import type { Port, SocketAddress } from '#net/host-port.ts';
 import { familyOf, type IpAddress, ip, ipToBytes } from '#net/ip.ts';
 import { silentLogger } from '#telemetry/log.ts';
-import { type Authority, createAuthority, parseCsr } from '#tls/issue.ts';
+import { type Authority, createAuthority } from '#tls/issue.ts';
 import type { WorkloadSecret } from '#tls/secret.ts';
 import { readWorkloadSecret } from '#tls/workload-certificate.ts';
+import { newSigningServer } from '../lib/signing-server.ts';
 import { until } from '../loopback/ztunnel-rig.ts';
 import { localConfig } from './local-config.ts';
 
@@ -94,20 +92,7 @@ export class Namespace {
 
 /** Signs any request, for the name in it; in place of a control plane. */
 export async function startCa(scope: Scope, namespace: Namespace, authority: Authority): Promise<void> {
-  const serving = await authority.issue({ dnsNames: ['localhost'], server: true, validForMs: 3_600_000 });
-  const handle = connectNodeAdapter({
-    routes: (router) =>
-      registerCertificateService(router, async ({ csrPem, ttlSeconds }) => {
-        const { publicKeySpki, uris } = parseCsr(csrPem);
-        const { certPem } = await authority.issue({
-          uris,
-          publicKey: publicKeySpki,
-          validForMs: ttlSeconds * 1000,
-        });
-        return [certPem, authority.certPem];
-      }),
-  });
-  const server = http2.createSecureServer({ key: serving.keyPem!, cert: serving.certPem }, handle);
+  const server = await newSigningServer(authority, { dnsNames: ['localhost'] });
   namespace.adopt(server as unknown as net.Server, { ip: LOOPBACK, port: CA_PORT });
   scope.onClose(() => server.close());
 }

@@ -15,8 +15,8 @@ import { listenTcp, tcpSocket } from '#linux/socket.ts';
 import { warmThreadPool } from '#linux/thread-pool.ts';
 import { type Authority, createAuthority } from '#tls/issue.ts';
 import { cpuSeconds } from '../../bench/lib/process.ts';
+import { newSigningServer } from '../lib/signing-server.ts';
 import { readAll, until } from '../loopback/ztunnel-rig.ts';
-import { serveCa } from './lib/test-ca.ts';
 
 const ROUTER = `cvst${process.pid}r`;
 const PODS = [
@@ -103,8 +103,8 @@ before(async () => {
     socket.pipe(socket);
   });
   appPort = await listenIn(SERVER.netns, (fd) => app.listen({ fd }));
-  const ca = await serveCa(authority, [CLIENT.gateway, SERVER.gateway]);
-  caPort = await listenIn(ROUTER, (fd) => ca.listen({ fd }));
+  const ca = await newSigningServer(authority, { ips: [CLIENT.gateway, SERVER.gateway] });
+  caPort = await listenIn(ROUTER, (fd) => ca.listen({ fd }) as unknown as net.Server);
 });
 
 after(() => {
