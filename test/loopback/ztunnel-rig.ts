@@ -5,8 +5,9 @@ import { once } from 'node:events';
 import net from 'node:net';
 import { systemClock } from '#base/clock.ts';
 import type { MeshError } from '#base/errors.ts';
+import { serviceOf, workloadOf } from '#model/samples.ts';
 import type { Service } from '#model/service.ts';
-import { serviceKey, type Workload, type WorkloadUid } from '#model/workload.ts';
+import { serviceKey, type Workload } from '#model/workload.ts';
 import { type Port, parseHostPort, type SocketAddress } from '#net/host-port.ts';
 import { type IpAddress, ip, parseIp } from '#net/ip.ts';
 import { createLogger, type LogOptions } from '#telemetry/log.ts';
@@ -178,52 +179,18 @@ export async function startPlane(
 }
 
 export function workload(name: string, podIp: string, node: string, more: Partial<Workload> = {}): Workload {
-  return {
-    uid: `Kubernetes//Pod/shop/${name}` as WorkloadUid,
-    name,
-    namespace: 'shop',
-    ips: [ip(podIp)],
-    network: '',
-    protocol: 'HBONE',
-    networkMode: 'Standard',
-    trustDomain: 'cluster.local',
-    serviceAccount: name,
-    waypoint: undefined,
-    networkGateway: undefined,
-    node,
-    hostname: '',
-    workloadName: name,
-    workloadType: 'deployment',
-    canonicalName: name,
-    canonicalRevision: 'v1',
-    clusterId: 'Kubernetes',
-    nativeTunnel: false,
-    applicationTunnel: undefined,
-    authorizationPolicies: [],
-    status: 'Healthy',
-    locality: { region: '', zone: '', subzone: '' },
-    capacity: 1,
-    services: new Map(),
+  return workloadOf({
+    ...{ name, namespace: 'shop', serviceAccount: name, canonicalRevision: 'v1' },
+    ...{ ips: [ip(podIp)], node },
     ...more,
-  };
+  });
 }
 
 export function service(name: string, vip: string, ports: ReadonlyMap<number, number>): Service {
-  return {
-    name,
-    namespace: 'shop',
-    hostname: `${name}.shop.svc.cluster.local`,
+  return serviceOf({
+    ...{ name, namespace: 'shop', ports, ipFamilies: 'IPv4', canonical: true },
     vips: [{ network: '', ip: vip as IpAddress }],
-    cidrVips: [],
-    ports,
-    subjectAltNames: [],
-    waypoint: undefined,
-    weightedWaypoints: [],
-    loadBalancer: undefined,
-    ipFamilies: 'IPv4',
-    canonical: true,
-    visibility: 'Public',
-  };
+  });
 }
 
 export const serviceKeyOf = (of: Service) => serviceKey(of.namespace, of.hostname);
