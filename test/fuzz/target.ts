@@ -64,3 +64,20 @@ export function pickedBy(input: Uint8Array, limit: number): number {
 export function* piecesOf(input: Buffer, length: number): Generator<Buffer> {
   for (let at = 0; at < input.length; at += length) yield input.subarray(at, at + length);
 }
+
+/** Several messages in one input, each behind its length in 16 bits. */
+export function behindLength(message: Uint8Array): Buffer {
+  const length = Buffer.alloc(2);
+  length.writeUInt16BE(message.length);
+  return Buffer.concat([length, message]);
+}
+
+export function messagesOf(input: Buffer): Buffer[] {
+  const messages: Buffer[] = [];
+  for (let at = 0; at + 2 <= input.length; ) {
+    const end = at + 2 + input.readUInt16BE(at);
+    messages.push(input.subarray(at + 2, end));
+    at = end;
+  }
+  return messages;
+}

@@ -7,10 +7,12 @@ import { HTTP2_TARGETS } from './http2.ts';
 import { MESSAGE_TARGETS } from './messages.ts';
 import { STREAM_TARGETS } from './streams.ts';
 import { TEXT_TARGETS } from './texts.ts';
+import { XDS_CLIENT } from './xds-client.ts';
 
 export const TARGETS: readonly Target[] = [
   ...HTTP2_TARGETS,
   ...MESSAGE_TARGETS,
+  XDS_CLIENT,
   ...DNS_TARGETS,
   ...CERTIFICATE_TARGETS,
   ...STREAM_TARGETS,

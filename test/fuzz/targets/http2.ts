@@ -15,7 +15,7 @@ import { HpackEncoder } from '#hbone/http2/hpack-encoder.ts';
 import { decodeHuffman, encodeHuffman, huffmanLength } from '#hbone/http2/huffman.ts';
 import type { Stream } from '#hbone/http2/stream.ts';
 import { FrameNotes, frame, newShared, PREFACE, settle, startSession } from '#hbone/http2/wire-rig.ts';
-import { kindOf, pickedBy, piecesOf, type Target } from '../target.ts';
+import { behindLength, kindOf, messagesOf, pickedBy, piecesOf, type Target } from '../target.ts';
 
 const REQUEST = [
   ...[':method', 'CONNECT', ':authority', '10.244.2.3:8080'],
@@ -108,23 +108,6 @@ const frames: Target = {
   },
 };
 
-/** Blocks one after the other, each behind its length in 16 bits. */
-function blocksOf(input: Buffer): Buffer[] {
-  const blocks: Buffer[] = [];
-  for (let at = 0; at + 2 <= input.length; ) {
-    const end = at + 2 + input.readUInt16BE(at);
-    blocks.push(input.subarray(at + 2, end));
-    at = end;
-  }
-  return blocks;
-}
-
-const behindLength = (bytes: Buffer): Buffer => {
-  const length = Buffer.alloc(2);
-  length.writeUInt16BE(bytes.length);
-  return Buffer.concat([length, bytes]);
-};
-
 const hpack: Target = {
   name: 'hpack',
   seeds: () => {
@@ -137,7 +120,7 @@ const hpack: Target = {
     const decoder = new HpackDecoder(65_536);
     const [encoder, mirror] = [new HpackEncoder(), new HpackDecoder(1 << 20)];
     let kind = '';
-    for (const each of blocksOf(input)) {
+    for (const each of messagesOf(input)) {
       const result = brokenOr(() => decoder.decode(each));
       if ('refused' in result) return kind + result.refused;
       const list = result.value;
