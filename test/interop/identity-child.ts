@@ -150,6 +150,6 @@ try {
     process.stdout.write(`${JSON.stringify({ name, theirs, ours })}\n`);
   }
 } finally {
-  await running.stop();
+  await running.kill();
 }
 process.exit();

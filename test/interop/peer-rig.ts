@@ -17,6 +17,7 @@ import { silentLogger } from '#telemetry/log.ts';
 import type { Authority } from '#tls/issue.ts';
 import type { WorkloadSecret } from '#tls/secret.ts';
 import { newSigningServer } from '../lib/signing-server.ts';
+import { type DedicatedPeer, startDedicated } from './dedicated-peer.ts';
 
 export const OWN = {
   name: 'target',
@@ -74,12 +75,6 @@ export async function serveAuthority(
   return { port: (server.address() as net.AddressInfo).port, rootPath };
 }
 
-export interface Peer {
-  /** What it has printed. */
-  readonly said: () => string;
-  stop(): Promise<void>;
-}
-
 /** Resolves when it is ready. `state` is the text of a static state file. */
 export async function startPeer(
   program: string,
@@ -87,37 +82,26 @@ export async function startPeer(
   dir: string,
   state: string,
   env: Readonly<Record<string, string>> = {},
-): Promise<Peer> {
-  const statePath = join(dir, 'state.yaml');
-  writeFileSync(statePath, state);
-  const child = spawn(program, [], {
+): Promise<DedicatedPeer> {
+  const start = (settings: Readonly<Record<string, string>>): ChildProcess =>
+    spawn(program, [], {
+      env: { PATH: process.env.PATH, ...settings },
+      stdio: ['ignore', 'pipe', 'pipe'],
+    });
+  const peer = startDedicated(start, {
+    ...{ local: OWN, node: 'n1', state, dir, ca },
     env: {
-      PATH: process.env.PATH,
-      PROXY_MODE: 'dedicated',
-      PROXY_WORKLOAD_INFO: `${OWN.namespace}/${OWN.name}/${OWN.serviceAccount}`,
-      NODE_NAME: 'n1',
-      LOCAL_XDS_PATH: statePath,
-      XDS_ADDRESS: '',
-      CA_ADDRESS: `https://localhost:${ca.port}`,
-      CA_ROOT_CA: ca.rootPath,
       PACKET_MARK: String(MARK),
       ENABLE_ORIG_SRC: 'false',
       ISTIO_META_DNS_CAPTURE: 'false',
       ...env,
     },
-    stdio: ['ignore', 'pipe', 'pipe'],
   });
-  let said = '';
-  for (const stream of [child.stdout, child.stderr]) {
-    stream.on('data', (text: Buffer) => {
-      said += text.toString();
-    });
-  }
-  for (let turn = 0; turn < 1000 && child.exitCode === null; turn++) {
-    if (await isReady()) return { said: () => said, stop: () => stop(child) };
+  for (let turn = 0; turn < 1000 && !peer.hasEnded; turn++) {
+    if (await isReady()) return peer;
     await new Promise((resolve) => setTimeout(resolve, 10));
   }
-  throw new Error(`the peer does not get ready:\n${said.slice(-4000)}`);
+  throw new Error(`the peer does not get ready:\n${peer.said().slice(-4000)}`);
 }
 
 async function isReady(): Promise<boolean> {
@@ -126,12 +110,6 @@ async function isReady(): Promise<boolean> {
   } catch {
     return false;
   }
-}
-
-async function stop(child: ChildProcess): Promise<void> {
-  const gone = once(child, 'exit');
-  child.kill('SIGKILL');
-  await gone;
 }
 
 /** A tunnel to the workload that ends with the scope; rejects as HbonePool.connect does. */

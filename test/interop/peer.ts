@@ -22,6 +22,7 @@ import type { WorkloadSecret } from '#tls/secret.ts';
 import { readWorkloadSecret } from '#tls/workload-certificate.ts';
 import { newSigningServer } from '../lib/signing-server.ts';
 import { until } from '../loopback/ztunnel-rig.ts';
+import { type DedicatedPeer, startDedicated } from './dedicated-peer.ts';
 import { localConfig } from './local-config.ts';
 
 export const PEER = process.env.PEER_ZTUNNEL;
@@ -105,10 +106,8 @@ export async function secretOf(authority: Authority, identity: SpiffeId): Promis
 }
 
 export class PeerZtunnel {
-  #printed = '';
   readonly #namespace: Namespace;
-  readonly #process: ChildProcess;
-  readonly #dir = mkdtempSync(join(tmpdir(), 'culvert-interop-'));
+  readonly #peer: DedicatedPeer;
 
   /** `local`: whom it serves. */
   constructor(
@@ -119,51 +118,37 @@ export class PeerZtunnel {
     rootPem?: string,
   ) {
     this.#namespace = namespace;
-    const state = join(this.#dir, 'mesh.yaml');
-    const root = join(this.#dir, 'root.pem');
-    writeFileSync(state, localConfig([{ kind: 'workload', workload: local }, ...addresses]));
-    if (rootPem !== undefined) writeFileSync(root, rootPem);
-    this.#process = namespace.spawn(PEER!, {
-      PROXY_MODE: 'dedicated',
-      PROXY_WORKLOAD_INFO: `${local.namespace}/${local.name}/${local.serviceAccount}`,
-      NODE_NAME: local.node,
-      LOCAL_XDS_PATH: state,
-      XDS_ADDRESS: '',
-      // Without a root nobody signs there: a tunnel then fails before it is dialled, and its line says where it would have gone.
-      CA_ADDRESS: rootPem === undefined ? 'https://127.0.0.1:1' : `https://localhost:${CA_PORT}`,
-      ...(rootPem === undefined ? {} : { CA_ROOT_CA: root }),
-      UNSTABLE_ENABLE_SOCKS5: 'true',
-      RUST_LOG: 'info',
+    const dir = mkdtempSync(join(tmpdir(), 'culvert-interop-'));
+    const rootPath = join(dir, 'root.pem');
+    if (rootPem !== undefined) writeFileSync(rootPath, rootPem);
+    const peer = startDedicated((env) => namespace.spawn(PEER!, env), {
+      ...{ local, node: local.node, dir },
+      state: localConfig([{ kind: 'workload', workload: local }, ...addresses]),
+      ca: rootPem === undefined ? undefined : { port: CA_PORT, rootPath },
+      env: { UNSTABLE_ENABLE_SOCKS5: 'true', RUST_LOG: 'info' },
     });
+    this.#peer = peer;
     scope.onClose(() => {
-      this.#process.kill('SIGKILL');
-      rmSync(this.#dir, { recursive: true, force: true });
+      void peer.kill();
+      rmSync(dir, { recursive: true, force: true });
     });
-    for (const stream of [this.#process.stdout!, this.#process.stderr!]) {
-      stream.setEncoding('utf8');
-      stream.on('data', (text: string) => {
-        this.#printed += text;
-      });
-    }
   }
 
   async ready(): Promise<void> {
     try {
-      await until('the peer is ready', () => /listener established.*socks5/.test(this.#printed));
+      await until('the peer is ready', () => /listener established.*socks5/.test(this.#peer.said()));
     } catch (error) {
-      throw new Error(`${error}\n${this.#printed.slice(-3000)}`);
+      throw new Error(`${error}\n${this.#peer.said().slice(-3000)}`);
     }
   }
 
-  async end(): Promise<void> {
-    this.#process.kill('SIGKILL');
-    if (this.#process.exitCode === null && this.#process.signalCode === null)
-      await once(this.#process, 'exit');
+  end(): Promise<void> {
+    return this.#peer.kill();
   }
 
   /** A connection out of its workload, and the port that its log names it by. */
   async connect({ ip: address, port }: SocketAddress): Promise<{ socket: net.Socket; from: number }> {
-    this.#printed = '';
+    this.#peer.forget();
     const socket = await this.#namespace.dial({ ip: LOOPBACK, port: SOCKS_PORT as Port });
     const from = socket.localPort!;
     const kind = familyOf(address) === 4 ? 1 : 4;
@@ -176,7 +161,8 @@ export class PeerZtunnel {
   /** The access-log line of a connection since the last one was made: ports come again. */
   async line(src: string): Promise<string> {
     const find = (): string | undefined =>
-      this.#printed
+      this.#peer
+        .said()
         .split('\n')
         .find((text) => text.includes('\taccess\tconnection ') && text.includes(`src.addr=${src} `));
     await until(`the peer's line with ${src}`, () => find() !== undefined);

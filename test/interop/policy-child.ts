@@ -97,7 +97,7 @@ for (const seed of seeds) {
       process.stdout.write(`${JSON.stringify({ seed, attempt, peerAllows, ours: ours(set, attempt) })}\n`);
     }
   } finally {
-    await running.stop();
+    await running.kill();
   }
 }
 process.exit();

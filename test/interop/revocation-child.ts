@@ -111,7 +111,7 @@ for (const [secret, files] of [
     try {
       say({ name, peerAdmits: await isAdmitted(secret), weAdmit: weAdmit(secret, file) });
     } finally {
-      await running.stop();
+      await running.kill();
     }
   }
 }
@@ -130,6 +130,6 @@ try {
   });
   say({ name: 'a live session', peerAdmits: !isCut, weAdmit: false });
 } finally {
-  await running.stop();
+  await running.kill();
 }
 process.exit();
