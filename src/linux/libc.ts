@@ -141,6 +141,9 @@ export function pinnedMemory(lengthBytes: number): PinnedMemory {
 }
 
 /** Off the V8 heap from the first byte (allocUnsafeSlow of more than 64 bytes), so its address holds during a call. */
-export function callBuffer(): Buffer {
-  return Buffer.allocUnsafeSlow(128).fill(0);
+const CALL_BUFFERS = [Buffer.allocUnsafeSlow(128), Buffer.allocUnsafeSlow(128)] as const;
+
+/** For one call and what it returns, zeroed; a call that takes two asks for the second one as well. */
+export function callBuffer(which: 0 | 1 = 0): Buffer {
+  return CALL_BUFFERS[which].fill(0);
 }

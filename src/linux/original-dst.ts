@@ -30,7 +30,7 @@ export function originalDst(fd: number): OriginalDst | undefined {
 
 function readOriginalDst(fd: number, level: number): OriginalDst | undefined {
   const address = callBuffer();
-  const length = callBuffer();
+  const length = callBuffer(1);
   const sizeBytes = level === SOL_IP ? 16 : 28;
   length.writeUInt32LE(sizeBytes, 0);
   if (libc.getsockopt(fd, level, ORIGINAL_DST, address, length) < 0) {

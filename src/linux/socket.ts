@@ -27,12 +27,10 @@ const TCP_USER_TIMEOUT = 18;
 const SO_REUSEADDR = 2;
 const SO_REUSEPORT = 15;
 const SO_MARK = 36;
-const IP_FREEBIND = 15;
 const IP_TRANSPARENT = 19;
 const IP_BIND_ADDRESS_NO_PORT = 24;
 const IPV6_V6ONLY = 26;
 const IPV6_TRANSPARENT = 75;
-const IPV6_FREEBIND = 78;
 const DEFAULT_BACKLOG = 128;
 
 export interface ListenTcpOptions {
@@ -96,7 +94,7 @@ export interface TcpSocketOptions {
   readonly family: IpFamily;
   readonly netnsFd?: number;
   readonly mark?: number;
-  /** Connect from this address, local or not (IP_TRANSPARENT + IP_FREEBIND); the kernel chooses the port. */
+  /** Connect from this address, local or not (IP_TRANSPARENT); the kernel chooses the port. */
   readonly bindSource?: { readonly ip: IpAddress };
 }
 
@@ -121,8 +119,6 @@ function bindForeign(fd: number, family: IpFamily, source: IpAddress, context: s
     );
   }
   setTransparent(fd, family, context);
-  if (family === 4) setInt(fd, SOL_IP, IP_FREEBIND, 1, context);
-  else setInt(fd, SOL_IPV6, IPV6_FREEBIND, 1, context);
   // The port is chosen at connect, when the destination is known: one source may then hold more than 28,000 connections.
   setInt(fd, SOL_IP, IP_BIND_ADDRESS_NO_PORT, 1, context);
   const { address, lengthBytes } = sockaddrOf(source, 0);

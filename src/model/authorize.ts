@@ -42,6 +42,7 @@ export type Verdict =
     };
 
 export function authorize(policies: readonly Policy[], facts: ConnectionFacts): Verdict {
+  if (policies.length === 0) return noAllowPolicy([]);
   const peer = peerOf(facts);
   const dryRun: DryRunNote[] = [];
   const having = (action: Policy['action'], dry: boolean): Policy[] =>
@@ -81,8 +82,7 @@ export function authorize(policies: readonly Policy[], facts: ConnectionFacts): 
       explain: 'would be denied: dry-run allow policies exist, but none matches',
     });
 
-  if (allow.length === 0)
-    return { verdict: 'allow', reason: 'no-allow-policy', explain: 'no allow policy applies', dryRun };
+  if (allow.length === 0) return noAllowPolicy(dryRun);
   for (const policy of allow) {
     const rule = matchingRule(policy, peer);
     if (rule === undefined) continue;
@@ -91,6 +91,10 @@ export function authorize(policies: readonly Policy[], facts: ConnectionFacts): 
     return { verdict: 'allow', reason: 'allowed-by-policy', policy: key, rule, explain, dryRun };
   }
   return refusedByAll(allow, peer, dryRun);
+}
+
+function noAllowPolicy(dryRun: readonly DryRunNote[]): Verdict {
+  return { verdict: 'allow', reason: 'no-allow-policy', explain: 'no allow policy applies', dryRun };
 }
 
 interface Peer extends ConnectionFacts {

@@ -47,7 +47,10 @@ export class PolicyIndex {
     workload: Pick<Workload, 'namespace' | 'authorizationPolicies'>,
     onMissing?: (key: PolicyKey) => void,
   ): Policy[] {
-    const keys = new Set<PolicyKey>(this.#byNamespace.get(workload.namespace));
+    const inNamespace = this.#byNamespace.get(workload.namespace);
+    const hasNone = inNamespace === undefined && this.#global.size === 0;
+    if (hasNone && workload.authorizationPolicies.length === 0) return [];
+    const keys = new Set<PolicyKey>(inNamespace);
     for (const key of this.#global) keys.add(key);
     for (const name of workload.authorizationPolicies) keys.add(name as PolicyKey);
     const policies: Policy[] = [];

@@ -6,9 +6,16 @@ import { isIPv4, isIPv6 } from 'node:net';
 export type IpAddress = string & { readonly __brand: 'IpAddress' };
 export type IpFamily = 4 | 6;
 
+const MAPPED = '::ffff:';
+
 /** The canonical address, or undefined when the text is none. Zones (`%eth0`) are not addresses here. */
 export function parseIp(text: string): IpAddress | undefined {
   if (isIPv4(text)) return text as IpAddress;
+  // What a dual-stack listener says of nearly every peer.
+  if (text.startsWith(MAPPED)) {
+    const inner = text.slice(MAPPED.length);
+    if (isIPv4(inner)) return inner as IpAddress;
+  }
   if (!isIPv6(text) || text.includes('%')) return undefined;
   return ipFromBytes(bytesOfV6(text));
 }
@@ -36,7 +43,7 @@ export function ipToBytes(address: IpAddress): Uint8Array {
 
 /** From 4 or 16 bytes in network order. @throws TypeError for any other length. */
 export function ipFromBytes(bytes: Uint8Array): IpAddress {
-  if (bytes.length === 4) return bytes.join('.') as IpAddress;
+  if (bytes.length === 4) return `${bytes[0]}.${bytes[1]}.${bytes[2]}.${bytes[3]}` as IpAddress;
   if (bytes.length !== 16) throw new TypeError(`an IP address has 4 or 16 bytes, not ${bytes.length}`);
   const mapped =
     bytes.subarray(0, 10).every((byte) => byte === 0) && bytes[10] === 0xff && bytes[11] === 0xff;

@@ -62,18 +62,11 @@ export function createAccessLog(log: Logger): AccessLog {
   const access = log.scoped('access');
   return {
     opened: (record) => {
-      if (access.enabled('debug')) {
-        access.debug('connection opened', { ...recordFields(record), connection_id: record.connectionId });
-      }
+      if (access.enabled('debug')) access.debug('connection opened', openFields(record));
     },
     complete: (record, outcome) => {
       const { failure } = outcome;
-      const fields = {
-        ...recordFields(record),
-        ...outcomeFields(record, outcome),
-        ...failureFields(failure),
-        connection_id: record.connectionId,
-      };
+      const fields = endFields(record, outcome);
       if (failure === undefined) access.info('connection complete', fields);
       else access.error('connection complete', fields);
     },
@@ -88,7 +81,7 @@ export function createAccessLog(log: Logger): AccessLog {
   };
 }
 
-function recordFields({ source, destination, hboneAuthority, service, direction }: AccessRecord): LogFields {
+function recordFields({ source, destination, hboneAuthority, service, direction }: AccessRecord) {
   return {
     'src.addr': address(source.address),
     'src.workload': workloadName(source),
@@ -103,18 +96,36 @@ function recordFields({ source, destination, hboneAuthority, service, direction 
     'dst.identity': destination.identity,
     'dst.cluster': known(destination.workload?.clusterId),
     direction,
+    // Of the end; here, so that one object of one shape serves a line.
+    bytes_sent: undefined as number | undefined,
+    bytes_recv: undefined as number | undefined,
+    duration: undefined as string | undefined,
+    error: undefined as string | undefined,
+    reason: undefined as string | undefined,
+    policy: undefined as string | undefined,
+    connection_id: undefined as string | undefined,
   };
 }
 
+function openFields(record: AccessRecord): LogFields {
+  const fields = recordFields(record);
+  fields.connection_id = record.connectionId;
+  return fields;
+}
+
 /** The field's `sent` is what left the pod: requests outbound, answers inbound. */
-function outcomeFields({ direction }: AccessRecord, outcome: AccessOutcome): LogFields {
-  const { clientToServerBytes, serverToClientBytes, durationMs } = outcome;
-  const outbound = direction === 'outbound';
-  return {
-    bytes_sent: outbound ? clientToServerBytes : serverToClientBytes,
-    bytes_recv: outbound ? serverToClientBytes : clientToServerBytes,
-    duration: `${Math.floor(durationMs)}ms`,
-  };
+function endFields(record: AccessRecord, outcome: AccessOutcome): LogFields {
+  const { clientToServerBytes, serverToClientBytes, durationMs, failure } = outcome;
+  const isOutbound = record.direction === 'outbound';
+  const fields = recordFields(record);
+  fields.bytes_sent = isOutbound ? clientToServerBytes : serverToClientBytes;
+  fields.bytes_recv = isOutbound ? serverToClientBytes : clientToServerBytes;
+  fields.duration = `${Math.floor(durationMs)}ms`;
+  fields.error = failure?.error;
+  fields.reason = failure?.reason;
+  fields.policy = failure?.policy;
+  fields.connection_id = record.connectionId;
+  return fields;
 }
 
 function failureFields(failure: AccessFailure | undefined): LogFields {

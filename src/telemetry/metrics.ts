@@ -3,6 +3,8 @@
 
 /** In the order in which they are to appear. */
 export type Labels = Readonly<Record<string, string>>;
+/** Labels in their written form, made once by those who count the same series again and again. */
+export type LabelText = string & { readonly __brand: 'LabelText' };
 
 /** One series. Keep it for the life of a connection instead of looking it up per event. */
 export interface Cell {
@@ -11,7 +13,7 @@ export interface Cell {
 
 export interface Family {
   /** The series of a label set; made at first use. */
-  cell(labels?: Labels): Cell;
+  cell(labels?: Labels | LabelText): Cell;
   /** `cell(labels).value += amount`. */
   add(labels: Labels, amount?: number): void;
   /** Forgets a series. */
@@ -71,7 +73,7 @@ class FamilyState implements Family {
   readonly #type: 'counter' | 'gauge';
   readonly #read: (() => number | undefined) | undefined;
   /** Label text between the braces → series. */
-  readonly #cells = new Map<string, Cell>();
+  readonly #cells = new Map<LabelText, Cell>();
 
   constructor(name: string, help: string, type: 'counter' | 'gauge', read?: () => number | undefined) {
     this.name = name;
@@ -80,8 +82,8 @@ class FamilyState implements Family {
     this.#read = read;
   }
 
-  cell(labels: Labels = {}): Cell {
-    const key = labelText(labels);
+  cell(labels: Labels | LabelText = {}): Cell {
+    const key = typeof labels === 'string' ? labels : labelText(labels);
     let cell = this.#cells.get(key);
     if (cell === undefined) {
       cell = { value: 0 };
@@ -162,10 +164,10 @@ function floatText(value: number): string {
   return Number.isInteger(value) ? `${value}.0` : String(value);
 }
 
-function labelText(labels: Labels): string {
+export function labelText(labels: Labels): LabelText {
   let text = '';
   for (const name in labels) text += `${text === '' ? '' : ','}${name}="${escapeLabel(labels[name]!)}"`;
-  return text;
+  return text as LabelText;
 }
 
 function escapeLabel(value: string): string {

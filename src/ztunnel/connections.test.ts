@@ -13,7 +13,7 @@ function connection(podUid: string, source: SpiffeId | undefined, closed: MeshEr
   return {
     podUid,
     direction: source === undefined ? 'outbound' : 'inbound',
-    view: { src: '10.0.0.1:1', originalDst: null, actualDst: '10.0.0.2:80', protocol: 'HBONE' },
+    view: () => ({ src: '10.0.0.1:1', originalDst: null, actualDst: '10.0.0.2:80', protocol: 'HBONE' }),
     ...(source === undefined
       ? {}
       : {

@@ -27,7 +27,8 @@ export interface ConnectionView {
 export interface LiveConnection {
   readonly podUid: string;
   readonly direction: 'inbound' | 'outbound';
-  readonly view: ConnectionView;
+  /** Asked for by the config dump only. */
+  readonly view: () => ConnectionView;
   /** Inbound connections only. */
   readonly subject?: InboundSubject;
   /** Configuration version of the last verdict. */
@@ -105,7 +106,7 @@ export class Connections {
   of(podUid: string): { readonly inbound: ConnectionView[]; readonly outbound: ConnectionView[] } {
     const views = { inbound: [] as ConnectionView[], outbound: [] as ConnectionView[] };
     for (const connection of this.#live)
-      if (connection.podUid === podUid) views[connection.direction].push(connection.view);
+      if (connection.podUid === podUid) views[connection.direction].push(connection.view());
     return views;
   }
 }

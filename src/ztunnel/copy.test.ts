@@ -4,8 +4,11 @@ import net from 'node:net';
 import { after, test } from 'node:test';
 import { MeshError } from '#base/errors.ts';
 import type { HboneStream, StreamOutcome, StreamSink } from '#hbone/hbone.ts';
+import { TcpHandle } from '#linux/tcp-handle.ts';
+import type { Port } from '#net/host-port.ts';
+import { ip } from '#net/ip.ts';
 import { type CopyCounters, type CopyResult, copy } from './copy.ts';
-import { adoptAccepted, TcpEnd, TcpIo } from './tcp.ts';
+import { TcpEnd, TcpIo } from './tcp.ts';
 
 /** A stream under the test's hand: what it is told is kept, what it reads is said by the test. */
 class Scripted implements HboneStream {
@@ -143,13 +146,13 @@ async function relay(targetPort: number): Promise<{ port: number; result: Promis
   const { promise, resolve } = Promise.withResolvers<CopyResult>();
   const port = await listening(
     (accepted) => {
-      const opener = adoptAccepted(io, accepted);
-      const server = new TcpEnd(io, (init) =>
-        net.connect({ ...init, host: '127.0.0.1', port: targetPort } as net.NetConnectOpts),
-      );
-      server.socket.once('connect', () =>
-        copy(opener, server, { forward: { value: 0 }, backward: { value: 0 } }, resolve),
-      );
+      const opener = new TcpEnd(io, TcpHandle.from(accepted));
+      const target = TcpHandle.create();
+      target.connect({ ip: ip('127.0.0.1'), port: targetPort as Port }, (errno) => {
+        assert.equal(errno, undefined);
+        const counters = { forward: { value: 0 }, backward: { value: 0 } };
+        copy(opener, new TcpEnd(io, target), counters, resolve);
+      });
     },
     { pauseOnConnect: true },
   );

@@ -2,10 +2,11 @@
 
 import type net from 'node:net';
 import { MeshError, reasonOf } from '#base/errors.ts';
+import type { TcpHandle } from '#linux/tcp-handle.ts';
 import { formatSocketAddress, type SocketAddress } from '#net/host-port.ts';
 import type { IpAddress } from '#net/ip.ts';
 import type { PodCapture } from './capture/capture.ts';
-import { connected, type SocketInit, TcpEnd, type TcpIo } from './tcp.ts';
+import { TcpEnd, type TcpIo } from './tcp.ts';
 
 export const CONNECT_DEADLINE_MS = 10_000;
 
@@ -21,18 +22,18 @@ export async function dialPlain(
   owner: Undoable,
   source?: IpAddress,
 ): Promise<TcpEnd> {
-  const end = new TcpEnd(deps.io, (init) => begin(deps.capture, destination, init, source));
-  const forget = owner.undo(() => end.socket.destroy());
-  await connected(end.socket, destination, CONNECT_DEADLINE_MS);
+  const handle = open(deps.capture, destination, source);
+  const forget = owner.undo(() => handle.close());
+  await connected(handle, destination, CONNECT_DEADLINE_MS);
   forget();
-  return end;
+  return new TcpEnd(deps.io, handle);
 }
 
 /** The TCP connection under a tunnel; TLS and HTTP/2 on top of it are the pool's. */
 export async function dialTunnel(capture: PodCapture, destination: SocketAddress): Promise<net.Socket> {
-  const socket = begin(capture, destination, {}, undefined);
+  const handle = open(capture, destination, undefined);
   try {
-    await connected(socket, destination, CONNECT_DEADLINE_MS);
+    await connected(handle, destination, CONNECT_DEADLINE_MS);
   } catch (error) {
     if (!(error instanceof MeshError) || error.code !== 'CONNECT_TIMEOUT') throw error;
     throw new MeshError(
@@ -41,22 +42,39 @@ export async function dialTunnel(capture: PodCapture, destination: SocketAddress
       { cause: error, details: { tunnel: true } },
     );
   }
-  return socket;
+  return handle.toSocket();
 }
 
-function begin(
-  capture: PodCapture,
-  destination: SocketAddress,
-  init: Partial<SocketInit>,
-  source: IpAddress | undefined,
-): net.Socket {
+function open(capture: PodCapture, destination: SocketAddress, source: IpAddress | undefined): TcpHandle {
   try {
-    return capture.connect(destination, init, source);
+    return capture.open(destination, source);
   } catch (error) {
-    throw new MeshError(
-      'CONNECT_FAILED',
-      `connecting to ${formatSocketAddress(destination)} failed: ${reasonOf(error)}`,
-      { cause: error },
-    );
+    throw failed(destination, reasonOf(error), error);
   }
+}
+
+/** Connects within the deadline. The handle is closed on failure. */
+export function connected(handle: TcpHandle, destination: SocketAddress, deadlineMs: number): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const giveUp = (error: MeshError): void => {
+      handle.close();
+      reject(error);
+    };
+    const timer = setTimeout(() => {
+      const where = formatSocketAddress(destination);
+      const message = `connecting to ${where} took longer than ${deadlineMs / 1000} s`;
+      giveUp(new MeshError('CONNECT_TIMEOUT', message));
+    }, deadlineMs);
+    handle.connect(destination, (errno) => {
+      clearTimeout(timer);
+      if (errno === undefined) resolve();
+      else if (errno === 'ECANCELED') giveUp(failed(destination, 'closed before it was connected'));
+      else giveUp(failed(destination, errno));
+    });
+  });
+}
+
+function failed(destination: SocketAddress, reason: string, cause?: unknown): MeshError {
+  const message = `connecting to ${formatSocketAddress(destination)} failed: ${reason}`;
+  return new MeshError('CONNECT_FAILED', message, { cause });
 }

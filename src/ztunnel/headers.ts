@@ -1,7 +1,7 @@
 // The three headers of a CONNECT (ztunnel.md §5.1): baggage says who the workload is, forwarded who the client was,
 // traceparent ties the two access-log lines together. Pure text; who is described is the caller's matter.
 
-import { randomBytes } from 'node:crypto';
+import { randomUUID } from 'node:crypto';
 import type { Workload } from '#model/workload.ts';
 import { formatSocketAddress, type SocketAddress } from '#net/host-port.ts';
 
@@ -90,8 +90,10 @@ export function forwardedHost(header: string | undefined): string | undefined {
 
 /** W3C trace context, version 00, not sampled; never taken over from the application. */
 export function newTraceparent(): string {
-  const random = randomBytes(24).toString('hex');
-  return `00-${random.slice(0, 32)}-${random.slice(32)}-00`;
+  // The cheapest random digits there are: Node makes them in stock. Six of 128 bits are fixed, none of the last seven bytes.
+  const [a, b, c, d, e] = randomUUID().split('-');
+  const span = randomUUID();
+  return `00-${a}${b}${c}${d}${e}-${span.slice(0, 8)}${span.slice(28)}-00`;
 }
 
 /** The trace id, which both ends of a tunnel know; undefined when the header is none (W3C trace context §3.2). */

@@ -55,12 +55,12 @@ export async function serveInboundPlain(
   const connection = new ProxiedConnection(connections, record, {
     podUid: pod.uid,
     direction: 'inbound',
-    view: {
+    view: () => ({
       src: formatSocketAddress(peer),
       originalDst: null,
       actualDst: formatSocketAddress(originalDst),
       protocol: 'TCP',
-    },
+    }),
     subject,
     judgedUnder: store.configVersion,
   });

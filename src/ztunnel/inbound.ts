@@ -13,7 +13,7 @@ import type { Logger } from '#telemetry/log.ts';
 import { INBOUND_HBONE_PORT } from './capture/capture.ts';
 import type { Connections, InboundSubject } from './connections.ts';
 import { dialPlain } from './dial.ts';
-import { formatBaggage, forwardedHost, parseBaggage } from './headers.ts';
+import { forwardedHost, parseBaggage } from './headers.ts';
 import { judge, policyRejection } from './judge.ts';
 import type { LocalWorkload } from './local-workload.ts';
 import type { Pod } from './pods.ts';
@@ -99,7 +99,9 @@ export async function serveInbound(
   } catch (error) {
     return connection.close(MeshError.from(error, 'CONNECT_FAILED', 'connecting to the application failed'));
   }
-  const headers: Record<string, string> = options.responseBaggage ? { baggage: formatBaggage(local) } : {};
+  const headers: Record<string, string> = options.responseBaggage
+    ? { baggage: deps.local.baggageOf(local) }
+    : {};
   const stream = connection.isOver ? undefined : answer.accept(headers);
   if (stream === undefined) return application.reset('CANCEL');
   const { address, identity } = request.peer;
@@ -134,13 +136,16 @@ function register(
   const service = decision.service ?? guessService(store, local, decision.target.port, host);
   const network = headers['x-forwarded-network'];
   const isFromGateway = network !== undefined && network.toLowerCase() !== options.network.toLowerCase();
+  const source = isFromGateway ? undefined : store.workloadByIp(options.network, peer.address.ip);
   const record = telemetry.opened({
     direction: 'inbound',
     src: peer.address,
     dst,
     hboneAuthority: request.authority,
-    source: isFromGateway ? undefined : store.workloadByIp(options.network, peer.address.ip),
-    sourceBaggage: options.responseBaggage ? parseBaggage(headers.baggage) : {},
+    source,
+    ...(source === undefined && options.responseBaggage
+      ? { sourceBaggage: parseBaggage(headers.baggage) }
+      : {}),
     sourceIdentity: peer.identity,
     destination: local,
     destinationIdentity: formatSpiffeId(local),
@@ -157,12 +162,12 @@ function register(
   return new ProxiedConnection(connections, record, {
     podUid: pod.uid,
     direction: 'inbound',
-    view: {
+    view: () => ({
       src: formatSocketAddress(peer.address),
       originalDst: host ?? null,
       actualDst: formatSocketAddress(decision.target),
       protocol: peer.identity === undefined ? 'TCP' : 'HBONE',
-    },
+    }),
     subject,
     judgedUnder: store.configVersion,
   });

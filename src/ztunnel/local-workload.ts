@@ -5,6 +5,7 @@ import { MeshError } from '#base/errors.ts';
 import type { Scope } from '#base/scope.ts';
 import type { Store } from '#model/store.ts';
 import type { Workload } from '#model/workload.ts';
+import { formatBaggage } from './headers.ts';
 import type { PodInfo } from './pods.ts';
 
 export const LOCAL_WORKLOAD_WAIT_MS = 5_000;
@@ -12,6 +13,8 @@ export const LOCAL_WORKLOAD_WAIT_MS = 5_000;
 export interface LocalWorkload {
   /** The record as it stands now. */
   current(): Workload | undefined;
+  /** The baggage header of a record, written once for as long as it stands. */
+  baggageOf(workload: Workload): string;
   /** Waits up to the limit. Rejects with MeshError `WORKLOAD_UNKNOWN`, or `DRAINED` when the pod goes meanwhile. */
   get(): Promise<Workload>;
 }
@@ -46,8 +49,17 @@ export function createLocalWorkload(
         reject(new MeshError('DRAINED', `pod ${info.namespace}/${info.name} was removed`));
       });
     });
+  let described: Workload | undefined;
+  let baggage = '';
   return {
     current,
+    baggageOf: (workload) => {
+      if (workload !== described) {
+        described = workload;
+        baggage = formatBaggage(workload);
+      }
+      return baggage;
+    },
     get: () => {
       const found = current();
       if (found !== undefined) return Promise.resolve(found);

@@ -9,7 +9,7 @@ import { sourceLabels } from '#telemetry/connection-labels.ts';
 import { createRegistry, type Labels, metricsContentType, type Registry } from '#telemetry/metrics.ts';
 import type { XdsClientDeps } from '#xds/client.ts';
 import type { HttpAnswer, HttpRequest } from './http.ts';
-import type { TrafficFamilies } from './record.ts';
+import type { TrafficFamilies } from './series.ts';
 
 export interface ZtunnelMetrics {
   readonly traffic: TrafficFamilies;

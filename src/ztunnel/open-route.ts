@@ -7,7 +7,7 @@ import type { Route } from '#model/route.ts';
 import type { Workload } from '#model/workload.ts';
 import type { SocketAddress } from '#net/host-port.ts';
 import { dialPlain } from './dial.ts';
-import { formatBaggage, formatForwarded, parseBaggage } from './headers.ts';
+import { formatForwarded, parseBaggage } from './headers.ts';
 import type { Pod } from './pods.ts';
 import type { ProxiedConnection } from './proxied.ts';
 import type { ConnectionRecord } from './record.ts';
@@ -32,6 +32,7 @@ export interface OpenRouteDeps {
 
 export interface Origin {
   readonly source: Workload;
+  readonly baggage: string;
   readonly own: SpiffeId;
   readonly peer: SocketAddress;
   readonly network: string;
@@ -54,7 +55,7 @@ export async function openRoute(
   const { expected, dial: destination, authority, service } = decision;
   const key: PoolKey = { source, expected, destination, downstreamIp: peer.ip };
   const headers: HboneHeaders = {
-    baggage: formatBaggage(origin.source),
+    baggage: origin.baggage,
     forwarded: formatForwarded(peer, service?.hostname),
     traceparent: origin.traceparent,
   };

@@ -59,7 +59,7 @@ export async function serveOutbound(
   let decision: OpenableRoute;
   try {
     const source = await deps.local.get();
-    await deps.prepare?.(source, originalDst.ip);
+    if (deps.prepare !== undefined) await deps.prepare(source, originalDst.ip);
     const { network } = options;
     const { store: view, random } = deps;
     request = { view, network, source, downstreamIp: peer.ip, originalDst, random };
@@ -82,12 +82,19 @@ async function serve(
   const { pod, telemetry, log } = deps;
   const { source, originalDst } = request;
   const own = identityOf(pod, source);
-  const origin: Origin = { source, own, peer, network: request.network, traceparent: newTraceparent() };
+  const origin: Origin = {
+    source,
+    baggage: deps.local.baggageOf(source),
+    own,
+    peer,
+    network: request.network,
+    traceparent: newTraceparent(),
+  };
   const record = telemetry.opened(factsOf(origin, first));
   const connection = new ProxiedConnection(deps.connections, record, {
     podUid: pod.uid,
     direction: 'outbound',
-    view: viewOf(peer, originalDst, first),
+    view: () => viewOf(peer, originalDst, first),
     judgedUnder: deps.store.configVersion,
   });
   connection.undo(() => opener.reset('CANCEL'));
@@ -104,7 +111,7 @@ async function serve(
     if (connection.isOver) return;
     const { message } = failure;
     log.info('trying another endpoint', { failed: first.dial.ip, next: second.dial.ip, error: message });
-    connection.view = viewOf(peer, originalDst, second);
+    connection.view = () => viewOf(peer, originalDst, second);
     record.retry(factsOf(origin, second), failure);
     try {
       connection.start(opener, await open(second));

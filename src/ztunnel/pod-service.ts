@@ -1,7 +1,6 @@
 // Everything that serves one pod: its certificate, its pool of tunnels, its HBONE server, and the way each captured
 // connection takes. All of it ends with the pod's scope.
 
-import type { Socket } from 'node:net';
 import type { Clock, Random } from '#base/clock.ts';
 import { reasonOf } from '#base/errors.ts';
 import type { PendingBudget } from '#dns/budget.ts';
@@ -38,7 +37,7 @@ import { type OutboundDeps, serveOutbound } from './outbound.ts';
 import { identityOf, type Pod, type PodService } from './pods.ts';
 import type { Telemetry } from './record.ts';
 import type { ResolveHostname } from './resolve.ts';
-import { adoptAccepted, type TcpEnd, type TcpIo } from './tcp.ts';
+import { TcpEnd, type TcpIo } from './tcp.ts';
 
 /** Ports of the proxy itself: reaching them through the proxy would be a loop (ztunnel.md §2). */
 const ILLEGAL_PORTS: ReadonlySet<number> = new Set([
@@ -107,14 +106,18 @@ export function createPodService(deps: PodServiceDeps, config: ZtunnelConfig, po
   let openingCount = 0;
   return {
     onConnection: (connection) => {
-      const { direction, socket, originalDst } = connection;
+      const { direction, handle, originalDst } = connection;
+      const isOutbound = direction === 'outbound' || direction === 'socks5';
+      const reporter = isOutbound ? 'source' : 'destination';
+      deps.onSocket(reporter, 1);
+      const whenClosed = (): void => deps.onSocket(reporter, -1);
       if (direction === 'inbound-hbone') {
-        count(deps, socket, 'destination');
+        const socket = handle.toSocket();
+        socket.once('close', whenClosed);
         return tunnels.at(originalDst.ip).accept(socket);
       }
-      const opener = adoptAccepted(deps.io, socket);
-      const isOutbound = direction === 'outbound' || direction === 'socks5';
-      count(deps, opener.socket, isOutbound ? 'source' : 'destination');
+      const opener = new TcpEnd(deps.io, handle);
+      opener.whenClosed = whenClosed;
       const served =
         direction === 'socks5'
           ? socks5(opener, connection)
@@ -129,11 +132,6 @@ export function createPodService(deps: PodServiceDeps, config: ZtunnelConfig, po
       return openingCount + tunnels.liveCount;
     },
   };
-}
-
-function count({ onSocket }: PodServiceDeps, socket: Socket, reporter: 'source' | 'destination'): void {
-  onSocket(reporter, 1);
-  socket.once('close', () => onSocket(reporter, -1));
 }
 
 /** Until the pod goes: what is still being drained may need names, too. */

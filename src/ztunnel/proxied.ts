@@ -10,7 +10,7 @@ import type { ConnectionRecord } from './record.ts';
 export interface ProxiedFacts {
   readonly podUid: string;
   readonly direction: 'inbound' | 'outbound';
-  readonly view: ConnectionView;
+  readonly view: () => ConnectionView;
   readonly subject?: InboundSubject;
   readonly judgedUnder: number;
 }
@@ -21,19 +21,19 @@ export interface ProxiedFacts {
  * over: recorded and released; nothing more happens.
  */
 type Phase =
-  | { readonly kind: 'opening'; readonly undo: Set<(error: MeshError) => void> }
+  | { readonly kind: 'opening'; readonly undo: (((error: MeshError) => void) | undefined)[] }
   | { readonly kind: 'copying'; readonly copy: LiveCopy }
   | { readonly kind: 'over' };
 
 export class ProxiedConnection implements LiveConnection {
   readonly podUid: string;
   readonly direction: 'inbound' | 'outbound';
-  view: ConnectionView;
+  view: () => ConnectionView;
   readonly subject?: InboundSubject;
   judgedUnder: number;
   readonly #connections: Connections;
   readonly #record: ConnectionRecord;
-  #phase: Phase = { kind: 'opening', undo: new Set() };
+  #phase: Phase = { kind: 'opening', undo: [] };
 
   constructor(connections: Connections, record: ConnectionRecord, facts: ProxiedFacts) {
     this.podUid = facts.podUid;
@@ -55,8 +55,10 @@ export class ProxiedConnection implements LiveConnection {
     if (this.#phase.kind === 'over') run();
     if (this.#phase.kind !== 'opening') return () => {};
     const { undo } = this.#phase;
-    undo.add(run);
-    return () => undo.delete(run);
+    const at = undo.push(run) - 1;
+    return () => {
+      undo[at] = undefined;
+    };
   }
 
   /** Bytes flow from now on, until both directions have come to their end. */
@@ -82,7 +84,7 @@ export class ProxiedConnection implements LiveConnection {
       return;
     }
     this.#finish({ forwardBytes: 0, backwardBytes: 0, error });
-    for (const run of phase.undo) run(error);
+    for (const run of phase.undo) run?.(error);
   }
 
   #finish(result: CopyResult): void {

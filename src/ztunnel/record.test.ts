@@ -6,8 +6,8 @@ import type { SpiffeId } from '#model/identity.ts';
 import { workloadOf } from '#model/samples.ts';
 import type { Port } from '#net/host-port.ts';
 import { ip } from '#net/ip.ts';
-import { createLogger } from '#telemetry/log.ts';
-import type { Labels } from '#telemetry/metrics.ts';
+import { createLogger, silentLogger } from '#telemetry/log.ts';
+import { createRegistry, type Labels, type LabelText } from '#telemetry/metrics.ts';
 import { type ConnectionFacts, createTelemetry, flagOf, type Telemetry } from './record.ts';
 
 const facts: ConnectionFacts = {
@@ -29,13 +29,24 @@ const facts: ConnectionFacts = {
   isSecured: true,
 };
 
+function labelsIn(text: LabelText): Labels {
+  return Object.fromEntries([...text.matchAll(/(\w+)="([^"]*)"/g)].map(([, name, value]) => [name!, value!]));
+}
+
 function telemetry(): { lines: string[]; counted: [string, Labels][]; telemetry: Telemetry } {
   const lines: string[] = [];
   const counted: [string, Labels][] = [];
   let nowMs = 0;
   const family = (name: string) => ({
-    cell: () => ({ value: 0 }),
-    add: (labels: Labels) => void counted.push([name, labels]),
+    cell: (labels: Labels | LabelText = {}) => ({
+      get value() {
+        return 0;
+      },
+      set value(_next: number) {
+        counted.push([name, typeof labels === 'string' ? labelsIn(labels) : labels]);
+      },
+    }),
+    add: () => assert.fail('connections are counted in cells'),
     remove: () => {},
   });
   return {
@@ -149,6 +160,41 @@ test('a far end that never told: the failure is counted for whom we dialled', ()
   const record = say.opened({ ...outbound, isFarEndAwaited: true });
   record.close({ forwardBytes: 0, backwardBytes: 0, error: new MeshError('CONNECT_FAILED', 'x') });
   assert.deepEqual(names(counted), ['opened one -', 'closed one CONNECT', 'failed one CONNECT']);
+});
+
+test('connections of the same parties share their series; a record that was replaced has its own', () => {
+  const registry = createRegistry();
+  const family = (name: string) => registry.counter(name, name);
+  const traffic = {
+    opened: family('opened'),
+    closed: family('closed'),
+    failed: family('failed'),
+    received: family('received'),
+    sent: family('sent'),
+  };
+  const clock = { now: () => 0, monotonicMs: () => 0 };
+  const say = createTelemetry({ log: silentLogger, clock, traffic });
+  const one = say.opened(outbound);
+  const same = say.opened({ ...outbound, src: { ip: ip('10.20.1.8'), port: 1 as Port } });
+  assert.equal(one.forward, same.forward);
+  const others: Partial<ConnectionFacts>[] = [
+    { destination: workloadOf({ name: 'one', namespace: 'shop', canonicalRevision: 'v2' }) },
+    { source: workloadOf({ name: 'web', namespace: 'shop', canonicalRevision: 'v2' }) },
+    { isSecured: false },
+    { destinationIdentity: undefined },
+    { sourceIdentity: undefined },
+    { direction: 'inbound' },
+  ];
+  for (const other of others) assert.notEqual(say.opened({ ...outbound, ...other }).forward, one.forward);
+  // What only baggage tells is never anybody else's.
+  say.opened({ ...facts, destination: outbound.destination });
+  say.opened({ ...facts, destination: outbound.destination, sourceBaggage: { workloadName: 'eve' } });
+  const opened = registry.expose().match(/^opened_total\{.*\} \d+$/gm) ?? [];
+  assert.deepEqual(
+    opened.map((line) => Number(line.slice(line.lastIndexOf(' ')))).sort(),
+    [1, 1, 1, 1, 1, 1, 1, 1, 2],
+  );
+  assert.equal(opened.filter((line) => line.includes('source_workload="eve"')).length, 1);
 });
 
 test('an early refusal has addresses, direction and reason, and counts nothing', () => {

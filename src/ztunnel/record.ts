@@ -4,7 +4,6 @@
 import type { Clock } from '#base/clock.ts';
 import { MeshError } from '#base/errors.ts';
 import type { SpiffeId } from '#model/identity.ts';
-import type { Service } from '#model/service.ts';
 import type { Workload } from '#model/workload.ts';
 import type { SocketAddress } from '#net/host-port.ts';
 import {
@@ -13,35 +12,23 @@ import {
   type AccessRecord,
   createAccessLog,
 } from '#telemetry/access-log.ts';
-import {
-  type ConnectionEnd,
-  type ConnectionLabelFacts,
-  connectionLabels,
-  type ResponseFlag,
-} from '#telemetry/connection-labels.ts';
+import type { ConnectionEnd, ConnectionLabelFacts, ResponseFlag } from '#telemetry/connection-labels.ts';
 import type { Logger } from '#telemetry/log.ts';
-import type { Cell, Family, Labels } from '#telemetry/metrics.ts';
+import type { Cell } from '#telemetry/metrics.ts';
 import type { CopyCounters, CopyResult } from './copy.ts';
 import { type Baggage, connectionIdOf } from './headers.ts';
+import { type Parties, type Series, SeriesCache, type TrafficFamilies } from './series.ts';
 
-export interface ConnectionFacts {
-  readonly direction: 'inbound' | 'outbound';
+export interface ConnectionFacts extends Parties {
   readonly src: SocketAddress;
   /** What is dialled outbound; pod:15008 for inbound tunnels; the original destination for inbound plaintext. */
   readonly dst: SocketAddress;
   /** The `:authority`, for tunnels. */
   readonly hboneAuthority: string | undefined;
-  readonly source: Workload | undefined;
   /** What the peer said of itself; counts only where `source` is unknown. */
   readonly sourceBaggage?: Baggage;
-  /** Proven by mTLS only. */
-  readonly sourceIdentity: SpiffeId | undefined;
-  readonly destination: Workload | undefined;
   /** What the far end of a tunnel between networks said of itself: `destination` is then unknown here. */
   readonly destinationBaggage?: Baggage;
-  readonly destinationIdentity: SpiffeId | undefined;
-  readonly service: Service | undefined;
-  readonly isSecured: boolean;
   /** Of the CONNECT, for tunnels. */
   readonly traceparent?: string | undefined;
   /** Who serves it is heard from the far end (`learn`); nothing is counted before. */
@@ -53,15 +40,6 @@ export interface Refusal {
   readonly src: SocketAddress;
   readonly dst: SocketAddress;
   readonly error: MeshError;
-}
-
-/** The families that count connections; `metrics.ts` registers them. */
-export interface TrafficFamilies {
-  readonly opened: Family;
-  readonly closed: Family;
-  readonly failed: Family;
-  readonly received: Family;
-  readonly sent: Family;
 }
 
 export interface ConnectionRecord extends CopyCounters {
@@ -84,19 +62,20 @@ export function createTelemetry(deps: {
   readonly clock: Clock;
   readonly traffic: TrafficFamilies;
 }): Telemetry {
-  const { clock, traffic } = deps;
+  const { clock } = deps;
+  const series = new SeriesCache(deps.traffic);
   const access = createAccessLog(deps.log);
   return {
     refused: ({ direction, src, dst, error }) =>
       access.failed({ direction, source: src, destination: dst, ...failureOf(error) }),
-    opened: (facts) => new OpenedConnection({ access, clock, traffic }, facts),
+    opened: (facts) => new OpenedConnection({ access, clock, series }, facts),
   };
 }
 
 interface RecordTools {
   readonly access: AccessLog;
   readonly clock: Clock;
-  readonly traffic: TrafficFamilies;
+  readonly series: SeriesCache;
 }
 
 class OpenedConnection implements ConnectionRecord {
@@ -107,7 +86,7 @@ class OpenedConnection implements ConnectionRecord {
   readonly #startedMs: number;
   #facts: ConnectionFacts;
   #record!: AccessRecord;
-  #labels!: Labels;
+  #series!: Series;
   #isCounted = false;
   #isClosed = false;
 
@@ -146,23 +125,28 @@ class OpenedConnection implements ConnectionRecord {
   }
 
   #count(): void {
-    const { access, traffic } = this.#tools;
+    const { access } = this.#tools;
     this.#isCounted = true;
     this.#record = accessRecord(this.#facts);
-    this.#labels = connectionLabels(factsForLabels(this.#facts));
-    traffic.opened.add(this.#labels);
+    this.#series = seriesOf(this.#tools.series, this.#facts);
+    this.#series.opened.value += 1;
     access.opened(this.#record);
-    this.forward = traffic.received.cell(this.#labels);
-    this.backward = traffic.sent.cell(this.#labels);
+    this.forward = this.#series.received;
+    this.backward = this.#series.sent;
   }
 
   #countEnd(flag: ResponseFlag): void {
-    const { traffic } = this.#tools;
     if (!this.#isCounted) this.#count();
-    const final = flag === '-' ? this.#labels : { ...this.#labels, response_flags: flag };
-    traffic.closed.add(final);
-    if (flag !== '-') traffic.failed.add(final);
+    this.#series.countEnd(flag);
   }
+}
+
+/** Parties that only baggage speaks of are others for every connection. */
+function seriesOf(cache: SeriesCache, facts: ConnectionFacts): Series {
+  const isByWord =
+    facts.destinationBaggage !== undefined ||
+    (facts.source === undefined && facts.sourceBaggage !== undefined);
+  return isByWord ? cache.fresh(factsForLabels(facts)) : cache.of(facts, () => factsForLabels(facts));
 }
 
 type KnownEnd = ConnectionEnd & Pick<Workload, 'name'>;

@@ -1,12 +1,9 @@
 // ztunnel as a member of the mesh: HBONE on 15008 of its own network for its own workload, so that whoever collects metrics
 // can do it over mutual TLS (ztunnel.md §7.8). Applications are its own ports, so no source address is kept.
 
-import net from 'node:net';
-import { reasonOf } from '#base/errors.ts';
 import type { Scope } from '#base/scope.ts';
 import { listenTcp } from '#linux/socket.ts';
-import type { Port } from '#net/host-port.ts';
-import { parseIp } from '#net/ip.ts';
+import { acceptFrom, TcpHandle } from '#linux/tcp-handle.ts';
 import type { Logger } from '#telemetry/log.ts';
 import { INBOUND_HBONE_PORT } from './capture/capture.ts';
 import type { Pod, PodInfo, PodService } from './pods.ts';
@@ -36,38 +33,35 @@ export function startSelfProxy(
 ): SelfProxy {
   const scope = deps.scope.child('self proxy');
   const { fd } = listenTcp({ ip: ipv6 ? '::' : '0.0.0.0', port, reusePort });
-  const server = net.createServer({ allowHalfOpen: true, noDelay: true, pauseOnConnect: true }, (socket) => {
-    const ip = parseIp(socket.localAddress ?? '');
-    const peerIp = parseIp(socket.remoteAddress ?? '');
-    if (ip === undefined || peerIp === undefined) {
-      socket.destroy();
-      return;
-    }
-    service.onConnection({
-      direction: 'inbound-hbone',
-      socket,
-      peer: { ip: peerIp, port: socket.remotePort as Port },
-      originalDst: { ip, port: socket.localPort as Port },
-    });
-  });
-  server.on('error', (error) => deps.log.error('accept failed', { error: reasonOf(error) }));
-  const closeListeners = (): void => void server.close();
+  const listener = acceptFrom(
+    fd,
+    undefined,
+    (handle) => {
+      const { peer, local } = handle;
+      if (peer === undefined || local === undefined) handle.close();
+      else service.onConnection({ direction: 'inbound-hbone', handle, peer, originalDst: local });
+    },
+    (errno) => deps.log.error('accept failed', { error: `accept ${errno}` }),
+  );
+  const closeListeners = (): void => listener.close();
   scope.onClose(closeListeners);
   const pod: Pod = {
     uid: SELF_UID,
     info,
     scope,
     capture: {
-      connect: ({ ip, port: to }, init) =>
-        net.connect({ ...init, host: ip, port: to, noDelay: true } as net.NetConnectOpts),
+      open: () => {
+        const handle = TcpHandle.create();
+        handle.configure(undefined);
+        return handle;
+      },
       closeListeners,
     },
   };
   const service = deps.serve(pod);
-  server.listen({ fd });
   return {
     pod,
-    port: (server.address() as net.AddressInfo).port,
+    port: listener.port,
     startDrain: () => {
       closeListeners();
       service.startDrain();

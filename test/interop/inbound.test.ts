@@ -3,6 +3,7 @@
 // By hand only: PEER_ZTUNNEL names a release build of the real one.
 
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
 import type net from 'node:net';
 import { after, before, test } from 'node:test';
 import { systemClock } from '#base/clock.ts';
@@ -13,6 +14,7 @@ import { openNestedTunnel } from '#hbone/nested.ts';
 import { createHbonePool } from '#hbone/pool.ts';
 import { createHboneServer } from '#hbone/server.ts';
 import { createSessionShared } from '#hbone/session-life.ts';
+import { TcpHandle } from '#linux/tcp-handle.ts';
 import type { Address } from '#model/address.ts';
 import type { SpiffeId } from '#model/identity.ts';
 import { validateInbound } from '#model/inbound.ts';
@@ -294,9 +296,11 @@ async function startGateway(to: SocketAddress): Promise<{ readonly authorities: 
   const io = new TcpIo();
   const server = createHboneServer({
     secret: async () => secret,
-    onRequest: (request) => {
+    onRequest: async (request) => {
       authorities.push(request.authority);
-      const end = new TcpEnd(io, (init) => namespace.open(to, GATEWAY.ip, init));
+      const socket = namespace.open(to, GATEWAY.ip, { allowHalfOpen: true });
+      await once(socket, 'connect');
+      const end = new TcpEnd(io, TcpHandle.from(socket));
       copy(request.accept({}), end, { forward: { value: 0 }, backward: { value: 0 } }, () => {});
     },
     log: silentLogger,

@@ -3,7 +3,6 @@
 
 import 'reflect-metadata';
 import assert from 'node:assert/strict';
-import net from 'node:net';
 import { describe, it } from 'node:test';
 import type { MeshError } from '#base/errors.ts';
 import type { Scope } from '#base/scope.ts';
@@ -17,7 +16,6 @@ import { silentLogger } from '#telemetry/log.ts';
 import { parseRevocationLists } from '#tls/crl.ts';
 import { Revocations } from '#tls/revocation.ts';
 import { copy } from '#ztunnel/copy.ts';
-import { TcpEnd, TcpIo } from '#ztunnel/tcp.ts';
 import { newCrl } from '../lib/crls.ts';
 import {
   CLIENT_ID,
@@ -34,6 +32,7 @@ import {
   until,
 } from './hbone-peers.ts';
 import { createNodeServer } from './node-http2/server.ts';
+import { dialEnd } from './ztunnel-rig.ts';
 
 const GATEWAY_ID = 'spiffe://cluster.local/ns/istio-system/sa/eastwest' as SpiffeId;
 const AUTHORITY = 'stock.shop.svc.cluster.local:80';
@@ -48,10 +47,8 @@ interface Rig {
   readonly farRevoked: () => Promise<Buffer>;
 }
 
-function splice(request: HboneRequest, { ip, port }: SocketAddress): void {
-  const end = new TcpEnd(new TcpIo(), (init) =>
-    net.connect({ ...init, host: ip, port } as net.NetConnectOpts),
-  );
+async function splice(request: HboneRequest, to: SocketAddress): Promise<void> {
+  const end = await dialEnd(to);
   copy(request.accept({}), end, { forward: { value: 0 }, backward: { value: 0 } }, () => {});
 }
 

@@ -10,14 +10,15 @@ import { createHboneServer } from '#hbone/server.ts';
 import type { SpiffeId } from '#model/identity.ts';
 import type { Service } from '#model/service.ts';
 import type { GatewayRef, Workload } from '#model/workload.ts';
+import type { Port } from '#net/host-port.ts';
 import { ip } from '#net/ip.ts';
 import { silentLogger } from '#telemetry/log.ts';
 import { createAuthority } from '#tls/issue.ts';
 import { copy } from '#ztunnel/copy.ts';
-import { TcpEnd, TcpIo } from '#ztunnel/tcp.ts';
 import { newSecret } from './hbone-peers.ts';
 import {
   application,
+  dialEnd,
   readAll,
   service,
   serviceKeyOf,
@@ -302,13 +303,10 @@ test('a PROXY tunnel: the application on loopback is told client, destination an
 async function startGateway(identity: string): Promise<void> {
   const issuer = await createAuthority({ organization: 'test', validDays: 1, ...authority });
   const secret = await newSecret(issuer, identity as SpiffeId);
-  const io = new TcpIo();
   const hbone = createHboneServer({
     secret: async () => secret,
-    onRequest: (request) => {
-      const end = new TcpEnd(io, (init) =>
-        net.connect({ ...init, host: FAR, port: 15_008, localAddress: GATEWAY } as net.NetConnectOpts),
-      );
+    onRequest: async (request) => {
+      const end = await dialEnd({ ip: ip(FAR), port: 15_008 as Port }, ip(GATEWAY));
       copy(request.accept({}), end, { forward: { value: 0 }, backward: { value: 0 } }, () => {});
     },
     log: silentLogger,

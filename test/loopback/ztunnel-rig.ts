@@ -5,6 +5,7 @@ import { once } from 'node:events';
 import net from 'node:net';
 import { systemClock } from '#base/clock.ts';
 import type { MeshError } from '#base/errors.ts';
+import { TcpHandle } from '#linux/tcp-handle.ts';
 import { serviceOf, workloadOf } from '#model/samples.ts';
 import type { Service } from '#model/service.ts';
 import { serviceKey, type Workload } from '#model/workload.ts';
@@ -15,7 +16,9 @@ import { createAuthority, parseCsr } from '#tls/issue.ts';
 import type { CertificateAuthorityClient } from '#tls/secret.ts';
 import type { CapturedConnection, Direction, OpenCapture, PodNetns } from '#ztunnel/capture/capture.ts';
 import { parseConfig, type ZtunnelConfig } from '#ztunnel/config.ts';
+import { connected } from '#ztunnel/dial.ts';
 import { createDataPlane, type DataPlane, type DataPlaneDeps } from '#ztunnel/owner.ts';
+import { TcpEnd, TcpIo } from '#ztunnel/tcp.ts';
 
 export interface TestAuthority {
   readonly certPem: string;
@@ -70,14 +73,7 @@ export class LoopbackCapture {
       return server;
     });
     return {
-      connect: (destination, init, source) =>
-        net.connect({
-          ...init,
-          host: destination.ip,
-          port: destination.port,
-          localAddress: source ?? netns.id,
-          noDelay: true,
-        } as net.NetConnectOpts),
+      open: (_destination, source) => handleFrom(source ?? ip(netns.id)),
       closeListeners: () => {
         for (const server of servers) server.close();
       },
@@ -120,8 +116,22 @@ export class LoopbackCapture {
     const peer = { ip: parseIp(socket.remoteAddress!)!, port: socket.remotePort as Port };
     const local = { ip: ip(podIp), port: socket.localPort as Port };
     const originalDst = direction === 'inbound-hbone' ? local : this.#queue(podIp, direction).shift()!;
-    return { direction, socket, peer, originalDst };
+    return { direction, handle: TcpHandle.from(socket), peer, originalDst };
   }
+}
+
+function handleFrom(source: IpAddress | undefined): TcpHandle {
+  const handle = TcpHandle.create();
+  handle.configure(undefined);
+  if (source !== undefined) handle.bind(source);
+  return handle;
+}
+
+/** A TCP end to a server of the test. */
+export async function dialEnd(to: SocketAddress, source?: IpAddress): Promise<TcpEnd> {
+  const handle = handleFrom(source);
+  await connected(handle, to, 5_000);
+  return new TcpEnd(new TcpIo(), handle);
 }
 
 export interface TestPlane {

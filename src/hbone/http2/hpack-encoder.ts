@@ -6,24 +6,29 @@ import { encodeHuffman, huffmanLength } from './huffman.ts';
 
 const NEVER_TWICE: ReadonlySet<string> = new Set(['forwarded', 'traceparent']);
 
-const STATIC_PAIRS = new Map<string, number>();
+/** Name → value → index. Not by name and value in one: what is new each time would be joined and searched for nothing. */
+type Pairs = Map<string, Map<string, number>>;
+
+const STATIC_PAIRS: Pairs = new Map();
 const STATIC_NAMES = new Map<string, number>();
 for (let index = STATIC_ENTRIES; index > 0; index--) {
   STATIC_NAMES.set(STATIC[2 * index - 2]!, index);
-  STATIC_PAIRS.set(pairKey(STATIC[2 * index - 2]!, STATIC[2 * index - 1]!), index);
+  setPair(STATIC_PAIRS, STATIC[2 * index - 2]!, STATIC[2 * index - 1]!, index);
 }
 
-/** Names and values hold no NUL: header-rules.ts and the client see to it. */
-function pairKey(name: string, value: string): string {
-  return `${name}\0${value}`;
+function setPair(pairs: Pairs, name: string, value: string, index: number): void {
+  const values = pairs.get(name);
+  if (values === undefined) pairs.set(name, new Map([[value, index]]));
+  else values.set(value, index);
 }
 
 export class HpackEncoder {
   /** Pairs of the dynamic table → the number of their newest entry. */
-  readonly #numbers = new Map<string, number>();
+  readonly #numbers: Pairs = new Map();
   readonly #table = new DynamicTable((name, value, number) => {
-    const key = pairKey(name, value);
-    if (this.#numbers.get(key) === number) this.#numbers.delete(key);
+    const values = this.#numbers.get(name);
+    if (values?.get(value) === number) values.delete(value);
+    if (values?.size === 0) this.#numbers.delete(name);
   });
   /** Smallest limit since the last block, and the present one: both must be told (RFC 7541 §4.2). */
   #announce: { smallest: number; last: number } | undefined;
@@ -58,17 +63,19 @@ export class HpackEncoder {
   }
 
   #header(name: string, value: string, block: Buffer, at: number): number {
-    const key = pairKey(name, value);
-    const fixed = STATIC_PAIRS.get(key);
-    if (fixed !== undefined) return integer(0x80, 7, fixed, block, at);
-    const number = this.#numbers.get(key);
-    if (number !== undefined) return integer(0x80, 7, this.#table.indexOf(number), block, at);
+    const isNew = NEVER_TWICE.has(name);
+    if (!isNew) {
+      const fixed = STATIC_PAIRS.get(name)?.get(value);
+      if (fixed !== undefined) return integer(0x80, 7, fixed, block, at);
+      const number = this.#numbers.get(name)?.get(value);
+      if (number !== undefined) return integer(0x80, 7, this.#table.indexOf(number), block, at);
+    }
     const nameIndex = STATIC_NAMES.get(name) ?? 0;
-    const isKept = !NEVER_TWICE.has(name) && entryBytes(name, value) <= this.#table.limitBytes / 2;
+    const isKept = !isNew && entryBytes(name, value) <= this.#table.limitBytes / 2;
     let next = isKept ? integer(0x40, 6, nameIndex, block, at) : integer(0, 4, nameIndex, block, at);
     if (nameIndex === 0) next = string(name, block, next);
     next = string(value, block, next);
-    if (isKept) this.#numbers.set(key, this.#table.add(name, value)!);
+    if (isKept) setPair(this.#numbers, name, value, this.#table.add(name, value)!);
     return next;
   }
 }

@@ -1,10 +1,9 @@
 // What every way of capturing a pod's connections yields, so that the paths behind it never know how it was done.
 
-import type net from 'node:net';
 import type { DnsSockets } from '#dns/sockets.ts';
+import type { TcpHandle } from '#linux/tcp-handle.ts';
 import type { OriginalDst, SocketAddress } from '#net/host-port.ts';
 import type { IpAddress } from '#net/ip.ts';
-import type { SocketInit } from '../tcp.ts';
 
 export const OUTBOUND_PORT = 15_001;
 export const INBOUND_PLAINTEXT_PORT = 15_006;
@@ -15,8 +14,8 @@ export type Direction = 'outbound' | 'inbound-plaintext' | 'inbound-hbone' | 'so
 
 export interface CapturedConnection extends CapturedAddresses {
   readonly direction: Direction;
-  /** Accepted and paused: nothing has been read. Owned by the receiver from now on. */
-  readonly socket: net.Socket;
+  /** Accepted; nothing has been read. Owned by the receiver from now on. */
+  readonly handle: TcpHandle;
 }
 
 export interface CapturedAddresses {
@@ -28,10 +27,10 @@ export interface CapturedAddresses {
 /** One pod's side of a capture: its listeners, and sockets that leave from its network. */
 export interface PodCapture {
   /**
-   * Starts connecting from the pod's network, marked so that the pod's rules leave it alone. With `source` the
+   * A handle that will connect from the pod's network, marked so that the pod's rules leave it alone. With `source` the
    * connection comes from that address if the kernel lets it (the application then sees the real client).
    */
-  connect(destination: SocketAddress, init: Partial<SocketInit>, source?: IpAddress): net.Socket;
+  open(destination: SocketAddress, source?: IpAddress): TcpHandle;
   /** Absent: the pod's DNS is not served. Closed by whoever takes it. */
   readonly dns?: DnsSockets;
   /** Closes the listening sockets of connections at once; accepted ones, and DNS, are untouched. */

@@ -1,17 +1,16 @@
 // In-pod capture, the default: listeners made inside each pod's network namespace, where the CNI agent's rules redirect
 // the pod's connections to. The sockets keep that namespace; the code that serves them runs in ztunnel's own.
 
-import net from 'node:net';
-import { errnoOf, MeshError, reasonOf } from '#base/errors.ts';
+import { MeshError, reasonOf } from '#base/errors.ts';
 import type { Scope } from '#base/scope.ts';
 import { closeFd } from '#linux/netns.ts';
-import { fdOf, originalDst } from '#linux/original-dst.ts';
+import { originalDst } from '#linux/original-dst.ts';
 import { listenTcp, setUserTimeout, tcpSocket } from '#linux/socket.ts';
-import { parsePort, type SocketAddress } from '#net/host-port.ts';
-import { familyOf, type IpAddress, parseIp } from '#net/ip.ts';
+import { acceptFrom, TcpHandle, type TcpListener } from '#linux/tcp-handle.ts';
+import type { SocketAddress } from '#net/host-port.ts';
+import { familyOf, type IpAddress } from '#net/ip.ts';
 import type { Logger } from '#telemetry/log.ts';
 import type { KeepaliveConfig } from '../config.ts';
-import type { SocketInit } from '../tcp.ts';
 import {
   type CapturedConnection,
   type Direction,
@@ -115,7 +114,7 @@ function openInPod(deps: InPodDeps, options: InPodOptions, netns: PodNetns, acce
     throw MeshError.from(error, 'SYSCALL_FAILED', 'binding the pod listeners');
   }
   return {
-    connect: connectFrom(deps, options, netns, () => isTransparent),
+    open: openFrom(deps, options, netns, () => isTransparent),
     ...(dns === undefined ? {} : { dns }),
     closeListeners,
   };
@@ -137,102 +136,87 @@ function bind(
   });
 }
 
-/** Adopts a listening descriptor. Bound already, so nothing asynchronous decides about success. */
+/** Accepts from a listening descriptor. Bound already, so nothing asynchronous decides about success. */
 function serve(
   { log, descriptors }: InPodDeps,
   options: InPodOptions,
   fd: number,
   direction: Direction,
   { onConnection, refuse }: Accepted,
-): net.Server {
+): TcpListener {
   // h2 pings watch over tunnels; TCP keepalive is for the other two (ztunnel.md §9.5).
   const keepalive = direction === 'inbound-hbone' ? undefined : options.keepalive;
-  const server = net.createServer({ allowHalfOpen: true, noDelay: true, pauseOnConnect: true }, (socket) => {
-    if (descriptors?.isFull(fdOf(socket)) === true) {
-      refuse();
-      socket.resetAndDestroy();
-      return;
-    }
-    applyKeepalive(socket, keepalive);
-    const captured = describe(socket, direction);
-    if (captured === undefined) {
+  if (keepalive?.userTimeoutMs !== undefined) setUserTimeout(fd, keepalive.userTimeoutMs);
+  return acceptFrom(
+    fd,
+    keepalive,
+    (handle) => {
+      if (descriptors?.isFull(handle.fd) === true) {
+        refuse();
+        handle.reset();
+        return;
+      }
+      const captured = describe(handle, direction);
+      if (captured !== undefined) return onConnection(captured);
       // The peer is gone already; the kernel no longer knows its address.
       log.debug('connection dropped before its addresses were read', { direction });
-      socket.destroy();
-      return;
-    }
-    onConnection(captured);
-  });
-  server.on('error', (error) => {
-    // One for each connection that waits: libuv takes and drops them with a descriptor that it keeps for this.
-    if (OUT_OF_DESCRIPTORS.has(errnoOf(error) ?? '')) refuse();
-    else log.error('accept failed', { direction, error: reasonOf(error) });
-  });
-  server.listen({ fd });
-  return server;
+      handle.close();
+    },
+    (errno) => {
+      // One for each connection that waits: libuv takes and drops them with a descriptor that it keeps for this.
+      if (OUT_OF_DESCRIPTORS.has(errno)) refuse();
+      else log.error('accept failed', { direction, error: `accept ${errno}` });
+    },
+  );
 }
 
-function describe(socket: net.Socket, direction: Direction): CapturedConnection | undefined {
-  const peer = addressOf(socket.remoteAddress, socket.remotePort);
-  const local = addressOf(socket.localAddress, socket.localPort);
-  if (peer === undefined || local === undefined) return undefined;
+function describe(handle: TcpHandle, direction: Direction): CapturedConnection | undefined {
+  const { peer } = handle;
+  if (peer === undefined) return undefined;
   // A tunnel is meant for us; the others were redirected (or, under TPROXY, carry their destination as local address).
-  const destination = direction === 'inbound-hbone' ? local : (originalDst(fdOf(socket)) ?? local);
-  return { direction, socket, peer, originalDst: destination };
-}
-
-function addressOf(text: string | undefined, port: number | undefined): SocketAddress | undefined {
-  const ip = text === undefined ? undefined : parseIp(text);
-  const valid = port === undefined ? undefined : parsePort(port);
-  return ip === undefined || valid === undefined ? undefined : { ip, port: valid };
+  const redirected = direction === 'inbound-hbone' ? undefined : originalDst(handle.fd);
+  const destination = redirected ?? handle.local;
+  return destination && { direction, handle, peer, originalDst: destination };
 }
 
 function marked({ packetMark }: InPodOptions): { readonly mark?: number } {
   return packetMark === undefined ? {} : { mark: packetMark };
 }
 
-function applyKeepalive(socket: net.Socket, keepalive: KeepaliveConfig | undefined): void {
-  if (keepalive === undefined) return;
-  const { idleMs, intervalMs, probes, userTimeoutMs } = keepalive;
-  socket.setKeepAlive({ enable: true, initialDelay: idleMs, interval: intervalMs, count: probes });
-  if (userTimeoutMs !== undefined) setUserTimeout(fdOf(socket), userTimeoutMs);
-}
-
-function connectFrom(
+function openFrom(
   { log, descriptors }: InPodDeps,
   options: InPodOptions,
   netns: PodNetns,
   mayKeepSource: () => boolean,
-): PodCapture['connect'] {
-  const open = (destination: SocketAddress, source: IpAddress | undefined): number =>
+): PodCapture['open'] {
+  const { keepalive } = options;
+  const socket = (destination: SocketAddress, source: IpAddress | undefined): number =>
     tcpSocket({
       family: familyOf(destination.ip),
       netnsFd: netns.fd,
       ...marked(options),
       ...(source === undefined ? {} : { bindSource: { ip: source } }),
     });
-  return (destination, init: Partial<SocketInit>, source) => {
+  return (destination, source) => {
     const wanted = source !== undefined && mayKeepSource() ? source : undefined;
     let fd: number;
     try {
-      fd = open(destination, wanted);
+      fd = socket(destination, wanted);
     } catch (error) {
       if (wanted === undefined) throw error;
       // As the peers do: the application then sees the pod's own address as its client.
       log.warn('cannot keep the source address', { source: wanted, error: reasonOf(error) });
-      fd = open(destination, undefined);
+      fd = socket(destination, undefined);
     }
-    let socket: net.Socket;
     try {
       descriptors?.check(fd);
-      socket = new net.Socket({ ...init, fd, pauseOnCreate: true } as net.SocketConstructorOpts);
+      if (keepalive?.userTimeoutMs !== undefined) setUserTimeout(fd, keepalive.userTimeoutMs);
+      const handle = TcpHandle.adopt(fd);
+      handle.configure(keepalive);
+      return handle;
     } catch (error) {
       closeFd(fd);
       throw error;
     }
-    socket.setNoDelay(true);
-    applyKeepalive(socket, options.keepalive);
-    socket.connect({ host: destination.ip, port: destination.port });
-    return socket;
   };
 }
