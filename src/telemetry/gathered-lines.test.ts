@@ -4,7 +4,8 @@ import { gatherLines } from './gathered-lines.ts';
 
 const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
 
-test('the lines of one turn are written together, in order, and those of the next after them', async () => {
+test('the lines of one turn are written together, in order; those that follow soon wait for one another', async (t) => {
+  t.mock.timers.enable({ apis: ['setTimeout'] });
   const written: string[] = [];
   const lines = gatherLines((text) => written.push(text));
   lines.write('a\n');
@@ -14,7 +15,16 @@ test('the lines of one turn are written together, in order, and those of the nex
   assert.deepEqual(written, ['a\nb\n']);
   lines.write('c\n');
   await turn();
-  assert.deepEqual(written, ['a\nb\n', 'c\n']);
+  lines.write('d\n');
+  await turn();
+  assert.deepEqual(written, ['a\nb\n']);
+  t.mock.timers.tick(10);
+  assert.deepEqual(written, ['a\nb\n', 'c\nd\n']);
+  // A quiet moment later a line is again written with its turn.
+  t.mock.timers.tick(10);
+  lines.write('e\n');
+  await turn();
+  assert.deepEqual(written.at(-1), 'e\n');
 });
 
 test('what waits is written at the end of the process, and a flood is not held back', () => {

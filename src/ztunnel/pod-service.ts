@@ -104,6 +104,9 @@ export function createPodService(deps: PodServiceDeps, config: ZtunnelConfig, po
     await serveSocks5(outboundDeps, { ...outboundOptions, dns: dnsOptions(config) }, opener, connection.peer);
   };
   let openingCount = 0;
+  const opened = (): void => {
+    openingCount--;
+  };
   return {
     onConnection: (connection) => {
       const { direction, handle, originalDst } = connection;
@@ -125,7 +128,10 @@ export function createPodService(deps: PodServiceDeps, config: ZtunnelConfig, po
             ? serveOutbound(outboundDeps, outboundOptions, opener, connection)
             : serveInboundPlain(inboundDeps, inboundOptions, opener, connection);
       openingCount++;
-      served.catch(crashed).finally(() => openingCount--);
+      served.then(opened, (error: unknown) => {
+        opened();
+        crashed(error);
+      });
     },
     startDrain: () => tunnels.drain(),
     get liveCount() {

@@ -123,27 +123,22 @@ export function huffmanLength(text: string): number {
 
 /** Writes a latin-1 text at `at` and returns the position behind it. */
 export function encodeHuffman(text: string, into: Uint8Array, at: number): number {
-  // At most 7 bits wait, and a code has at most 30: 37 bits do not fit 32, so long codes go in two steps.
+  let next = at;
   let waiting = 0;
   let count = 0;
-  const put = (code: number, length: number): void => {
-    waiting = (waiting << length) | code;
-    count += length;
-    while (count >= 8) {
-      count -= 8;
-      into[at++] = waiting >>> count;
-    }
-    waiting &= (1 << count) - 1;
-  };
   for (let index = 0; index < text.length; index++) {
     const symbol = text.charCodeAt(index) & 0xff;
-    const length = LENGTHS[symbol]!;
     const code = CODES[symbol]!;
-    if (length > 20) {
-      put(code >>> 15, length - 15);
-      put(code & 0x7fff, 15);
-    } else put(code, length);
+    // At most 7 bits wait, and a code has at most 30: 37 bits do not fit 32, so long codes go in two steps.
+    for (let left = LENGTHS[symbol]!; left > 0; ) {
+      const step = left > 20 ? left - 15 : left;
+      left -= step;
+      waiting = (waiting << step) | ((code >>> left) & ((1 << step) - 1));
+      count += step;
+      for (; count >= 8; into[next++] = waiting >>> count) count -= 8;
+      waiting &= (1 << count) - 1;
+    }
   }
-  if (count > 0) put((1 << (8 - count)) - 1, 8 - count);
-  return at;
+  if (count > 0) into[next++] = (waiting << (8 - count)) | ((1 << (8 - count)) - 1);
+  return next;
 }
