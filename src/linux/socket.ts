@@ -189,7 +189,8 @@ function setTransparent(fd: number, family: IpFamily, context: string): void {
 function setInt(fd: number, level: number, name: number, value: number, context: string): void {
   const buffer = callBuffer();
   buffer.writeInt32LE(value, 0);
-  check(libc.setsockopt(fd, level, name, buffer, 4), 'setsockopt', `${context} (option ${level}/${name})`);
+  if (libc.setsockopt(fd, level, name, buffer, 4) >= 0) return;
+  throw syscallError('setsockopt', lastErrno(), `${context} (option ${level}/${name})`);
 }
 
 /** struct sockaddr_in (16 bytes) or sockaddr_in6 (28 bytes). */

@@ -37,8 +37,7 @@ export function isLoopback(address: IpAddress): boolean {
 
 /** Network byte order: 4 or 16 bytes. */
 export function ipToBytes(address: IpAddress): Uint8Array {
-  if (familyOf(address) === 4) return Uint8Array.from(address.split('.'), Number);
-  return bytesOfV6(address);
+  return familyOf(address) === 4 ? bytesOfV4(address) : bytesOfV6(address);
 }
 
 /** From 4 or 16 bytes in network order. @throws TypeError for any other length. */
@@ -49,6 +48,17 @@ export function ipFromBytes(bytes: Uint8Array): IpAddress {
     bytes.subarray(0, 10).every((byte) => byte === 0) && bytes[10] === 0xff && bytes[11] === 0xff;
   if (mapped) return bytes.subarray(12).join('.') as IpAddress;
   return formatV6(bytes) as IpAddress;
+}
+
+function bytesOfV4(text: string): Uint8Array {
+  const bytes = new Uint8Array(4);
+  let part = 0;
+  for (let at = 0; at < text.length; at++) {
+    const digit = text.charCodeAt(at) - 48;
+    if (digit < 0) part += 1;
+    else bytes[part] = bytes[part]! * 10 + digit;
+  }
+  return bytes;
 }
 
 function bytesOfV6(text: string): Uint8Array {

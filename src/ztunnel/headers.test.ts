@@ -9,8 +9,8 @@ import {
   formatBaggage,
   formatForwarded,
   forwardedHost,
-  newTraceparent,
   parseBaggage,
+  Traceparents,
 } from './headers.ts';
 
 const cart: Workload = {
@@ -95,9 +95,13 @@ test('forwarded: the host is found, quotes removed', () => {
 });
 
 test('traceparent: version 00, not sampled, fresh each time', () => {
-  const one = newTraceparent();
-  assert.match(one, /^00-[0-9a-f]{32}-[0-9a-f]{16}-00$/);
-  assert.notEqual(one, newTraceparent());
+  const source = new Traceparents();
+  const made = new Set<string>();
+  for (let count = 0; count < 100; count++) made.add(source.next());
+  assert.equal(made.size, 100);
+  for (const one of made) assert.match(one, /^00-[0-9a-f]{32}-[0-9a-f]{16}-00$/);
+  assert.equal(new Set([...made].map((one) => one.slice(3, 35))).size, 100);
+  assert.equal(new Set([...made].map((one) => one.slice(36, 52))).size, 100);
 });
 
 const TRACE = '4bf92f3577b34da6a3ce929d0e0e4736';

@@ -14,7 +14,7 @@ import { type IpAddress, isLoopback } from '#net/ip.ts';
 import type { Logger } from '#telemetry/log.ts';
 import type { CapturedAddresses } from './capture/capture.ts';
 import type { Connections, ConnectionView } from './connections.ts';
-import { newTraceparent } from './headers.ts';
+import type { Traceparents } from './headers.ts';
 import type { LocalWorkload } from './local-workload.ts';
 import { type OpenableRoute, type OpenRouteDeps, type Origin, openRoute } from './open-route.ts';
 import { identityOf } from './pods.ts';
@@ -27,6 +27,7 @@ export interface OutboundDeps extends OpenRouteDeps {
   readonly local: LocalWorkload;
   readonly connections: Connections;
   readonly telemetry: Telemetry;
+  readonly traceparents: Traceparents;
   readonly log: Logger;
   readonly random: Random;
   readonly resolve: ResolveHostname;
@@ -88,7 +89,7 @@ async function serve(
     own,
     peer,
     network: request.network,
-    traceparent: newTraceparent(),
+    traceparent: deps.traceparents.next(),
   };
   const record = telemetry.opened(factsOf(origin, first));
   const connection = new ProxiedConnection(deps.connections, record, {

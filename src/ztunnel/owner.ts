@@ -24,6 +24,7 @@ import type { OpenCapture, PodNetns } from './capture/capture.ts';
 import type { ZtunnelConfig } from './config.ts';
 import { Connections } from './connections.ts';
 import { type DrainResult, drain } from './drain.ts';
+import { Traceparents } from './headers.ts';
 import { serveHttp } from './http.ts';
 import { createJudge } from './judge.ts';
 import { createZtunnelMetrics } from './metrics.ts';
@@ -155,6 +156,7 @@ async function build(deps: DataPlaneDeps, config: ZtunnelConfig, scope: Scope): 
     revocations,
     connections,
     telemetry,
+    traceparents: new Traceparents(),
     log: proxyLog,
     policyInfoLogging: config.policyInfoLogging,
     random,

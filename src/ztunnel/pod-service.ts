@@ -29,6 +29,7 @@ import {
 import type { ZtunnelConfig } from './config.ts';
 import type { Connections } from './connections.ts';
 import { dialTunnel } from './dial.ts';
+import type { Traceparents } from './headers.ts';
 import { type InboundDeps, type InboundOptions, serveInbound } from './inbound.ts';
 import { serveInboundPlain } from './inbound-plain.ts';
 import { createLocalWorkload, type LocalWorkload } from './local-workload.ts';
@@ -56,6 +57,7 @@ export interface PodServiceDeps {
   readonly revocations: Revocations | undefined;
   readonly connections: Connections;
   readonly telemetry: Telemetry;
+  readonly traceparents: Traceparents;
   readonly log: Logger;
   readonly policyInfoLogging: boolean;
   readonly random: Random;
