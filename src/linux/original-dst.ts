@@ -1,7 +1,5 @@
-// Where a redirected connection was going before the redirection (netfilter's SO_ORIGINAL_DST), and the one place that
-// reads the descriptor of a Node socket.
+// Where a redirected connection was going before the redirection (netfilter's SO_ORIGINAL_DST).
 
-import type { Socket } from 'node:net';
 import { type OriginalDst, parsePort } from '#net/host-port.ts';
 import { ipFromBytes } from '#net/ip.ts';
 import { callBuffer, lastErrno, libc, SOL_IP, SOL_IPV6, syscallError } from './libc.ts';
@@ -41,12 +39,4 @@ function readOriginalDst(fd: number, level: number): OriginalDst | undefined {
   const ip = ipFromBytes(level === SOL_IP ? address.subarray(4, 8) : address.subarray(8, 24));
   const port = parsePort(address.readUInt16BE(2));
   return port === undefined ? undefined : { ip, port };
-}
-
-/** The descriptor under a live socket. @throws TypeError when the socket is closed. */
-export function fdOf(socket: Socket): number {
-  const handle = (socket as unknown as { readonly _handle?: { readonly fd?: number } | null })._handle;
-  const fd = handle?.fd;
-  if (fd === undefined || fd < 0) throw new TypeError('the socket has no descriptor: it is closed');
-  return fd;
 }

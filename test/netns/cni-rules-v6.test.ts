@@ -8,9 +8,10 @@ import { after, before, test } from 'node:test';
 import { errnoOf } from '#base/errors.ts';
 import { nftPodRules } from '#cni/rules/nft-pod-rules.ts';
 import { closeFd, openNetns } from '#linux/netns.ts';
-import { fdOf, originalDst } from '#linux/original-dst.ts';
+import { originalDst } from '#linux/original-dst.ts';
 import { listenTcp, tcpSocket } from '#linux/socket.ts';
 import { warmThreadPool } from '#linux/thread-pool.ts';
+import { fdOf } from '../lib/descriptors.ts';
 
 const NODE = `cvv6${process.pid}n`;
 const POD = `cvv6${process.pid}p`;

@@ -17,10 +17,11 @@ import { nftPodRules } from '#cni/rules/nft-pod-rules.ts';
 import type { PodRules } from '#cni/rules/pod-rules.ts';
 import { runToolOrFail } from '#cni/rules/run-tool.ts';
 import { closeFd, inNetns, openNetns } from '#linux/netns.ts';
-import { fdOf, originalDst } from '#linux/original-dst.ts';
+import { originalDst } from '#linux/original-dst.ts';
 import { listenTcp, tcpSocket } from '#linux/socket.ts';
 import { warmThreadPool } from '#linux/thread-pool.ts';
 import { ip } from '#net/ip.ts';
+import { fdOf } from '../lib/descriptors.ts';
 
 const NODE = `cvrul${process.pid}n`;
 const POD = `cvrul${process.pid}p`;

@@ -10,11 +10,12 @@ import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { errnoOf, MeshError } from '#base/errors.ts';
 import { closeFd, dupFd, inNetns, netnsId, openNetns, sameNetns } from '#linux/netns.ts';
-import { fdOf, originalDst } from '#linux/original-dst.ts';
+import { originalDst } from '#linux/original-dst.ts';
 import { connectSeqpacket, listenSeqpacket, type SeqpacketConnection } from '#linux/seqpacket.ts';
 import { listenTcp, tcpSocket } from '#linux/socket.ts';
 import { warmThreadPool } from '#linux/thread-pool.ts';
 import { ip } from '#net/ip.ts';
+import { fdOf } from '../lib/descriptors.ts';
 
 const SERVER = `cvlin${process.pid}s`;
 const CLIENT = `cvlin${process.pid}c`;
