@@ -6,8 +6,9 @@ import net from 'node:net';
 import { sleep } from '#base/clock.ts';
 import { errnoOf, MeshError, reasonOf } from '#base/errors.ts';
 import { closeFd, netnsId, openNetns, sameNetns } from '#linux/netns.ts';
-import { fdOf, originalDst } from '#linux/original-dst.ts';
+import { originalDst } from '#linux/original-dst.ts';
 import { listenTcp, tcpSocket } from '#linux/socket.ts';
+import { acceptFrom, type TcpHandle, type TcpListener } from '#linux/tcp-handle.ts';
 import { ip } from '#net/ip.ts';
 import { INBOUND_HBONE_PORT, INBOUND_PLAINTEXT_PORT, OUTBOUND_PORT, ZTUNNEL_MARK } from '../constants.ts';
 import type { PodRuleOptions } from '../rules/nft.ts';
@@ -165,7 +166,7 @@ async function inTime<T>(work: Promise<T>, late: string): Promise<T> {
 class World {
   readonly #holders: ChildProcess[] = [];
   readonly #fds = new Map<'pod' | 'peer', number>();
-  readonly #servers: net.Server[] = [];
+  readonly #listeners: TcpListener[] = [];
   readonly #sockets = new Set<net.Socket>();
 
   get pod(): number {
@@ -197,17 +198,18 @@ class World {
       netnsFd: this.pod,
       ...(mark === undefined ? {} : { mark, transparent: 'required' as const }),
     });
-    const server = net.createServer((socket) => {
+    const accept = (handle: TcpHandle): void => {
+      const to = originalDst(handle.fd);
+      const from = `from ${handle.peer?.ip}`;
+      const socket = handle.toSocket();
       this.#sockets.add(socket);
       socket.on('error', () => {});
-      const to = originalDst(fdOf(socket));
-      const from = `from ${socket.remoteAddress}`;
       socket.on('data', () =>
         socket.write(`${port} ${mark === undefined || to === undefined ? from : `${to.ip}:${to.port}`}`),
       );
-    });
-    this.#servers.push(server);
-    server.listen({ fd });
+      socket.resume();
+    };
+    this.#listeners.push(acceptFrom(fd, undefined, accept, () => {}));
   }
 
   async dial(from: 'pod' | 'peer', host: string, port: number, source?: string): Promise<net.Socket> {
@@ -242,7 +244,7 @@ class World {
 
   close(): void {
     for (const socket of this.#sockets) socket.destroy();
-    for (const server of this.#servers) server.close();
+    for (const listener of this.#listeners) listener.close();
     for (const fd of this.#fds.values()) closeFd(fd);
     for (const holder of this.#holders) holder.kill('SIGKILL');
   }
