@@ -5,6 +5,7 @@ import assert from 'node:assert/strict';
 import { generateKeyPairSync } from 'node:crypto';
 import { before, describe, test } from 'node:test';
 import { KeyUsageFlags } from '@peculiar/x509';
+import fc from 'fast-check';
 import { newSigningCertificate, type SigningCertificate } from '../../test/lib/authorities.ts';
 import { crlPem, newCrl } from '../../test/lib/crls.ts';
 import { type AuthorityFiles, PLUGGED_IN_NAMES } from './authority-files.ts';
@@ -46,6 +47,25 @@ describe('used', () => {
       `# a comment\n${middle.certPem}\n\n${root.certPem}`,
     ])
       assert.deepEqual(pems(read({ chainPem }).chain), wanted);
+  });
+
+  test('whatever the file holds besides, in whatever order: first the path, nothing twice, nothing self-signed', async () => {
+    const others = await Promise.all([
+      newSigningCertificate({ name: 'aside', issuer: root }),
+      newSigningCertificate({ name: 'stranger' }),
+      newSigningCertificate({ name: 'middle', issuer: root }),
+    ]);
+    const pool = [signing, middle, root, ...others].map(({ certPem }) => certPem);
+    fc.assert(
+      fc.property(fc.array(fc.constantFrom(...pool), { maxLength: 8 }), (extra) => {
+        const { chain } = read({ chainPem: [...extra, middle.certPem, ...extra].join('') });
+        const presented = pems(chain);
+        assert.deepEqual(presented.slice(0, 2), [signing.certPem, middle.certPem]);
+        assert.equal(new Set(presented).size, presented.length);
+        assert.ok(chain.every((member) => member.issuer !== member.subject));
+      }),
+      { numRuns: 200 },
+    );
   });
 
   test('a root that signs itself has no chain; an empty cert-chain.pem is fine', () => {

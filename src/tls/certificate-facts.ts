@@ -62,12 +62,23 @@ export function readAuthorityConstraints(der: Uint8Array): AuthorityConstraints 
       const fields = new DerReader(value).sub(SEQUENCE);
       fields.optional(BOOLEAN);
       const length = fields.optional(INTEGER);
-      if (length !== undefined) pathLength = Number.parseInt(hex(length.content), 16);
+      if (length !== undefined) pathLength = smallNumber(length);
     }
     // The first byte counts unused bits; keyCertSign is bit 5 from the left of the second.
     if (oid === KEY_USAGE) maySign = ((new DerReader(value).take(BIT_STRING).content[1] ?? 0) & 0x04) !== 0;
   }
   return { pathLength, maySign };
+}
+
+/** Read wrongly, a limit would be none. */
+function smallNumber({ content }: DerElement): number {
+  const value = Number.parseInt(hex(content), 16);
+  if (content.length === 0 || content.length > 4 || (content[0]! & 0x80) !== 0)
+    throw new MeshError(
+      'CERTIFICATE_INVALID',
+      `a path length of ${content.length} bytes is no usable number`,
+    );
+  return value;
 }
 
 /** What follows the key in a TBSCertificate. */

@@ -2,15 +2,18 @@
 // part of this repository: PEER_ZTUNNEL, PEER_CONTROL and PEER_CNI name their commands, as `culvert up --ztunnel` takes them.
 
 import assert from 'node:assert/strict';
+import { X509Certificate } from 'node:crypto';
 import { chmodSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, suite, test } from 'node:test';
-import { AUTHORIZATION_POLICIES } from '#k8s/objects.ts';
+import { AUTHORIZATION_POLICIES, CONFIG_MAPS } from '#k8s/objects.ts';
+import { newSigningCertificate } from '../lib/authorities.ts';
 import { ALL_EVIDENCE } from './evidence/all.ts';
 import { accessRecords, fetchInZtunnel, now, startsWith, waitForRecord } from './evidence/evidence.ts';
 import { isAlive, type Mesh, projectDir, startMesh, until } from './harness.ts';
-import { newCompanyAuthority, plugIn, revocationLists } from './lib/plugged-in.ts';
+import { askAuthority } from './lib/ask-authority.ts';
+import { filesOf, newCompanyAuthority, plugIn, revocationLists } from './lib/plugged-in.ts';
 import { LONG_LIVED, rotateRoot, SHORT_LIVED, setProxyEnv, takeOver } from './lib/rotate-root.ts';
 
 type Variable = 'PEER_ZTUNNEL' | 'PEER_CONTROL' | 'PEER_CNI';
@@ -97,6 +100,10 @@ for (const { title, variables, flags } of PAIRINGS) {
       test('the root is rotated, then an intermediate is plugged in: no connection fails; what it revokes is refused', async (context) => {
         await showAuthority(theMesh(), (text) => context.diagnostic(text));
       });
+    if (variables.join() === 'PEER_CONTROL')
+      test('an authority is plugged in: the chain, roots and lists that ours gives, too', async (context) => {
+        await comparePluggedIn(theMesh(), (text) => context.diagnostic(text));
+      });
     for (const node of ['n1', 'n2'] as const) {
       test(`the ztunnel of ${node} killed: back by itself, traffic flows again both ways`, async () => {
         const mesh = theMesh();
@@ -177,6 +184,41 @@ async function showAuthority(mesh: Mesh, say: (text: string) => void): Promise<v
   say(`n1: ${refused.fields.get('error')}`);
   // Others are not concerned.
   await crossesNodes(mesh, 'n1', 'ledger', now());
+}
+
+/** What test/loopback/control-authority.test.ts holds of ours, asked of the peer's control plane. */
+async function comparePluggedIn(mesh: Mesh, say: (text: string) => void): Promise<void> {
+  const company = await newCompanyAuthority();
+  const next = await newSigningCertificate({ name: 'next root' });
+  const rootsPem = company.root.certPem + next.certPem;
+  const lists = await revocationLists(company, ['01']);
+  await plugIn(mesh, { ...filesOf(company, rootsPem), 'ca-crl.pem': lists });
+  // It looks for plugged-in files at its start only.
+  await mesh.kubectl('rollout', 'restart', '-n', 'istio-system', 'deployment/istiod');
+  const content = async (name: string, key: string): Promise<string | undefined> =>
+    (await mesh.client.list(CONFIG_MAPS, { namespace: 'shop' })).items.find(
+      ({ metadata }) => metadata.name === name,
+    )?.data?.[key];
+  await until(
+    async () => (await content('istio-ca-root-cert', 'root-cert.pem')) === rootsPem,
+    'its roots, byte for byte, in the ConfigMap',
+    90_000,
+  );
+  await until(
+    async () => (await content('istio-ca-crl', 'ca-crl.pem')) === lists,
+    'its revocation lists, byte for byte, in the ConfigMap',
+  );
+  let answer = '';
+  await until(async () => {
+    answer = await askAuthority(mesh, 'web', { print: 'chain' });
+    return answer.startsWith('[');
+  }, 'its authority to sign');
+  const [leaf = '', ...others] = JSON.parse(answer) as string[];
+  assert.ok(new X509Certificate(leaf).verify(new X509Certificate(company.signing.certPem).publicKey));
+  // The file's chain, root included; ours leaves that out.
+  const { signing, upper, root } = company;
+  assert.deepEqual(others, [signing.certPem, upper.certPem, root.certPem, rootsPem]);
+  say(`leaf, then ${others.slice(0, -1).map((pem) => new X509Certificate(pem).subject)}, then both roots`);
 }
 
 /** A connection from the other node, over mTLS, that began after `since`. */

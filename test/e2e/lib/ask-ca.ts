@@ -1,5 +1,5 @@
 // Asks the certificate authority for one identity, as a ztunnel would: run in a node's network by the M5 evidence.
-//   ask-ca.ts HOST ROOT_PEM TOKEN IDENTITY        prints `signed` or `refused: REASON`
+//   ask-ca.ts HOST ROOT_PEM TOKEN IDENTITY [chain]        prints `signed` or `refused: REASON`; the certificates as JSON
 
 import { Scope } from '#base/scope.ts';
 import { createCaClient } from '#grpc/ca-client.ts';
@@ -8,7 +8,7 @@ import type { SpiffeId } from '#model/identity.ts';
 import { silentLogger } from '#telemetry/log.ts';
 import { requestFor } from '#tls/csr.ts';
 
-const [host = '', rootPem = '', token = '', identity = ''] = process.argv.slice(2);
+const [host = '', rootPem = '', token = '', identity = '', print = ''] = process.argv.slice(2);
 const scope = new Scope('ask-ca');
 const channel = createGrpcChannel(
   { log: silentLogger, scope },
@@ -25,7 +25,8 @@ const channel = createGrpcChannel(
 try {
   const { csrPem } = await requestFor(identity as SpiffeId);
   const chain = await createCaClient(channel).sign(identity as SpiffeId, csrPem, 3600);
-  console.log(chain.length >= 2 ? 'signed' : 'an answer without a root');
+  if (print === 'chain') console.log(JSON.stringify(chain));
+  else console.log(chain.length >= 2 ? 'signed' : 'an answer without a root');
 } catch (error) {
   console.log(`refused: ${(error as Error).message}`);
 } finally {

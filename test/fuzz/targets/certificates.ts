@@ -3,11 +3,12 @@
 import assert from 'node:assert/strict';
 import { X509Certificate } from 'node:crypto';
 import { formatSpiffeId } from '#model/identity.ts';
-import { DerReader, readCertificateFacts } from '#tls/certificate-facts.ts';
+import { DerReader, readAuthorityConstraints, readCertificateFacts } from '#tls/certificate-facts.ts';
 import { parseRevocationLists } from '#tls/crl.ts';
 import { requestFor } from '#tls/csr.ts';
 import { readDer, writeDer } from '#tls/der.ts';
 import { type Authority, createAuthority, parseCsr } from '#tls/issue.ts';
+import { newSigningCertificate } from '../../lib/authorities.ts';
 import { crlPem, newCrl } from '../../lib/crls.ts';
 import { refusedOr, type Target } from '../target.ts';
 
@@ -80,6 +81,25 @@ const certificates: Target = {
     ),
 };
 
+const constraints: Target = {
+  name: 'authority-constraints',
+  seeds: async () => {
+    const { certPem } = await newSigningCertificate({ name: 'seed', pathLength: 1 });
+    const { authority } = await leaf();
+    return [new X509Certificate(certPem).raw, new X509Certificate(authority.certPem).raw];
+  },
+  tokens: TOKENS,
+  run: (input) =>
+    refusedOr(
+      INVALID,
+      () => readAuthorityConstraints(input),
+      ({ pathLength, maySign }) => {
+        assert.ok(pathLength === undefined || (Number.isInteger(pathLength) && pathLength >= 0));
+        return `read ${pathLength === undefined ? 'any' : Math.min(pathLength, 3)} ${maySign}`;
+      },
+    ),
+};
+
 const requests: Target = {
   name: 'certificate-requests',
   // DER within PEM; what the PEM itself may be is for `texts`.
@@ -136,6 +156,7 @@ const revocationLists: Target = {
 export const CERTIFICATE_TARGETS: readonly Target[] = [
   der,
   certificates,
+  constraints,
   requests,
   requestTexts,
   revocationLists,
