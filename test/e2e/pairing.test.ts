@@ -166,12 +166,12 @@ async function showAuthority(mesh: Mesh, say: (text: string) => void): Promise<v
   }
 
   await setProxyEnv(mesh, ...LONG_LIVED);
-  const dump = JSON.parse(await fetchInZtunnel(mesh, 'n1', 'http://127.0.0.1:15000/config_dump')) as {
+  const dump = JSON.parse(await fetchInZtunnel(mesh, 'n2', 'http://127.0.0.1:15000/config_dump')) as {
     certificates: { identity: string; certChain: { serialNumber: string }[] }[];
   };
-  const web = dump.certificates.find(({ identity }) => identity.endsWith('/ns/shop/sa/web'));
-  assert.equal(web?.certChain.length, 3, 'leaf and two intermediates');
-  const serial = BigInt(web?.certChain[0]?.serialNumber ?? '0').toString(16);
+  const catalog = dump.certificates.find(({ identity }) => identity.endsWith('/ns/shop/sa/catalog'));
+  assert.equal(catalog?.certChain.length, 3, 'leaf and two intermediates');
+  const serial = BigInt(catalog?.certChain[0]?.serialNumber ?? '0').toString(16);
   const revokedAt = now();
   await plugIn(mesh, { 'ca-crl.pem': await revocationLists(company, [serial]) });
   const refused = await waitForRecord(
@@ -182,8 +182,10 @@ async function showAuthority(mesh: Mesh, say: (text: string) => void): Promise<v
     (fields) => startsWith(fields.get('dst.service'), 'catalog') && fields.has('error'),
   );
   say(`n1: ${refused.fields.get('error')}`);
-  // Others are not concerned.
+  // Others are not concerned; and a list can be taken back.
   await crossesNodes(mesh, 'n1', 'ledger', now());
+  await plugIn(mesh, { 'ca-crl.pem': await revocationLists(company, []) });
+  await both(now());
 }
 
 /** What test/loopback/control-authority.test.ts holds of ours, asked of the peer's control plane. */
