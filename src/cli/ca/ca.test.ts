@@ -64,9 +64,10 @@ describe('the report', () => {
       .join('\n');
 
   test('a healthy one: one certificate that signs and is trusted, nothing to do', async () => {
-    const material = materialOf(old, old.certPem);
-    const trust = [compareTrust('shop', old.certPem, material.roots)];
-    const result = report({ material, trust, holdings: [await held(old, old.certPem)] });
+    const root = await newSigningCertificate({ name: 'cluster.local', notAfterMs: now + 29.5 * DAY_MS });
+    const material = materialOf(root, root.certPem);
+    const trust = [compareTrust('shop', root.certPem, material.roots)];
+    const result = report({ material, trust, holdings: [await held(root, root.certPem)] });
     assert.deepEqual(result.findings, []);
     assert.equal(result.certificates.length, 1);
     assert.partialDeepStrictEqual(result.certificates[0], {
@@ -74,7 +75,7 @@ describe('the report', () => {
       name: 'O=cluster.local',
       key: 'ECDSA P-256',
       daysLeft: 29,
-      fingerprint: new X509Certificate(old.certPem).fingerprint256,
+      fingerprint: new X509Certificate(root.certPem).fingerprint256,
     });
     const text = reportText(result);
     assert.match(text, /^signing +O=cluster\.local +ECDSA P-256 /m);
