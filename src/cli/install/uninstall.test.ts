@@ -78,6 +78,7 @@ const installed = [
   object('Secret', 'istio-ca-secret', { namespace: 'istio-system' }),
   object('ServiceAccount', 'default', { namespace: 'istio-system' }),
   object('ConfigMap', 'istio-ca-root-cert', { namespace: 'shop', labels: { 'istio.io/config': 'true' } }),
+  object('ConfigMap', 'istio-ca-crl', { namespace: 'shop', labels: { 'istio.io/config': 'true' } }),
   object('Deployment', 'web', { namespace: 'shop' }),
 ];
 const gentle = { force: false, purge: false };
@@ -93,6 +94,7 @@ test('what install made goes, in an order in which nothing hangs; what others ma
     'Deployment istiod',
     'CustomResourceDefinition authorizationpolicies.security.istio.io',
     'ConfigMap istio-ca-root-cert',
+    'ConfigMap istio-ca-crl',
     'Namespace istio-system',
   ]);
   assert.deepEqual(plan.keep, []);

@@ -27,8 +27,13 @@ export interface UninstallPlan {
   readonly keep: readonly string[];
 }
 
+/** What the control plane keeps in every namespace: roots and revocation lists. */
+const DISTRIBUTED: readonly string[] = ['istio-ca-root-cert', 'istio-ca-crl'];
 /** What the programs make at run time, removed with them: by kind and name. */
-const MADE_BY_THE_MESH: readonly string[] = ['ConfigMap istio-ca-root-cert', 'Secret istio-ca-secret'];
+const MADE_BY_THE_MESH: readonly string[] = [
+  ...DISTRIBUTED.map((name) => `ConfigMap ${name}`),
+  'Secret istio-ca-secret',
+];
 /** What every namespace has by itself. */
 const MADE_BY_KUBERNETES: readonly string[] = ['ConfigMap kube-root-ca.crt', 'ServiceAccount default'];
 /** Kinds that come and go with others. */
@@ -64,12 +69,12 @@ export async function planUninstall(client: KubeClient, options: UninstallOption
     if (reason === undefined) remove.push(one);
     else keep.push(`${labelOf(one.object)}: ${reason}`);
   }
-  // The root certificate in every namespace was made by the control plane; nobody corrects it any more.
+  // Nobody corrects them any more.
   const { items } = await client.list(CONFIG_MAPS, { labelSelector: 'istio.io/config=true' });
-  const roots = items.filter(({ metadata }) => metadata.name === 'istio-ca-root-cert');
+  const distributed = items.filter(({ metadata }) => DISTRIBUTED.includes(metadata.name));
   const beforeNamespace = remove.findIndex(({ resource }) => resource === NAMESPACES);
   const at = beforeNamespace < 0 ? remove.length : beforeNamespace;
-  remove.splice(at, 0, ...roots.map((object) => ({ resource: CONFIG_MAPS as Resource, object })));
+  remove.splice(at, 0, ...distributed.map((object) => ({ resource: CONFIG_MAPS as Resource, object })));
   return { remove, keep };
 }
 
