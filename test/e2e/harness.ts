@@ -110,7 +110,9 @@ export async function startMesh(options: MeshOptions = {}): Promise<Mesh> {
 
   const kubectl = async (...args: string[]): Promise<string> => {
     try {
-      return (await run('kubectl', args, { env: environment, timeout: 60_000 })).stdout;
+      // A slow machine makes long logs.
+      const options = { env: environment, timeout: 60_000, maxBuffer: 256 * 1024 * 1024 };
+      return (await run('kubectl', args, options)).stdout;
     } catch (error) {
       if ((error as NodeJS.ErrnoException).code === 'ENOENT') {
         throw new Error(
