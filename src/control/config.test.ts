@@ -23,6 +23,7 @@ test('the defaults are those of the field', () => {
     debounceMaxMs: 10_000,
     xdsIdentityCheck: true,
     dryRunPolicies: false,
+    onlyByWaypoint: false,
     allocatedVips: true,
     vipPools: {
       v4: { address: '240.240.0.0', prefixLength: 16 },

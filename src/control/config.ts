@@ -32,6 +32,7 @@ export interface ControlPlaneOptions {
   readonly debounceMaxMs: number;
   readonly xdsIdentityCheck: boolean;
   readonly dryRunPolicies: boolean;
+  readonly onlyByWaypoint: boolean;
   /** Whether ServiceEntries without addresses are given some. */
   readonly allocatedVips: boolean;
   readonly vipPools: Pools;
@@ -79,6 +80,7 @@ export function readOptions(env: Environment): ControlPlaneOptions {
     debounceMaxMs: duration(env, 'PILOT_DEBOUNCE_MAX', 10_000),
     xdsIdentityCheck: flag(env, 'PILOT_ENABLE_XDS_IDENTITY_CHECK', true),
     dryRunPolicies: flag(env, 'AMBIENT_ENABLE_DRY_RUN_AUTHORIZATION_POLICY', false),
+    onlyByWaypoint: flag(env, 'PILOT_AUTO_ALLOW_WAYPOINT_POLICY', false),
     allocatedVips: flag(env, 'PILOT_ENABLE_IP_AUTOALLOCATE', true),
     vipPools: {
       v4: pool(env, 'PILOT_IP_AUTOALLOCATE_IPV4_PREFIX', '240.240.0.0/16', 4),

@@ -34,6 +34,7 @@ export interface MeshModelOptions {
   readonly domainSuffix: string;
   readonly dryRunPolicies: boolean;
   readonly allocatedVips: boolean;
+  readonly onlyByWaypoint: boolean;
 }
 
 export class MeshModel {
@@ -55,7 +56,7 @@ export class MeshModel {
       { rootNamespace, revision, dryRun, trustDomain },
     );
     this.index = new AmbientIndex(
-      { addresses: this.addresses, policies: this.policyIndex, schedule },
+      { addresses: this.addresses, policies: this.policyIndex, policySet: this.policies, schedule },
       options,
     );
     this.#discovery = new Discovery<ModelKind>(

@@ -11,8 +11,11 @@
 
 import { isDeepStrictEqual } from 'node:util';
 import { objectKey } from '#k8s/informer.ts';
-import type { EndpointSlice, KubeObject } from '#k8s/objects.ts';
+import type { EndpointSlice, KubeObject, Pod } from '#k8s/objects.ts';
+import { policyKey } from '#model/policy.ts';
 import type { Workload } from '#model/workload.ts';
+import { encodeAuthorization } from '#proto/authorization.ts';
+import { allowanceOf, allowancesFor } from '../policies/waypoint-allowance.ts';
 import { Claims } from './claims.ts';
 import { labelsOfEntry } from './endpoint.ts';
 import { annotationsOf, LABEL, type Labels, labelsOf, selectsLabels } from './labels.ts';
@@ -25,13 +28,15 @@ import { recordsOfServiceEntry } from './service-entry.ts';
 import { membershipText, selectsNobody } from './service-record.ts';
 import { EVERYBODY, type ServiceEntryVisibility } from './service-visibility.ts';
 import { podsOfSlice, serviceOfSlice } from './slice.ts';
-import { waypointOf } from './waypoint.ts';
+import { type Waypoint, waypointOf } from './waypoint.ts';
 import { type PolicySelection, Workloads } from './workloads.ts';
 import { type Look, type MeshKind, type MeshObjects, type Owner, TOKEN, World } from './world.ts';
 
 export interface AmbientIndexDeps {
   readonly addresses: ResourceSet;
   readonly policies: PolicySelection;
+  /** Where policies are published that come of waypoints. */
+  readonly policySet: ResourceSet;
   /** Runs the flush soon; several changes of one turn share it. */
   readonly schedule: (run: () => void) => void;
 }
@@ -43,6 +48,8 @@ export interface AmbientIndexOptions {
   /** Its label names the network of the whole cluster. */
   readonly systemNamespace: string;
   readonly allocatedVips: boolean;
+  /** Publish policies that let only a waypoint in to whom it stands before (§2.16). */
+  readonly onlyByWaypoint: boolean;
   /** ServiceEntries and WorkloadEntries labelled for another revision are not ours (§1.2). */
   readonly revision: string;
 }
@@ -89,6 +96,7 @@ export class AmbientIndex {
       domainSuffix,
       network: '',
       allocatedVips: options.allocatedVips,
+      onlyByWaypoint: options.onlyByWaypoint,
       serviceEntryVisibility: EVERYBODY,
     };
     this.#workloads = new Workloads(this.#world, deps.policies, () => this.#mesh);
@@ -134,6 +142,7 @@ export class AmbientIndex {
       this.#publishWorkloads('endpoints', (key, look) => this.#workloads.endpoints(key, look));
       this.#publishWorkloads('slice', (key, look) => this.#workloads.slice(key, look));
       this.#publisher.announce();
+      this.#deps.policySet.announce();
     } finally {
       this.#scheduled = false;
     }
@@ -166,9 +175,21 @@ export class AmbientIndex {
       case 'slice':
         this.#sliceChanged(key, before as EndpointSlice | undefined, object as EndpointSlice | undefined);
         return;
+      case 'pod':
+        this.#podChanged(key, before as Pod | undefined, object as Pod | undefined);
+        return;
       default:
-        this.#mark(kind as 'gateway' | 'service' | 'pod' | 'workloadEntry', key);
+        this.#mark(kind as 'gateway' | 'service' | 'workloadEntry', key);
     }
+  }
+
+  #podChanged(key: string, before: Pod | undefined, now: Pod | undefined): void {
+    this.#mark('pod', key);
+    if (!this.#mesh.onlyByWaypoint) return;
+    const [old, gateway] = [gatewayOf(before), gatewayOf(now)];
+    if (old !== undefined) this.#world.podsOfGateway.remove(old, key);
+    if (gateway !== undefined) this.#world.podsOfGateway.add(gateway, key);
+    for (const changed of [old, gateway]) if (changed !== undefined) this.#mark('gateway', changed);
   }
 
   #sliceChanged(key: string, before: EndpointSlice | undefined, now: EndpointSlice | undefined): void {
@@ -225,11 +246,29 @@ export class AmbientIndex {
     const now = this.#world.look(unit, (look) => {
       if (gateway === undefined) return undefined;
       const gatewayClass = look.gatewayClass(gateway.spec?.gatewayClassName ?? '');
-      return waypointOf(gateway, gatewayClass, this.#mesh.network);
+      return waypointOf(gateway, gatewayClass, this.#mesh.network, this.#accountsOf(key));
     });
     if (now === undefined) waypoints.delete(key);
     else waypoints.set(key, now);
-    if (!isDeepStrictEqual(before, now)) this.#touch(TOKEN.waypoint(key));
+    if (isDeepStrictEqual(before, now)) return;
+    this.#touch(TOKEN.waypoint(key));
+    if (this.#mesh.onlyByWaypoint) this.#publishAllowance(before, now);
+  }
+
+  #accountsOf(gateway: string): readonly string[] {
+    if (!this.#mesh.onlyByWaypoint) return [];
+    const { objects, podsOfGateway } = this.#world;
+    const accounts = [...podsOfGateway.get(gateway)].map(
+      (pod) => objects.pod.get(pod)?.spec.serviceAccountName,
+    );
+    return [...new Set(accounts.filter((name) => name !== undefined))].sort();
+  }
+
+  #publishAllowance(before: Waypoint | undefined, now: Waypoint | undefined): void {
+    const { policySet } = this.#deps;
+    const policy = now === undefined ? undefined : allowanceOf(now, this.#mesh.trustDomain);
+    if (policy !== undefined) policySet.set(policyKey(policy), encodeAuthorization(policy));
+    else for (const key of before === undefined ? [] : allowancesFor([before])) policySet.delete(key);
   }
 
   /** All of them at once: they are few, and two Gateways may name the same one. */
@@ -316,4 +355,10 @@ const isRevisioned = (kind: MeshKind): boolean => kind === 'serviceEntry' || kin
 function placeOf(node: KubeObject | undefined): string {
   const labels = labelsOf(node);
   return JSON.stringify([labels[LABEL.region], labels[LABEL.zone], labels[LABEL.subzone]]);
+}
+
+/** The Gateway whose waypoint or gateway the pod is. */
+function gatewayOf(pod: Pod | undefined): string | undefined {
+  const name = labelsOf(pod)[LABEL.gatewayName];
+  return name === undefined ? undefined : `${pod?.metadata.namespace ?? ''}/${name}`;
 }

@@ -14,6 +14,7 @@ export const OPTIONS = {
   revision: 'default',
   dryRunPolicies: false,
   allocatedVips: true,
+  onlyByWaypoint: false,
 };
 
 /** The model as in the control plane; nothing flushes by itself. */

@@ -11,5 +11,7 @@ export interface MeshFacts {
   readonly domainSuffix: string;
   /** Whether addresses that a control plane wrote into ServiceEntries are used. */
   readonly allocatedVips: boolean;
+  /** Whether workloads with a waypoint let only it in. */
+  readonly onlyByWaypoint: boolean;
   readonly serviceEntryVisibility: ServiceEntryVisibility;
 }

@@ -41,8 +41,9 @@ export const selectsNobody = (selector: Labels | undefined): boolean =>
   selector === undefined || Object.keys(selector).length === 0;
 
 /** All that workloads take from a record: while it is the same, they need not be looked at again. */
-export function membershipText({ source, service, selector, ports }: ServiceRecord): string {
-  return JSON.stringify([source, service.hostname, Object.entries(selector).sort(), ports]);
+export function membershipText({ source, service, selector, ports, binding }: ServiceRecord): string {
+  const { namespace, name } = binding.waypoint ?? {};
+  return JSON.stringify([source, service.hostname, Object.entries(selector).sort(), ports, namespace, name]);
 }
 
 /**

@@ -18,6 +18,8 @@ export interface Waypoint {
   readonly destination: GatewayRef | undefined;
   readonly handles: TrafficType;
   readonly admits: { readonly from: 'All' | 'Same' | 'Selector'; readonly selector?: LabelSelector };
+  /** Of its pods, sorted; known only where policies are made of them. */
+  readonly serviceAccounts: readonly string[];
   /** How the waypoint's own pods want inbound connections handed over. */
   readonly binding: NonNullable<Workload['applicationTunnel']> | undefined;
 }
@@ -29,6 +31,7 @@ export function waypointOf(
   gateway: Gateway,
   gatewayClass: GatewayClass | undefined,
   network: string,
+  serviceAccounts: readonly string[],
 ): Waypoint | undefined {
   if ((gateway.status?.addresses ?? []).length === 0) return undefined;
   const binding = bindingOf(
@@ -42,6 +45,7 @@ export function waypointOf(
     handles: trafficType(
       labelsOf(gateway)[LABEL.waypointFor] ?? labelsOf(gatewayClass)[LABEL.waypointFor] ?? 'service',
     ),
+    serviceAccounts,
     admits: admission(gateway.spec?.listeners ?? [], binding),
     binding,
   };

@@ -4,6 +4,7 @@
 import type { EndpointSpec } from '#k8s/mesh-objects.ts';
 import type { Pod } from '#k8s/objects.ts';
 import type { Workload } from '#model/workload.ts';
+import { allowancesFor } from '../policies/waypoint-allowance.ts';
 import {
   hostsAreEndpoints,
   labelsOfEntry,
@@ -108,9 +109,20 @@ export class Workloads {
     return {
       services,
       binding,
-      policies: this.#policies.policiesFor(namespace, labels),
+      policies: [
+        ...this.#policies.policiesFor(namespace, labels),
+        ...(this.#facts().onlyByWaypoint ? this.#allowances(services, binding, look) : []),
+      ],
       networkGateway: look.networkGateway(network),
     };
+  }
+
+  #allowances(services: readonly Owner[], binding: WorkloadBinding, look: Look): readonly string[] {
+    const named = [binding.waypoint, ...services.map((owner) => owner.binding.waypoint)];
+    // As it is now: the record of a service remembers the waypoint as it was bound.
+    return allowancesFor(
+      named.flatMap((it) => (it === undefined ? [] : (look.waypoint(it.namespace, it.name) ?? []))),
+    );
   }
 
   *#selected(namespace: string, labels: Labels): Iterable<Owner> {

@@ -52,6 +52,8 @@ export class World {
   readonly slicesByService = new GroupIndex();
   /** Slices by the pods that their endpoints name. */
   readonly slicesByPod = new GroupIndex();
+  /** Pods by the Gateway that made them. */
+  readonly podsOfGateway = new GroupIndex();
   readonly reads = new Reads();
 
   /** Runs the computation of one unit. */

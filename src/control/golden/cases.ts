@@ -10,6 +10,7 @@
 //     expect:                           every address published, no other; of each the fields that matter
 //       Kubernetes//Pod/shop/web: { status: HEALTHY }
 //     policies: { shop/x: { … } }       likewise; none when left out
+//     options: { … }                    settings of the control plane (mesh-model.ts)
 //     differs: what Istio does          where the case differs from it on purpose
 //     exact: true                       every field of every resource that is not its default
 
@@ -18,7 +19,7 @@ import { join } from 'node:path';
 import { parse as parseYaml, stringify as yamlOf } from 'yaml';
 import type { KubeObject, Pod } from '#k8s/objects.ts';
 import { DEFAULT_MESH_CONFIG, type MeshConfig, parseMeshConfig } from '../mesh-config.ts';
-import type { ModelKind } from '../mesh-model.ts';
+import type { MeshModelOptions, ModelKind } from '../mesh-model.ts';
 
 type Fields = Readonly<Record<string, unknown>>;
 
@@ -34,6 +35,7 @@ export interface GoldenCase {
   readonly objects: readonly GoldenObject[];
   readonly config: MeshConfig;
   readonly exact: boolean;
+  readonly options: Partial<MeshModelOptions>;
   readonly expect: Readonly<Record<string, Fields>>;
   readonly policies: Readonly<Record<string, Fields>>;
 }
@@ -46,6 +48,7 @@ interface Source {
   readonly policies?: Readonly<Record<string, Fields | null>>;
   readonly exact?: boolean;
   readonly differs?: string;
+  readonly options?: Partial<MeshModelOptions>;
 }
 
 const KINDS: Readonly<Record<string, readonly [ModelKind, apiVersion: string]>> = {
@@ -76,7 +79,7 @@ export function goldenCases(): GoldenCase[] {
 }
 
 function readCase(file: string, source: Source): GoldenCase {
-  const { case: says, spec, given = {}, expect = {}, policies = {}, exact = false } = source;
+  const { case: says, spec, given = {}, expect = {}, policies = {}, exact = false, options = {} } = source;
   if (says === undefined || spec === undefined || !/^§\d/.test(spec))
     throw new TypeError(`${file}: a case needs "case" and "spec: §…": ${JSON.stringify(source)}`);
   const { MeshConfig: config, ...objects } = given;
@@ -85,6 +88,7 @@ function readCase(file: string, source: Source): GoldenCase {
     says,
     spec,
     exact,
+    options,
     config: config ? parseMeshConfig(yamlOf(config)) : DEFAULT_MESH_CONFIG,
     objects: Object.entries(objects).map(([heading, body]) => readObject(heading, body ?? {})),
     expect: filled(expect),

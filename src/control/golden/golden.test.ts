@@ -21,7 +21,7 @@ for (const file of new Set(CASES.map((it) => it.file)))
   describe(file, () => {
     for (const golden of CASES.filter((it) => it.file === file))
       test(`${golden.spec} ${golden.says}`, () => {
-        const model = new Held();
+        const model = new Held(golden.options);
         model.model.configure(golden.config);
         for (const object of golden.objects) model.put(object);
         model.model.index.flush();
@@ -31,7 +31,7 @@ for (const file of new Set(CASES.map((it) => it.file)))
       });
   });
 
-function assertOrderDoesNotMatter({ objects, config }: GoldenCase, fresh: Held): void {
+function assertOrderDoesNotMatter({ objects, config, options }: GoldenCase, fresh: Held): void {
   const step = fc.record({ detour: fc.constantFrom('none', 'twice', 'bare'), flush: fc.boolean() });
   const orders = fc.tuple(
     fc.shuffledSubarray([...objects], { minLength: objects.length }),
@@ -40,7 +40,7 @@ function assertOrderDoesNotMatter({ objects, config }: GoldenCase, fresh: Held):
   );
   fc.assert(
     fc.property(orders, ([order, steps, configuredAt]) => {
-      const lived = new Held();
+      const lived = new Held(options);
       order.forEach((object, index) => {
         const { detour, flush } = steps[index]!;
         if (index === configuredAt) lived.model.configure(config);

@@ -2,7 +2,7 @@
 
 import type { KubeObject } from '#k8s/objects.ts';
 import { OPTIONS } from '../ambient/fixtures-index.ts';
-import { MeshModel, type ModelKind } from '../mesh-model.ts';
+import { MeshModel, type MeshModelOptions, type ModelKind } from '../mesh-model.ts';
 import type { GoldenObject } from './cases.ts';
 
 /** A model with the objects that it was told of, as informers hold them. */
@@ -10,7 +10,7 @@ export class Held {
   readonly model: MeshModel;
   readonly #objects = new Map<string, readonly [ModelKind, KubeObject]>();
 
-  constructor() {
+  constructor(options: Partial<MeshModelOptions> = {}) {
     const objects = this.#objects;
     this.model = new MeshModel(
       {
@@ -22,7 +22,7 @@ export class Held {
             [...objects.values()].flatMap(([, { metadata }]) => metadata.namespace ?? []),
         },
       },
-      OPTIONS,
+      { ...OPTIONS, ...options },
     );
   }
 

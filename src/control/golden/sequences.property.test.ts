@@ -42,10 +42,13 @@ const sequence: fc.Arbitrary<Step[]> = someCases.chain((cases) => {
   );
 });
 
+/** Settings change what looks at what. */
+const someOptions = fc.record({ onlyByWaypoint: fc.boolean() });
+
 test('after any sequence of events the state is what a new control plane would compute', () => {
   fc.assert(
-    fc.property(sequence, (steps) => {
-      const lived = new Held();
+    fc.property(sequence, someOptions, (steps, options) => {
+      const lived = new Held(options);
       const final = new Map<string, GoldenObject>();
       let config = CASES[0]!.config;
       for (const { event, removed, configured, flush } of steps) {
@@ -64,7 +67,7 @@ test('after any sequence of events the state is what a new control plane would c
         if (flush) lived.model.index.flush();
       }
       lived.model.index.flush();
-      const fresh = new Held();
+      const fresh = new Held(options);
       fresh.model.configure(config);
       for (const object of [...final.values()].reverse()) fresh.put(object);
       fresh.model.index.flush();
