@@ -39,6 +39,10 @@ export const SETTABLE_ENV: Readonly<Record<'pilot' | 'cni' | 'ztunnel', readonly
     'PILOT_DEBOUNCE_MAX',
     'PILOT_ENABLE_XDS_IDENTITY_CHECK',
     'AMBIENT_ENABLE_DRY_RUN_AUTHORIZATION_POLICY',
+    'PILOT_AUTO_ALLOW_WAYPOINT_POLICY',
+    'PILOT_ENABLE_IP_AUTOALLOCATE',
+    'PILOT_IP_AUTOALLOCATE_IPV4_PREFIX',
+    'PILOT_IP_AUTOALLOCATE_IPV6_PREFIX',
     'ISTIOD_CUSTOM_HOST',
     'LOG_LEVEL',
     'LOG_FORMAT',
@@ -195,7 +199,10 @@ const ABSENT: readonly (readonly [prefix: string, reason: string])[] = [
   ['global.network', 'several networks are not supported yet'],
   ['global.meshID', 'several meshes are not supported yet'],
   ['pilot.replicaCount', 'one replica of the control plane is supported'],
-  ['meshConfig', 'of meshConfig, only trustDomain has a counterpart here'],
+  [
+    'meshConfig',
+    'of meshConfig, only trustDomain is set here; others are read from ConfigMap istio (docs/CONTROL-PLANE.md)',
+  ],
 ];
 
 export interface SettingHelp {
