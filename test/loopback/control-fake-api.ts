@@ -1,6 +1,7 @@
 // An API server in memory for the control plane's tests: objects with versions, watches, token reviews. It knows no
 // schemas, no defaults and no permissions; the real one is tested elsewhere.
 
+import { applyPatch, type Operation } from 'rfc6902';
 import { MeshError } from '#base/errors.ts';
 import type { KubeClient, ListOptions, WatchEvent } from '#k8s/client.ts';
 import { objectKey } from '#k8s/informer.ts';
@@ -61,7 +62,16 @@ export class FakeApi {
       return structuredClone(this.put(resource, object)) as never;
     },
     updateStatus: () => unused(),
-    patch: () => unused(),
+    patch: async (resource, name, kind, body, options) => {
+      this.#answer();
+      if (kind !== 'json') return unused();
+      const held = this.#kind(resource).get(keyOf(name, options?.namespace));
+      if (held === undefined) throw status(404, 'NotFound', 'not found');
+      const changed = structuredClone(held);
+      for (const failure of applyPatch(changed, body as Operation[]))
+        if (failure !== null) throw status(422, 'Invalid', String(failure));
+      return structuredClone(this.put(resource, changed)) as never;
+    },
     delete: async (resource, name, options) => {
       this.remove(resource, name, options?.namespace);
     },

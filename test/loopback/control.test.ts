@@ -9,6 +9,7 @@ import { readOptions } from '#control/config.ts';
 import { type ControlPlane, createControlPlane } from '#control/control-plane.ts';
 import { createCaClient } from '#grpc/ca-client.ts';
 import { createGrpcChannel, type GrpcChannel } from '#grpc/client.ts';
+import { CUSTOM_RESOURCE_DEFINITIONS, GATEWAYS, SERVICE_ENTRIES } from '#k8s/mesh-objects.ts';
 import {
   AUTHORIZATION_POLICIES,
   CONFIG_MAPS,
@@ -165,6 +166,12 @@ function workloadOf({ held }: Watched, uid: string) {
   return address?.kind === 'workload' ? address.workload : undefined;
 }
 
+function serviceOf({ held }: Watched, name: string) {
+  const resource = held.get(name);
+  const address = resource === undefined ? undefined : decodeAddress(resource.value);
+  return address?.kind === 'service' ? address.service : undefined;
+}
+
 async function page(port: number, path: string): Promise<{ status: number; body: string }> {
   const response = await fetch(`http://127.0.0.1:${port}${path}`);
   return { status: response.status, body: await response.text() };
@@ -230,6 +237,95 @@ describe('xDS', () => {
       clients.map(({ node }) => node),
       [NODE_ID, NODE_ID],
     );
+  });
+
+  test('a ServiceEntry is given addresses in its status, and is published with them', async () => {
+    await control.ready;
+    const addresses = subscribe(ADDRESS_TYPE_URL);
+    api.put(SERVICE_ENTRIES, {
+      apiVersion: 'networking.istio.io/v1',
+      kind: 'ServiceEntry',
+      metadata: { name: 'goods', namespace: 'shop' },
+      spec: {
+        hosts: ['goods.example.com'],
+        resolution: 'STATIC',
+        ports: [{ number: 80, name: 'http', targetPort: 8080 }],
+        workloadSelector: { labels: { app: 'db' } },
+      },
+    });
+    const vips = await until('its addresses', () => {
+      const found = serviceOf(addresses, 'shop/goods.example.com')?.vips ?? [];
+      return found.length === 2 ? found : undefined;
+    });
+    const written = api.get(SERVICE_ENTRIES, 'goods', 'shop')?.status?.addresses;
+    assert.deepEqual(
+      written,
+      vips.map((vip) => ({ value: vip.ip, host: 'goods.example.com' })),
+    );
+    assert.deepEqual(
+      workloadOf(addresses, 'Kubernetes//Pod/shop/db')?.services,
+      new Map([['shop/goods.example.com', new Map([[80, 8080]])]]),
+    );
+  });
+
+  test('a waypoint counts when the Gateway API comes to the cluster, and no longer when it goes', async () => {
+    await control.ready;
+    const addresses = subscribe(ADDRESS_TYPE_URL);
+    const waypoint = () => serviceOf(addresses, 'shop/web.shop.svc.cluster.local')?.waypoint;
+    await until('the service', () => serviceOf(addresses, 'shop/web.shop.svc.cluster.local'));
+    assert.equal(waypoint(), undefined);
+    api.put(NAMESPACES, {
+      apiVersion: 'v1',
+      kind: 'Namespace',
+      metadata: { name: 'shop', labels: { 'istio.io/use-waypoint': 'wp' } },
+    });
+    api.put(GATEWAYS, {
+      apiVersion: 'gateway.networking.k8s.io/v1',
+      kind: 'Gateway',
+      metadata: { name: 'wp', namespace: 'shop' },
+      spec: { gatewayClassName: 'istio-waypoint', listeners: [] },
+      status: { addresses: [{ type: 'IPAddress', value: '10.96.9.9' }] },
+    });
+    for (const plural of ['gateways', 'gatewayclasses'])
+      api.put(CUSTOM_RESOURCE_DEFINITIONS, {
+        apiVersion: 'apiextensions.k8s.io/v1',
+        kind: 'CustomResourceDefinition',
+        metadata: { name: `${plural}.gateway.networking.k8s.io` },
+        spec: { versions: [{ name: 'v1', served: true }] },
+        status: { conditions: [{ type: 'Established', status: 'True' }] },
+      });
+    await until('the waypoint', () => waypoint() !== undefined);
+    assert.deepEqual(waypoint(), {
+      destination: { kind: 'address', address: { network: '', ip: '10.96.9.9' } },
+      hbonePort: 15008,
+    });
+    api.remove(CUSTOM_RESOURCE_DEFINITIONS, 'gateways.gateway.networking.k8s.io');
+    await until('no waypoint', () => waypoint() === undefined);
+  });
+
+  test('the mesh configuration is obeyed as it changes; one that cannot be read changes nothing', async () => {
+    await control.ready;
+    const addresses = subscribe(ADDRESS_TYPE_URL);
+    await until('the pod', () => addresses.held.has(WEB_UID));
+    const configure = (mesh: string) =>
+      api.put(CONFIG_MAPS, {
+        apiVersion: 'v1',
+        kind: 'ConfigMap',
+        metadata: { name: 'istio', namespace: 'istio-system' },
+        data: { mesh },
+      });
+    configure('discoverySelectors: [{ matchLabels: { mesh: "on" } }]');
+    await until('the namespace out of view', () => !addresses.held.has(WEB_UID));
+    assert.ok(addresses.held.has('Kubernetes//Pod/istio-system/ztunnel-n1'));
+    configure('discoverySelectors: nonsense');
+    await until('a word in the log', () => lines.some((line) => line.includes('discoverySelectors')));
+    assert.ok(!addresses.held.has(WEB_UID));
+    api.put(NAMESPACES, {
+      apiVersion: 'v1',
+      kind: 'Namespace',
+      metadata: { name: 'shop', labels: { mesh: 'on' } },
+    });
+    await until('the namespace in view', () => addresses.held.has(WEB_UID));
   });
 
   test('a proxy on demand gets its node’s workloads, and what it asks for with what belongs to it', async () => {
