@@ -29,6 +29,7 @@ import { membershipText, selectsNobody } from './service-record.ts';
 import { EVERYBODY, type ServiceEntryVisibility } from './service-visibility.ts';
 import { podsOfSlice, serviceOfSlice } from './slice.ts';
 import { type Waypoint, waypointOf } from './waypoint.ts';
+import type { ServiceBinding } from './waypoint-binding.ts';
 import { type PolicySelection, Workloads } from './workloads.ts';
 import { type Look, type MeshKind, type MeshObjects, type Owner, TOKEN, World } from './world.ts';
 
@@ -123,6 +124,18 @@ export class AmbientIndex {
 
   meshChanged(settings: MeshSettings): void {
     this.#setMesh({ ...this.#mesh, ...settings });
+  }
+
+  /** Services and ServiceEntries that name a waypoint, and what came of it. */
+  *bindings(): IterableIterator<readonly [kind: 'Service' | 'ServiceEntry', key: string, ServiceBinding]> {
+    for (const [unit, kind] of [
+      ['service', 'Service'],
+      ['serviceEntry', 'ServiceEntry'],
+    ] as const)
+      for (const key of this.#world.objects[unit].keys()) {
+        const binding = this.#claims.recordsOf(`${unit} ${key}`)[0]?.binding;
+        if (binding?.waypoint !== undefined || binding?.error !== undefined) yield [kind, key, binding];
+      }
   }
 
   /** Rebuilds what is marked and announces real changes. Runs by itself; tests and start-up call it directly. */
