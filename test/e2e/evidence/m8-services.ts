@@ -5,8 +5,8 @@ import { parseIp } from '#net/ip.ts';
 import { until } from '../harness.ts';
 import { type Evidence, runInPod, waitForRecord } from './evidence.ts';
 
-/** Two names that Kubernetes does not know: one served by pods, one by what another name stands for. */
-const ENTRIES = `
+/** A name that Kubernetes does not know, served by pods that have another service, too. */
+const ENTRY = `
 apiVersion: networking.istio.io/v1
 kind: ServiceEntry
 metadata: { name: goods, namespace: shop }
@@ -15,45 +15,35 @@ spec:
   resolution: STATIC
   workloadSelector: { labels: { app: catalog } }
   ports: [{ number: 80, name: http, protocol: HTTP, targetPort: 8080 }]
----
-apiVersion: networking.istio.io/v1
-kind: ServiceEntry
-metadata: { name: mirror, namespace: shop }
-spec:
-  hosts: [mirror.example.com]
-  resolution: DNS
-  ports: [{ number: 80, name: http, protocol: HTTP, targetPort: 8080 }]
-  endpoints: [{ address: catalog.shop.svc.cluster.local }]
 `;
 
 const SCRIPT = `
 (async () => {
   const { lookup } = require('node:dns').promises;
-  for (const host of ['goods.example.com', 'mirror.example.com']) {
-    let seen = 'nothing';
-    for (let round = 0; round < 150; round++) {
-      try {
-        const { address } = await lookup(host, { family: 4 });
-        const answer = await fetch('http://' + host + '/', { signal: AbortSignal.timeout(2000) });
-        seen = address + ' ' + answer.status;
-        if (answer.ok) break;
-      } catch (error) {
-        seen = String(error.code ?? error.cause?.code ?? error);
-      }
-      await new Promise((r) => setTimeout(r, 200));
+  let seen = 'nothing';
+  for (const until = Date.now() + 15_000; Date.now() < until; ) {
+    try {
+      const { address } = await lookup('goods.example.com', { family: 4 });
+      const answer = await fetch('http://goods.example.com/', { signal: AbortSignal.timeout(2000) });
+      seen = address + ' ' + answer.status;
+      await answer.text();
+      if (answer.ok) break;
+    } catch (error) {
+      seen = String(error.code ?? error.cause?.code ?? error);
     }
-    console.log(host + ' ' + seen);
+    await new Promise((r) => setTimeout(r, 200));
   }
+  console.log(seen);
 })();`;
 
 const POOL = parseCidr('240.240.0.0/16')!;
 
 export const evidence: Evidence = {
   id: 'M8',
-  title: 'names that Kubernetes does not know: ServiceEntries are given addresses, resolved, and served',
+  title: 'a name that Kubernetes does not know: a ServiceEntry is given addresses, resolved, and served',
   async show(mesh, say) {
     const since = new Date().toISOString();
-    await mesh.apply(ENTRIES);
+    await mesh.apply(ENTRY);
     try {
       let addresses: readonly { value: string; host?: string }[] = [];
       await until(async () => {
@@ -72,8 +62,7 @@ export const evidence: Evidence = {
         node: 'n1',
         script: SCRIPT,
       });
-      const [goods = '', mirror = ''] = output.trim().split('\n');
-      assert.equal(goods, `goods.example.com ${ip} 200`, output);
+      assert.equal(output.trim(), `${ip} 200`);
       say('a pod that asks for it is answered by the pods that the ServiceEntry selects');
       const record = await waitForRecord(
         mesh,
@@ -84,11 +73,8 @@ export const evidence: Evidence = {
       );
       assert.match(record.fields.get('dst.identity') ?? '', /\/ns\/shop\/sa\/catalog$/);
       say(`in the tunnel, to ${record.fields.get('dst.identity')}`);
-      assert.match(mirror, /^mirror\.example\.com 240\.240\.\d+\.\d+ 200$/, output);
-      say('mirror.example.com is looked up as catalog.shop.svc.cluster.local, and reached');
     } finally {
-      for (const name of ['goods', 'mirror'])
-        await mesh.client.delete(SERVICE_ENTRIES, name, { namespace: 'shop' });
+      await mesh.client.delete(SERVICE_ENTRIES, 'goods', { namespace: 'shop' });
     }
   },
 };
