@@ -18,7 +18,9 @@ export interface StreamOutcome {
 export interface StreamSink {
   /** `isBorrowed`: the chunk is the reader's own buffer and changes after the call; otherwise it is the sink's to keep. */
   data(chunk: Uint8Array, isBorrowed: boolean): void;
-  /** `write` returned false earlier and may be called again. */
+  /** The session is full, of others' bytes: as if `write` had returned false. What is written nevertheless is taken. */
+  hold?(): void;
+  /** `write` returned false or `hold` was called earlier, and `write` may be called again. */
   drain(): void;
   /** The peer finished sending (half-close). */
   end(): void;

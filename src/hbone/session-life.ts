@@ -1,6 +1,7 @@
 // What both ends do with a session beside streams: the shared state of a data plane's sessions, and keepalive.
 
 import { type Clock, systemClock } from '#base/clock.ts';
+import { newBlockPool } from './http2/byte-queue.ts';
 import { newOutboxPool } from './http2/outbox.ts';
 import { ReceiveBudget } from './http2/receive-budget.ts';
 import type { Session, SessionShared } from './http2/session.ts';
@@ -13,6 +14,7 @@ const READ_BUFFER_BYTES = 64 * 1024;
 export function createSessionShared(clock: Clock = systemClock): SessionShared {
   return {
     outboxes: newOutboxPool(),
+    blocks: newBlockPool(),
     budget: new ReceiveBudget(),
     readBuffer: Buffer.allocUnsafeSlow(READ_BUFFER_BYTES),
     monotonicMs: () => clock.monotonicMs(),

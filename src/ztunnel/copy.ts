@@ -98,6 +98,11 @@ class Pump implements StreamSink {
     if (!this.#to.write(chunk, isBorrowed)) this.#from.pause();
   }
 
+  /** `from` has no room for now, so the side that feeds it waits. */
+  hold(): void {
+    this.#to.pause();
+  }
+
   /** `from` takes bytes again, so the side that feeds it may read on. */
   drain(): void {
     this.#to.resume();

@@ -9,7 +9,7 @@ const READ_BUFFER_BYTES = 256 * 1024;
 /** Of writes. Bytes come from TLS by records of 16 KiB; a turn brings a few of them. */
 const SLAB_BYTES = 128 * 1024;
 /** What a slow application may leave with us before its peer is held back. */
-const BACKLOG_BYTES = 128 * 1024;
+const BACKLOG_BYTES = 256 * 1024;
 /** Smaller pieces are written at once: they are answers someone waits for, not bulk. */
 const GATHER_FROM_BYTES = 4096;
 /** How a socket that the other side dropped shows; not failures of the connection (ztunnel.md §5.6). */

@@ -1,85 +1,78 @@
-// Bytes that wait, in order. Small pieces are gathered into blocks: a million one-byte frames cost a megabyte here, not
-// two hundred.
+// Bytes that wait, in order, in blocks that are used again: a million one-byte frames cost a megabyte here, not two
+// hundred, and a large piece does not pin the buffer it came in.
+
+import { BufferPool } from '../buffer-pool.ts';
 
 const BLOCK_BYTES = 16 * 1024;
-/** A piece smaller than this is copied, also so that it does not pin the buffer it came in. */
-const COPY_BELOW_BYTES = 4 * 1024;
+/** A megabyte of them. */
+const MAX_FREE_BLOCKS = 64;
+const { copy } = Buffer.prototype;
+
+export function newBlockPool(): BufferPool {
+  return new BufferPool(BLOCK_BYTES, MAX_FREE_BLOCKS);
+}
 
 export class ByteQueue {
-  #chunks: Buffer[] = [];
-  #first = 0;
-  /** The last chunk when it is a block of ours with room left, and how much of it is used. */
-  #block: Buffer | undefined;
-  #blockUsed = 0;
+  readonly #pool: BufferPool;
+  readonly #blocks: Buffer[] = [];
+  /** Where the first block's bytes begin, and where the last one's end. */
+  #start = 0;
+  #end = 0;
   #bytes = 0;
+
+  constructor(pool: BufferPool) {
+    this.#pool = pool;
+  }
 
   get bytes(): number {
     return this.#bytes;
   }
 
-  /** `isBorrowed`: the chunk changes after the call. */
-  push(chunk: Uint8Array, isBorrowed: boolean): void {
+  /** Copies. */
+  push(chunk: Uint8Array): void {
     this.#bytes += chunk.length;
-    if (chunk.length < COPY_BELOW_BYTES) {
-      let at = 0;
-      while (at < chunk.length) {
-        if (this.#block === undefined) {
-          this.#block = Buffer.allocUnsafeSlow(BLOCK_BYTES);
-          this.#blockUsed = 0;
-          this.#chunks.push(this.#block);
-        }
-        const length = Math.min(chunk.length - at, BLOCK_BYTES - this.#blockUsed);
-        this.#block.set(chunk.subarray(at, at + length), this.#blockUsed);
-        this.#blockUsed += length;
-        at += length;
-        if (this.#blockUsed === BLOCK_BYTES) this.#block = undefined;
+    for (let at = 0; at < chunk.length; ) {
+      if (this.#blocks.length === 0 || this.#end === this.#pool.bufferBytes) {
+        this.#blocks.push(this.#pool.take());
+        this.#end = 0;
       }
-      return;
+      const length = Math.min(chunk.length - at, this.#pool.bufferBytes - this.#end);
+      copy.call(chunk, this.#blocks.at(-1)!, this.#end, at, at + length);
+      this.#end += length;
+      at += length;
     }
-    this.#sealBlock();
-    this.#chunks.push(
-      isBorrowed ? Buffer.from(chunk) : Buffer.from(chunk.buffer, chunk.byteOffset, chunk.length),
-    );
   }
 
-  /** The first chunk, whole; undefined when nothing waits. */
+  /** The first bytes, valid until the next call; undefined when nothing waits. */
   shift(): Buffer | undefined {
-    if (this.#bytes === 0) return undefined;
-    if (this.#first === this.#chunks.length - 1) this.#sealBlock();
-    const chunk = this.#chunks[this.#first]!;
-    this.#drop();
+    if (this.#start === this.#endOfFirst) this.#dropFirst();
+    const first = this.#blocks[0];
+    if (first === undefined) return undefined;
+    const chunk = first.subarray(this.#start, this.#endOfFirst);
+    this.#start += chunk.length;
     this.#bytes -= chunk.length;
     return chunk;
   }
 
-  /** Puts back what was taken too much by `shift`. */
-  unshift(chunk: Buffer): void {
-    this.#bytes += chunk.length;
-    if (this.#first > 0) this.#chunks[--this.#first] = chunk;
-    else this.#chunks.unshift(chunk);
+  /** So many of the bytes that `shift` gave last are not taken after all. */
+  putBack(bytes: number): void {
+    this.#start -= bytes;
+    this.#bytes += bytes;
   }
 
   clear(): void {
-    this.#chunks = [];
-    this.#first = 0;
-    this.#block = undefined;
+    while (this.#blocks.length > 0) this.#dropFirst();
     this.#bytes = 0;
   }
 
-  #sealBlock(): void {
-    if (this.#block === undefined) return;
-    this.#chunks[this.#chunks.length - 1] = this.#block.subarray(0, this.#blockUsed);
-    this.#block = undefined;
+  get #endOfFirst(): number {
+    return this.#blocks.length > 1 ? this.#pool.bufferBytes : this.#end;
   }
 
-  #drop(): void {
-    this.#first += 1;
-    if (this.#first === this.#chunks.length) {
-      this.#chunks = [];
-      this.#first = 0;
-    } else if (this.#first >= 64) {
-      this.#chunks.splice(0, this.#first);
-      this.#first = 0;
-    }
+  #dropFirst(): void {
+    const first = this.#blocks.shift();
+    if (first !== undefined) this.#pool.giveBack(first);
+    this.#start = 0;
+    if (this.#blocks.length === 0) this.#end = 0;
   }
 }

@@ -5,7 +5,7 @@ import { FRAME_HEADER_BYTES } from './frame-reader.ts';
 
 /** A whole read of a TCP socket (ztunnel/tcp.ts) and the frame headers it is cut by fit into one. */
 const SLAB_BYTES = 260 * 1024;
-/** Two full turns: the socket is never without work. */
+/** Two reads: one is sent while the other is gathered. */
 const BACKLOG_BYTES = 512 * 1024;
 
 export function newOutboxPool(): SlabPool {
@@ -14,7 +14,7 @@ export function newOutboxPool(): SlabPool {
 
 export class Outbox extends GatheredWriter {
   constructor(pool: SlabPool, socket: WritableSocket, onRoom: () => void) {
-    super(pool, socket, BACKLOG_BYTES, onRoom);
+    super(pool, socket, BACKLOG_BYTES, onRoom, 'adaptive');
   }
 
   /** A frame's header; its payload follows by `bytes`, `uint16` or `uint32`. */

@@ -15,16 +15,19 @@ export const MAX_STREAM_WINDOW_BYTES = 4 * MIB;
 const TIGHT_TUNNEL_BYTES = MIB;
 const TIGHT_WINDOW_BYTES = 64 * KIB;
 
+const FIRST_STEP_BYTES = 4 * MIB;
 /** From so many unread bytes on, streams have this window. Filling the budget takes 1 + 3 + 12 + 48 + 192 stalled streams. */
 const STEPS: readonly (readonly [unreadBytes: number, windowBytes: number])[] = [
   [13 * MIB, 16 * KIB],
   [10 * MIB, 64 * KIB],
   [7 * MIB, 256 * KIB],
-  [4 * MIB, MIB],
+  [FIRST_STEP_BYTES, MIB],
 ];
 
 /** Window of each stream of a tunnel with so much unread. */
 export function streamWindow(unreadBytes: number, isTight: boolean): number {
+  // Asked for every DATA frame, and nearly always answered here.
+  if (unreadBytes < FIRST_STEP_BYTES && !isTight) return MAX_STREAM_WINDOW_BYTES;
   const [, windowBytes] = STEPS.find(([from]) => unreadBytes >= from) ?? [0, MAX_STREAM_WINDOW_BYTES];
   return isTight ? Math.min(windowBytes, TIGHT_WINDOW_BYTES) : windowBytes;
 }

@@ -9,15 +9,18 @@ import { MAX_WINDOW_BYTES } from './settings-frame.ts';
 import type { Stream } from './stream.ts';
 
 const DEFAULT_FRAME_BYTES = 16_384;
-/** Writers woken in one go; the rest follow in the next turn, so that not all of them read their sockets at once. */
-const WAKE_AT_ONCE = 16;
+/** Writers woken in one turn: as many as can fill the socket if each brings a whole read. The others follow turn by turn. */
+const WAKE_AT_ONCE = 2;
 
 export class SendWindow {
   readonly #outbox: Outbox;
   readonly #streams: ReadonlyMap<number, Stream>;
   /** Streams that have something to send, or whose writers were asked to wait, and that the session holds back. */
   readonly #waiting = new Set<Stream>();
+  /** Streams that have sent, or were told that they may, since the socket last had no room. */
+  readonly #senders = new Set<Stream>();
   #isWaking = false;
+  #isWakeDue = false;
   #tunnelWindow = DEFAULT_WINDOW_BYTES;
   /** The peer's INITIAL_WINDOW_SIZE and MAX_FRAME_SIZE. */
   #initialBytes = DEFAULT_WINDOW_BYTES;
@@ -46,6 +49,8 @@ export class SendWindow {
     }
     stream.sendWindow -= total;
     this.#tunnelWindow -= total;
+    this.#senders.add(stream);
+    if (this.#outbox.isBacklogged) this.#holdOthers(stream);
     return total;
   }
 
@@ -55,6 +60,7 @@ export class SendWindow {
 
   forget(stream: Stream): void {
     this.#waiting.delete(stream);
+    this.#senders.delete(stream);
   }
 
   /** The socket has room, or the peer gave credit: streams that waited go on, some at a time. */
@@ -67,7 +73,12 @@ export class SendWindow {
       if (!this.#proceed(stream)) break;
     }
     this.#isWaking = false;
-    if (woken > WAKE_AT_ONCE) setImmediate(() => this.wake());
+    if (woken <= WAKE_AT_ONCE || this.#isWakeDue) return;
+    this.#isWakeDue = true;
+    setImmediate(() => {
+      this.#isWakeDue = false;
+      this.wake();
+    });
   }
 
   widenTunnel(bytes: number): void {
@@ -105,14 +116,28 @@ export class SendWindow {
 
   close(): void {
     this.#waiting.clear();
+    this.#senders.clear();
+  }
+
+  /**
+   * `stream` hears that there is no room from its own `write`. The others are told before they read their sockets: what
+   * they read in this turn would have to be kept, in buffers of its own, and copied twice.
+   */
+  #holdOthers(stream: Stream): void {
+    for (const other of this.#senders) if (other !== stream) other.hold();
+    this.#senders.clear();
   }
 
   /** False when the session, not the stream, has no room. */
   #proceed(stream: Stream): boolean {
     // Before: in `proceed` the stream may ask to wait anew.
     this.#waiting.delete(stream);
+    if (stream.proceed()) {
+      if (!stream.isOver) this.#senders.add(stream);
+      return true;
+    }
     // One that its own window holds back is called when that window opens.
-    if (stream.proceed() || stream.sendWindow <= 0) return true;
+    if (stream.sendWindow <= 0) return true;
     this.#waiting.add(stream);
     return false;
   }

@@ -347,6 +347,87 @@ describe('flow control', () => {
     await settle();
     assert.equal(drains, 1);
   });
+
+  it('with eight busy streams no bytes pile up: all are held when the socket is full, and go on two by two', async () => {
+    const rig = await client();
+    rig.wire.feed(
+      frame(WINDOW_UPDATE!, 0, 0, u32(64 * MIB)),
+      frame(SETTINGS!, 0, 0, Buffer.from('000404000000', 'hex')),
+    );
+    await settle();
+    const said: string[] = [];
+    const streams = ['a', 'b', 'c', 'd', 'e', 'f', 'g', 'h'].map((name) => {
+      const stream = rig.session.request([':method', 'CONNECT', ':authority', 'a:1']);
+      const hold = (): void => void said.push(`hold ${name}`);
+      const drain = (): void => void said.push(`drain ${name}`);
+      stream.attach({ data: () => {}, hold, drain, end: () => {}, close: () => {} });
+      assert.ok(stream.write(Buffer.alloc(1)));
+      return stream;
+    });
+    await settle();
+    rig.wire.isStuck = true;
+    const read = Buffer.alloc(256 * 1024);
+    assert.ok(streams[0]!.write(read));
+    assert.ok(!streams[1]!.write(read), 'two reads are enough');
+    assert.deepEqual(
+      said.splice(0),
+      ['a', 'c', 'd', 'e', 'f', 'g', 'h'].map((name) => `hold ${name}`),
+    );
+    rig.wire.unstick();
+    await settle();
+    assert.equal(said.length, 8, said.join());
+    assert.deepEqual(new Set(said.splice(0)), new Set([...'abcdefgh'].map((name) => `drain ${name}`)));
+
+    rig.wire.isStuck = true;
+    const [first, second] = streams as [Stream, Stream];
+    first.write(read);
+    second.write(read);
+    said.splice(0);
+    const turns: number[] = [];
+    rig.wire.unstick();
+    for (let turn = 0; turn < 8; turn++) {
+      await new Promise((resolve) => setImmediate(resolve));
+      turns.push(said.splice(0).length);
+    }
+    assert.ok(
+      turns.every((each) => each <= 4),
+      `not all at once: ${turns}`,
+    );
+    assert.equal(
+      turns.reduce((sum, each) => sum + each, 0),
+      8,
+    );
+  });
+
+  it('a stream that is over is not held or woken any more', async () => {
+    const rig = await client();
+    rig.wire.feed(frame(WINDOW_UPDATE!, 0, 0, u32(64 * MIB)));
+    rig.wire.feed(frame(SETTINGS!, 0, 0, Buffer.from('000404000000', 'hex')));
+    await settle();
+    const open = (said: string[]): Stream => {
+      const stream = rig.session.request([':method', 'CONNECT', ':authority', 'a:1']);
+      const tell = (what: string) => (): void => void said.push(what);
+      stream.attach({
+        data: () => {},
+        hold: tell('hold'),
+        drain: tell('drain'),
+        end: () => {},
+        close: () => {},
+      });
+      return stream;
+    };
+    const said: string[] = [];
+    const gone = open(said);
+    const busy = open([]);
+    gone.write(Buffer.alloc(1));
+    gone.reset('CANCEL');
+    await settle();
+    rig.wire.isStuck = true;
+    while (busy.write(Buffer.alloc(256 * 1024)));
+    rig.wire.unstick();
+    await settle();
+    assert.deepEqual(said, []);
+  });
 });
 
 describe('the end of a session', () => {

@@ -4,8 +4,10 @@
 
 import type { Duplex } from 'node:stream';
 import { type MeshError, reasonOf } from '#base/errors.ts';
+import type { BufferPool } from '../buffer-pool.ts';
 import type { SlabPool } from '../gathered-writer.ts';
 import { readInto } from '../read-into.ts';
+import { WriteThrough } from '../write-through.ts';
 import {
   checkPing,
   checkPriority,
@@ -60,6 +62,8 @@ import { Stream, type StreamSession } from './stream.ts';
 /** What all sessions of one data plane share. */
 export interface SessionShared {
   readonly outboxes: SlabPool;
+  /** For bytes that wait to be read, or for a window. */
+  readonly blocks: BufferPool;
   readonly budget: ReceiveBudget;
   /** Where TLS sockets read into; what is kept of it is copied. */
   readonly readBuffer: Buffer;
@@ -93,7 +97,9 @@ const KEEPALIVE_PING = 1;
 const DRAIN_PING = 2;
 
 export class Session implements StreamSession, FrameHandler {
+  readonly blocks: BufferPool;
   readonly #socket: Duplex;
+  readonly #writing: WriteThrough;
   readonly #role: 'client' | 'server';
   readonly #maxStreams: number;
   readonly #budget: ReceiveBudget;
@@ -121,6 +127,7 @@ export class Session implements StreamSession, FrameHandler {
 
   constructor(socket: Duplex, shared: SessionShared, options: SessionOptions, events: SessionEvents) {
     const isClient = options.role === 'client';
+    this.blocks = shared.blocks;
     this.#socket = socket;
     this.#role = options.role;
     this.#maxStreams = options.maxStreams ?? Number.POSITIVE_INFINITY;
@@ -130,7 +137,8 @@ export class Session implements StreamSession, FrameHandler {
     this.#reader = new FrameReader(this, !isClient);
     this.#decoder = new HpackDecoder(options.maxListBytes);
     this.#guard = new FloodGuard(shared.monotonicMs);
-    this.#outbox = new Outbox(shared.outboxes, socket, () => this.#send.wake());
+    this.#writing = new WriteThrough(socket);
+    this.#outbox = new Outbox(shared.outboxes, this.#writing, () => this.#send.wake());
     this.#send = new SendWindow(this.#outbox, this.#streams);
     this.#receive = new ReceiveWindow(this.#outbox, shared.budget, this.#streams);
 
@@ -560,7 +568,7 @@ export class Session implements StreamSession, FrameHandler {
     this.#outbox.close();
     // Its FIN lets the peer read what was said last; a peer that does not take it is not waited for.
     if (!this.#socket.destroyed) {
-      this.#socket.end();
+      this.#writing.end();
       const timer = setTimeout(() => this.#socket.destroy(), LINGER_MS).unref();
       this.#socket.once('close', () => clearTimeout(timer));
     }

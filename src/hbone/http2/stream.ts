@@ -2,6 +2,7 @@
 // end. Frames and windows of the session are session.ts's; whether the stream was a good idea is its owner's.
 
 import type { MeshError } from '#base/errors.ts';
+import type { BufferPool } from '../buffer-pool.ts';
 import type { HboneStream, StreamOutcome, StreamSink } from '../hbone.ts';
 import { ByteQueue } from './byte-queue.ts';
 import { CANCEL, errorName, INTERNAL_ERROR, NO_ERROR, REFUSED_STREAM } from './errors.ts';
@@ -11,6 +12,8 @@ const CLEAN: StreamOutcome = { clean: true };
 
 /** What a stream needs of its session. */
 export interface StreamSession {
+  /** For bytes that wait. */
+  readonly blocks: BufferPool;
   /** Sends as much as windows and the socket allow now; returns how many bytes that was. */
   sendData(stream: Stream, chunk: Uint8Array): number;
   sendEnd(stream: Stream): void;
@@ -82,7 +85,7 @@ export class Stream implements HboneStream {
     });
   }
 
-  write(chunk: Uint8Array, isBorrowed = false): boolean {
+  write(chunk: Uint8Array): boolean {
     if (this.#outcome !== undefined || this.#isEnding) return false;
     if (chunk.length === 0) return true;
     if (this.#unsent === undefined || this.#unsent.bytes === 0) {
@@ -90,13 +93,21 @@ export class Stream implements HboneStream {
       if (sent === chunk.length) {
         if (!this.#session.isBacklogged) return true;
       } else {
-        this.#unsent ??= new ByteQueue();
-        this.#unsent.push(sent === 0 ? chunk : chunk.subarray(sent), isBorrowed);
+        this.#unsent ??= new ByteQueue(this.#session.blocks);
+        this.#unsent.push(sent === 0 ? chunk : chunk.subarray(sent));
       }
-    } else this.#unsent.push(chunk, isBorrowed);
+    } else this.#unsent.push(chunk);
     this.#wantsDrain = true;
     this.#session.wait(this);
     return false;
+  }
+
+  /** The session has no room, whoever took it. */
+  hold(): void {
+    if (this.#outcome !== undefined || this.#isEnding || this.#wantsDrain) return;
+    this.#wantsDrain = true;
+    this.#session.wait(this);
+    this.#sink?.hold?.();
   }
 
   end(): void {
@@ -141,7 +152,7 @@ export class Stream implements HboneStream {
     for (let chunk = unsent?.shift(); chunk !== undefined; chunk = unsent?.shift()) {
       const sent = this.#session.sendData(this, chunk);
       if (sent < chunk.length) {
-        unsent?.unshift(sent === 0 ? chunk : chunk.subarray(sent));
+        unsent?.putBack(chunk.length - sent);
         return false;
       }
     }
@@ -161,8 +172,8 @@ export class Stream implements HboneStream {
       this.#sink!.data(chunk, true);
       return;
     }
-    this.#unread ??= new ByteQueue();
-    this.#unread.push(chunk, true);
+    this.#unread ??= new ByteQueue(this.#session.blocks);
+    this.#unread.push(chunk);
     this.#session.countUnread(chunk.length);
   }
 
@@ -208,7 +219,7 @@ export class Stream implements HboneStream {
       if (chunk === undefined) break;
       isMoved = true;
       this.#session.countUnread(-chunk.length);
-      sink.data(chunk, false);
+      sink.data(chunk, true);
     }
     this.#isDelivering = false;
     if (this.#outcome !== undefined) return;
@@ -250,8 +261,10 @@ export class Stream implements HboneStream {
   #close(outcome: StreamOutcome, isLater = false): void {
     if (this.#outcome !== undefined) return;
     this.#outcome = outcome;
+    this.#unsent?.clear();
     this.#unsent = undefined;
     if (this.unreadBytes > 0) this.#session.countUnread(-this.unreadBytes);
+    this.#unread?.clear();
     this.#unread = undefined;
     this.#forget();
     const tell = (): void => {

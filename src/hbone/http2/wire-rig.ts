@@ -1,6 +1,7 @@
 // For tests: a session whose peer is the test itself, frame by frame, without TLS or sockets.
 
 import { Duplex } from 'node:stream';
+import { newBlockPool } from './byte-queue.ts';
 import { FRAME_HEADER_BYTES, type FrameHandler } from './frame-reader.ts';
 import { newOutboxPool } from './outbox.ts';
 import { ReceiveBudget } from './receive-budget.ts';
@@ -52,6 +53,7 @@ export class FrameNotes implements FrameHandler {
 export function newShared(budgetBytes?: number): SessionShared {
   return {
     outboxes: newOutboxPool(),
+    blocks: newBlockPool(),
     budget: new ReceiveBudget(budgetBytes),
     readBuffer: Buffer.alloc(1024),
     monotonicMs: () => 0,
