@@ -2,14 +2,25 @@
 // and `end` around the measured part, so that the driver can read CPU time at the same moments, then one JSON result.
 //   load.ts HOST latency CONNECTIONS SECONDS        every connection sends its next request when the answer is in
 //   load.ts HOST rate REQUESTS_PER_S SECONDS        16 connections, requests started on a fixed schedule
-//   load.ts HOST stream STREAMS SECONDS             bytes per second towards the client
+//   load.ts HOST down STREAMS SECONDS               bytes per second towards the client
+//   load.ts HOST up STREAMS SECONDS                 bytes per second towards the server
 //   load.ts HOST connect CONCURRENCY SECONDS        new connections per second, one small exchange each
+//   load.ts HOST quiet CONNECTIONS SECONDS          so many connections more between `begin` and `end`, one exchange each;
+//                                                   SECONDS has no meaning
 
 import { connect, type Socket } from 'node:net';
 
 const MESSAGE_BYTES = 1024;
 const WARM_UP_MS = 3000;
+/** Open before the first memory is read, so that what the first ones cost once is not counted. */
+const QUIET_BEFORE = 500;
+const QUIET_AT_ONCE = 20;
+/** Time for a proxy's collector to find what opening them left behind. */
+const QUIET_SETTLE_MS = 10_000;
+/** Time for the driver to read memory after `end`. */
+const QUIET_LINGER_MS = 3000;
 const message = Buffer.alloc(MESSAGE_BYTES, 'q');
+const block = Buffer.alloc(256 * 1024, 'u');
 const [host = '', mode = '', amountText = '1', secondsText = '4'] = process.argv.slice(2);
 const amount = Number(amountText);
 const measuredMs = Number(secondsText) * 1000;
@@ -80,7 +91,7 @@ async function rate(): Promise<void> {
   for (const socket of idle) socket.destroy();
 }
 
-async function stream(): Promise<void> {
+async function down(): Promise<void> {
   const sockets = await Promise.all(Array.from({ length: amount }, () => open('s')));
   for (const socket of sockets) {
     socket.on('data', (chunk: Buffer) => {
@@ -88,6 +99,47 @@ async function stream(): Promise<void> {
     });
   }
   await measure();
+  for (const socket of sockets) socket.destroy();
+}
+
+async function up(): Promise<void> {
+  const sockets = await Promise.all(Array.from({ length: amount }, () => open('u')));
+  for (const socket of sockets) {
+    // A block counts when the kernel has it; what lies in buffers is as much at the end as at the beginning.
+    const next = (): void => {
+      if (counting) bytes += block.length;
+      socket.write(block, next);
+    };
+    socket.write(block, next);
+    socket.write(block, next);
+  }
+  await measure();
+  for (const socket of sockets) socket.destroy();
+}
+
+/** Connections that nobody uses: each had one exchange, and is left alone. */
+async function quiet(): Promise<void> {
+  let left = 0;
+  const sockets: Socket[] = [];
+  const openSome = async (number: number): Promise<void> => {
+    left = number;
+    const opener = async (): Promise<void> => {
+      while (left-- > 0) {
+        const socket = await open('e');
+        await exchange(socket);
+        sockets.push(socket);
+      }
+    };
+    await Promise.all(Array.from({ length: QUIET_AT_ONCE }, opener));
+    await new Promise((resolve) => setTimeout(resolve, QUIET_SETTLE_MS));
+  };
+  await openSome(QUIET_BEFORE);
+  console.log('begin');
+  await openSome(amount);
+  console.log('end');
+  const seconds = QUIET_SETTLE_MS / 1000;
+  console.log(`result ${JSON.stringify({ seconds, requests: 0, bytes: 0, p50Us: 0, p90Us: 0, p99Us: 0 })}`);
+  await new Promise((resolve) => setTimeout(resolve, QUIET_LINGER_MS));
   for (const socket of sockets) socket.destroy();
 }
 
@@ -132,7 +184,14 @@ async function measure(): Promise<void> {
   );
 }
 
-const modes: Readonly<Record<string, () => Promise<void>>> = { latency, rate, stream, connect: connections };
+const modes: Readonly<Record<string, () => Promise<void>>> = {
+  latency,
+  rate,
+  down,
+  up,
+  connect: connections,
+  quiet,
+};
 const chosen = modes[mode];
 if (chosen === undefined) {
   console.error(`load: unknown mode ${JSON.stringify(mode)}; one of ${Object.keys(modes).join(', ')}`);

@@ -1,6 +1,7 @@
 // The far end of every benchmark: one TCP server. The first byte of a connection says what it wants:
 //   'e' echo requests: every 1,024-byte message is answered by 1,024 bytes
-//   's' stream: the server sends as fast as it can until the client closes
+//   's' stream down: the server sends as fast as it can until the client closes
+//   'u' stream up: the server takes what comes
 //   'c' connect: one 1,024-byte answer, then the server closes
 
 import { createServer, type Socket } from 'node:net';
@@ -35,6 +36,7 @@ const server = createServer({ noDelay: true }, (socket) => {
     const mode = String.fromCharCode(chunk[0] ?? 0);
     if (mode === 'e') echo(socket, chunk.length - 1);
     else if (mode === 's') stream(socket);
+    else if (mode === 'u') socket.resume();
     else socket.end(answer);
   });
 });

@@ -8,6 +8,7 @@ import { execFileSync } from 'node:child_process';
 import { readFileSync, realpathSync, writeFileSync } from 'node:fs';
 import { cpus, release } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import { PODS, type Pod } from '#k8s/objects.ts';
 import { type Mesh, projectDir, startMesh, until } from '../test/e2e/harness.ts';
 import { type CpuClock, cpuSeconds, type Memory, memoryOf } from './lib/process.ts';
@@ -17,6 +18,8 @@ const ROUNDS = Number(process.env.BENCH_ROUNDS ?? '3');
 const SECONDS = Number(process.env.BENCH_SECONDS ?? '4');
 
 export interface Sample {
+  readonly mode: Mode;
+  readonly amount: number;
   readonly seconds: number;
   readonly requests: number;
   readonly bytes: number;
@@ -26,11 +29,17 @@ export interface Sample {
   /** CPU seconds of each ztunnel during the measured part: outbound (n1) and inbound (n2). */
   readonly cpuOut: number;
   readonly cpuIn: number;
+  /** Memory of each ztunnel when the measured part began and ended. */
+  readonly memoryBefore: readonly Memory[];
+  readonly memoryAfter: readonly Memory[];
 }
+
+/** What bench/load.ts does. */
+export type Mode = 'latency' | 'rate' | 'down' | 'up' | 'connect' | 'quiet';
 
 export interface Measurement {
   readonly name: string;
-  readonly mode: string;
+  readonly mode: Mode;
   readonly amount: number;
 }
 
@@ -38,10 +47,25 @@ export const MEASUREMENTS: readonly Measurement[] = [
   { name: 'one connection, closed loop', mode: 'latency', amount: 1 },
   { name: '1,000 requests/s, 16 connections', mode: 'rate', amount: 1000 },
   { name: 'saturation, 16 connections', mode: 'latency', amount: 16 },
-  { name: 'one stream', mode: 'stream', amount: 1 },
-  { name: 'eight streams', mode: 'stream', amount: 8 },
   { name: 'new connections, 8 at a time', mode: 'connect', amount: 8 },
+  { name: 'quiet connections', mode: 'quiet', amount: 2000 },
+  { name: 'one stream down', mode: 'down', amount: 1 },
+  { name: 'one stream up', mode: 'up', amount: 1 },
+  { name: 'eight streams down', mode: 'down', amount: 8 },
+  { name: 'eight streams up', mode: 'up', amount: 8 },
 ];
+
+/** Under which name memory is shown after a measurement; of several with one name the last. */
+const KINDS: Readonly<Record<Mode, string>> = {
+  latency: 'after requests',
+  rate: 'after requests',
+  connect: 'after new connections',
+  quiet: 'after quiet connections, which were closed',
+  down: 'after streams',
+  up: 'after streams',
+};
+/** Between the end of a measurement and a look at memory. */
+const SETTLE_MS = 2000;
 
 /** Only measurements whose name contains this text, for a quick look; the results page is then not written. */
 const ONLY = process.env.BENCH_ONLY ?? '';
@@ -111,13 +135,21 @@ async function measure(
   }, `${name} to start`);
   let before: number[] = [];
   let after: number[] = [];
+  let memoryBefore: Memory[] = [];
+  let memoryAfter: Memory[] = [];
   let text = '';
   for await (const piece of mesh.client.stream(
     `/api/v1/namespaces/${namespace}/pods/${name}/log?follow=true`,
   )) {
     text += piece;
-    if (before.length === 0 && /^begin$/m.test(text)) before = clocks.map(cpuSeconds);
-    if (after.length === 0 && /^end$/m.test(text)) after = clocks.map(cpuSeconds);
+    if (before.length === 0 && /^begin$/m.test(text)) {
+      before = clocks.map(cpuSeconds);
+      memoryBefore = ztunnel.map(memoryOf);
+    }
+    if (after.length === 0 && /^end$/m.test(text)) {
+      after = clocks.map(cpuSeconds);
+      memoryAfter = ztunnel.map(memoryOf);
+    }
     if (/^result .*\n/m.test(text)) break;
   }
   const result = /^result (.*)$/m.exec(text)?.[1];
@@ -126,7 +158,11 @@ async function measure(
   await mesh.client.delete(PODS, name, { namespace, gracePeriodSeconds: 0 });
   const spent = after.map((value, index) => value - (before[index] ?? 0));
   return {
-    ...(JSON.parse(result) as Omit<Sample, 'cpuOut' | 'cpuIn'>),
+    ...(JSON.parse(result) as Pick<Sample, 'seconds' | 'requests' | 'bytes' | 'p50Us' | 'p90Us' | 'p99Us'>),
+    mode,
+    amount,
+    memoryBefore,
+    memoryAfter,
     cpuOut: spent[0] ?? 0,
     cpuIn: spent[1] ?? 0,
   };
@@ -148,7 +184,8 @@ interface Contender {
   readonly ztunnel: readonly number[];
   readonly meshed: string;
   readonly plain: string;
-  readonly idleMemory: readonly Memory[];
+  /** At the start, and after the last measurement of each kind. */
+  readonly memory: Map<string, readonly Memory[]>;
   readonly results: Map<string, { mesh: Sample[]; plain: Sample[] }>;
 }
 
@@ -166,7 +203,8 @@ async function contender(peer?: string): Promise<Contender> {
   const ztunnel = ['n1', 'n2'].map((node) =>
     peer === undefined ? mesh.pidOf('ztunnel', node) : peerPid(mesh, peer, node),
   );
-  return { mesh, ztunnel, meshed, plain, idleMemory: ztunnel.map(memoryOf), results: new Map() };
+  const memory = new Map([['idle', ztunnel.map(memoryOf)]]);
+  return { mesh, ztunnel, meshed, plain, memory, results: new Map() };
 }
 
 function peerPid(mesh: Mesh, peer: string, node: string): number {
@@ -189,9 +227,12 @@ try {
       // A B, then B A: drift of the machine hits both.
       for (const each of round % 2 === 1 ? contenders : contenders.toReversed()) {
         const held = each.results.get(measurement.name) ?? { mesh: [], plain: [] };
-        held.plain.push(await measure(each, 'bench-plain', each.plain, measurement));
+        if (measurement.mode !== 'quiet')
+          held.plain.push(await measure(each, 'bench-plain', each.plain, measurement));
         held.mesh.push(await measure(each, 'bench-mesh', each.meshed, measurement));
         each.results.set(measurement.name, held);
+        await delay(SETTLE_MS);
+        each.memory.set(KINDS[measurement.mode], each.ztunnel.map(memoryOf));
       }
     }
   }
@@ -199,11 +240,7 @@ try {
     .processes()
     .map(({ pid }) => pssOf(pid))
     .reduce((sum, pss) => sum + pss, 0);
-  const [run, peer] = contenders.map(({ results, idleMemory, ztunnel }) => ({
-    results,
-    idleMemory,
-    busyMemory: ztunnel.map(memoryOf),
-  }));
+  const [run, peer] = contenders.map(({ results, memory }) => ({ results, memory }));
   const text = renderResults(
     {
       commit: execFileSync('git', ['-C', projectDir, 'rev-parse', '--short', 'HEAD'], {

@@ -19,8 +19,8 @@ export interface Proxies {
     string,
     { readonly mesh: readonly Sample[]; readonly plain: readonly Sample[] }
   >;
-  readonly idleMemory: readonly Memory[];
-  readonly busyMemory: readonly Memory[];
+  /** What the two proxies hold: at the start, after requests, after streams. */
+  readonly memory: ReadonlyMap<string, readonly Memory[]>;
 }
 
 export function median(values: readonly number[]): number {
@@ -45,6 +45,11 @@ ${peer === undefined ? '' : `\n## The peer's\n\n${page(peer)}`}`;
 type Figure = readonly [what: string, unit: string, of: (mesh: Sample, plain: Sample) => number];
 
 const cpu = ({ cpuOut, cpuIn }: Sample): number => (cpuOut + cpuIn) / 2;
+/** Private memory that one more quiet connection costs one proxy, KiB. */
+const privateKiBPerConnection = ({ mode, amount, memoryBefore, memoryAfter }: Sample): number => {
+  const grown = memoryAfter.map(({ privateKiB }, index) => privateKiB - memoryBefore[index]!.privateKiB);
+  return mode === 'quiet' ? grown.reduce((sum, kib) => sum + kib, 0) / grown.length / amount : Number.NaN;
+};
 const FIGURES: readonly Figure[] = [
   ['requests/s', '/s', (mesh) => (mesh.requests > 0 ? mesh.requests / mesh.seconds : Number.NaN)],
   ['Gbit/s', ' Gbit/s', (mesh) => (mesh.bytes > 0 ? (mesh.bytes * 8) / mesh.seconds / 1e9 : Number.NaN)],
@@ -53,6 +58,12 @@ const FIGURES: readonly Figure[] = [
     ' µs',
     (mesh) => (mesh.requests > 0 ? (cpu(mesh) / mesh.requests) * 1e6 : Number.NaN),
   ],
+  [
+    'CPU of a proxy',
+    ' % of a core',
+    (mesh) => (mesh.mode === 'rate' ? (cpu(mesh) / mesh.seconds) * 100 : Number.NaN),
+  ],
+  ['private memory each', ' KiB', (mesh) => privateKiBPerConnection(mesh)],
   ['CPU s of a proxy per GB', ' s', (mesh) => (mesh.bytes > 0 ? cpu(mesh) / (mesh.bytes / 1e9) : Number.NaN)],
   ['added p50', ' µs', (mesh, plain) => (mesh.p50Us > 0 ? mesh.p50Us - plain.p50Us : Number.NaN)],
   ['added p90', ' µs', (mesh, plain) => (mesh.p90Us > 0 ? mesh.p90Us - plain.p90Us : Number.NaN)],
@@ -97,6 +108,11 @@ function page(run: Proxies): string {
       );
       continue;
     }
+    if (mesh[0]?.mode === 'quiet') {
+      const each = of(mesh, privateKiBPerConnection).toFixed(1);
+      rows.push(`| ${mesh[0].amount} ${name} more | - | - | - | private memory: ${each} KiB each |`);
+      continue;
+    }
     const rate = (sample: Sample): number => sample.requests / sample.seconds;
     const share = median(mesh.map((sample, index) => rate(sample) / rate(plain[index] as Sample)));
     const perRequest = (pick: (sample: Sample) => number): string =>
@@ -119,8 +135,7 @@ Memory of the two ztunnels (n1, n2), MiB:
 
 | | resident | proportional (PSS) | private |
 |---|---|---|---|
-${memory('idle', run.idleMemory)}
-${memory('after all measurements', run.busyMemory)}
+${[...run.memory].map(([label, values]) => memory(label, values)).join('\n')}
 `;
 }
 
