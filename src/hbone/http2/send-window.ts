@@ -133,7 +133,8 @@ export class SendWindow {
     // Before: in `proceed` the stream may ask to wait anew.
     this.#waiting.delete(stream);
     if (stream.proceed()) {
-      if (!stream.isOver) this.#senders.add(stream);
+      // It may have sent its end just now, and be forgotten.
+      if (this.#streams.has(stream.id)) this.#senders.add(stream);
       return true;
     }
     // One that its own window holds back is called when that window opens.
