@@ -1,5 +1,5 @@
 // `npm run bench`: this ztunnel pair against the same path without a proxy, as ratios within one run; with PEER_ZTUNNEL
-// naming another implementation's binary, that one in turn with ours.
+// naming another implementation's binary, that one in turn with ours; with BENCH_THREADS, ours with so many threads instead.
 //
 // The mesh runs as `culvert up` makes it (no sample). Two pairs of pods do the same work between the same two nodes: one pair in
 // a namespace enrolled in the mesh, one outside it. Rounds alternate between them, so that drift of the machine hits both.
@@ -67,8 +67,9 @@ const KINDS: Readonly<Record<Mode, string>> = {
 /** Between the end of a measurement and a look at memory. */
 const SETTLE_MS = 2000;
 
-/** Only measurements whose name contains this text, for a quick look; the results page is then not written. */
-const ONLY = process.env.BENCH_ONLY ?? '';
+/** Only measurements whose name contains one of these texts, for a quick look; the results page is then not written. */
+const ONLY = (process.env.BENCH_ONLY ?? '').split('|');
+const THREADS = process.env.BENCH_THREADS;
 const node = process.execPath;
 const say = (text: string): void => console.error(`bench: ${text}`);
 
@@ -189,13 +190,31 @@ interface Contender {
   readonly results: Map<string, { mesh: Sample[]; plain: Sample[] }>;
 }
 
-async function contender(peer?: string): Promise<Contender> {
-  say(`a mesh with ${peer === undefined ? 'our ztunnels' : peer}: one pair of pods in it, one outside it`);
+async function contender(peer?: string, threads?: string): Promise<Contender> {
+  const proxies = peer ?? `our ztunnels${threads === undefined ? '' : `, ${threads} threads each`}`;
+  say(`a mesh with ${proxies}: one pair of pods in it, one outside it`);
   const mesh = await startMesh({
     sample: false,
     ...(peer === undefined ? {} : { flags: [`--ztunnel=${peer}`] }),
   });
   meshes.push(mesh);
+  if (threads !== undefined) {
+    const daemonSet = ['-n', 'istio-system', 'daemonset/ztunnel'];
+    await mesh.kubectl('set', 'env', ...daemonSet, `ZTUNNEL_WORKER_THREADS=${threads}`);
+    await mesh.kubectl('rollout', 'status', ...daemonSet, '--timeout=50s');
+    // The replaced ones may be draining still, or not be replaced yet.
+    const isReplaced = (name: string): boolean => {
+      const found = mesh.processes().find(({ pid }) => pid === mesh.pidOf('ztunnel', name));
+      return found?.environment.ZTUNNEL_WORKER_THREADS === threads;
+    };
+    await until(() => {
+      try {
+        return isReplaced('n1') && isReplaced('n2');
+      } catch {
+        return false;
+      }
+    }, 'the replaced proxies to end');
+  }
   await mesh.apply(peerManifest('bench-mesh', true));
   await mesh.apply(peerManifest('bench-plain', false));
   const meshed = await peerAddress(mesh, 'bench-mesh');
@@ -220,9 +239,10 @@ const PEER = process.env.PEER_ZTUNNEL === undefined ? undefined : realpathSync(p
 const meshes: Mesh[] = [];
 try {
   const ours = await contender();
-  const contenders = PEER === undefined ? [ours] : [ours, await contender(PEER)];
+  const contenders =
+    PEER === undefined && THREADS === undefined ? [ours] : [ours, await contender(PEER, THREADS)];
   for (let round = 1; round <= ROUNDS; round++) {
-    for (const measurement of MEASUREMENTS.filter(({ name }) => name.includes(ONLY))) {
+    for (const measurement of MEASUREMENTS.filter(({ name }) => ONLY.some((text) => name.includes(text)))) {
       say(`round ${round} of ${ROUNDS}: ${measurement.name}`);
       // A B, then B A: drift of the machine hits both.
       for (const each of round % 2 === 1 ? contenders : contenders.toReversed()) {
@@ -255,9 +275,10 @@ try {
     },
     run as Proxies,
     peer,
+    THREADS === undefined ? 'the ztunnel of PEER_ZTUNNEL' : `ours with ${THREADS} threads (“peer”)`,
   );
   console.log(text);
-  if (ONLY === '' && process.argv.includes('--write'))
+  if (process.env.BENCH_ONLY === undefined && THREADS === undefined && process.argv.includes('--write'))
     writeFileSync(join(projectDir, 'bench/RESULTS.md'), text);
 } finally {
   for (const mesh of meshes) await mesh.stop();

@@ -12,7 +12,7 @@ import { closeFd, netnsId, openNetns } from '#linux/netns.ts';
 import { connectSeqpacket } from '#linux/seqpacket.ts';
 import { warmThreadPool } from '#linux/thread-pool.ts';
 import { gatherLines } from '#telemetry/gathered-lines.ts';
-import { createLogger, type LogOptions } from '#telemetry/log.ts';
+import { createLogger, type Logger, type LogOptions } from '#telemetry/log.ts';
 import type { CertificateAuthorityClient } from '#tls/secret.ts';
 import { xdsOverGrpc } from '#xds/grpc-transport.ts';
 import type { LogControl } from '#ztunnel/admin.ts';
@@ -27,6 +27,7 @@ import type { Endpoint, Environment } from '#ztunnel/environment.ts';
 import { createDataPlane, type DataPlaneDeps } from '#ztunnel/owner.ts';
 import { MESH_CONFIG_PATH, readProxyConfig } from '#ztunnel/proxy-config.ts';
 import { buildInfo } from '#ztunnel/version.ts';
+import type { StartWorkers } from '#ztunnel/workers/group.ts';
 
 process.title = 'ztunnel';
 
@@ -59,6 +60,7 @@ async function main(env: Environment): Promise<void> {
       clock: systemClock,
       random: Math.random,
       openCapture: createInPodCapture({ log: inpodLog, scope: captureScope, stock, descriptors }, config),
+      ...(config.threads === 1 ? {} : { startWorkers: await furtherThreads(log) }),
       ...resolvConf(config),
       ca: await authority(config, { log: log.scoped('identity'), scope }),
       ...(xds === undefined
@@ -84,7 +86,12 @@ async function main(env: Environment): Promise<void> {
     },
     config,
   );
-  log.info('ztunnel is up', { node: config.nodeName ?? '', pid: process.pid, version: VERSION });
+  log.info('ztunnel is up', {
+    node: config.nodeName ?? '',
+    pid: process.pid,
+    version: VERSION,
+    threads: config.threads,
+  });
 
   let isStopping = false;
   stop = (reason) => {
@@ -109,6 +116,23 @@ async function main(env: Environment): Promise<void> {
   process.on('SIGINT', () => {
     if (isStopping) process.exit(0);
     stop('SIGINT');
+  });
+}
+
+/** Loaded here: a proxy of one thread must not carry what several need. */
+async function furtherThreads(log: Logger): Promise<StartWorkers> {
+  const { workersOf } = await import('#ztunnel/workers/group.ts');
+  // Beside this file, be it source or bundle.
+  const extension = import.meta.url.slice(import.meta.url.lastIndexOf('.'));
+  return workersOf({
+    entry: new URL(`./ztunnel-worker${extension}`, import.meta.url),
+    write,
+    // At once, as a failure in this thread would: what is left could serve half of the connections only.
+    onCrash: (error) => {
+      log.error('ending: a thread that serves has failed', { error: error.message });
+      if (error.cause instanceof Error) process.stderr.write(`${error.cause.stack}\n`);
+      process.exit(1);
+    },
   });
 }
 

@@ -174,6 +174,11 @@ test('the node proxy is not burdened with what few of its kind need', () => {
     burdens.filter((name) => loaded.has(name)),
     [],
   );
+  // Several threads are loaded for when there are to be several.
+  assert.deepEqual(
+    [...loaded].filter((file) => file.startsWith('src/ztunnel/workers/')),
+    [],
+  );
   // The walk does see packages and files.
   assert.ok(loaded.has('koffi') && loaded.has('src/ztunnel/owner.ts'));
 });

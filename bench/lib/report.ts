@@ -30,13 +30,13 @@ export function median(values: readonly number[]): number {
   return sorted.length % 2 === 1 ? upper : ((sorted[middle - 1] ?? Number.NaN) + upper) / 2;
 }
 
-export function renderResults(run: Run, ours: Proxies, peer?: Proxies): string {
+export function renderResults(run: Run, ours: Proxies, peer: Proxies | undefined, other: string): string {
   return `# Results
 
 Made by \`npm run bench -- --write\`; the method stands in [README.md](README.md).
 Commit ${run.commit}, Linux ${run.kernel}, ${run.cores} cores (${run.processor}), ${run.rounds} rounds of ${run.seconds} s each; medians.
 
-${peer === undefined ? '' : `## Beside the ztunnel of PEER_ZTUNNEL\n\n${comparison(ours, peer)}\n## Ours\n\n`}${page(ours)}
+${peer === undefined ? '' : `## Beside ${other}\n\n${comparison(ours, peer)}\n## Ours\n\n`}${page(ours)}
 The whole local mesh with the two benchmark peers: ${mebi(run.wholeMeshPssKiB)} MiB PSS.
 ${peer === undefined ? '' : `\n## The peer's\n\n${page(peer)}`}`;
 }

@@ -42,6 +42,7 @@ export const ERROR_CODES = [
   'XDS_SILENT',
   'ZDS_PROTOCOL',
   'HAND_OVER_FAILED',
+  'WORKER_FAILED',
   'CA_REFUSED',
   // Kubernetes API
   'API_UNREACHABLE',

@@ -3,19 +3,19 @@
 import { type Clock, systemClock } from '#base/clock.ts';
 import { newBlockPool } from './http2/byte-queue.ts';
 import { newOutboxPool } from './http2/outbox.ts';
-import { ReceiveBudget } from './http2/receive-budget.ts';
+import { ReceiveBudget, type SharedCount } from './http2/receive-budget.ts';
 import type { Session, SessionShared } from './http2/session.ts';
 import type { SessionLimits } from './settings.ts';
 
 /** OpenSSL hands out one record at a time, 16 KiB at most. */
 const READ_BUFFER_BYTES = 64 * 1024;
 
-/** Made once per data plane: its sessions share buffers and the bound of unread bytes. */
-export function createSessionShared(clock: Clock = systemClock): SessionShared {
+/** Made once per data path: its sessions share buffers and the bound of unread bytes, which `unread` spans over threads. */
+export function createSessionShared(clock: Clock = systemClock, unread?: SharedCount): SessionShared {
   return {
     outboxes: newOutboxPool(),
     blocks: newBlockPool(),
-    budget: new ReceiveBudget(),
+    budget: new ReceiveBudget(undefined, unread),
     readBuffer: Buffer.allocUnsafeSlow(READ_BUFFER_BYTES),
     monotonicMs: () => clock.monotonicMs(),
   };

@@ -44,7 +44,8 @@ export interface StoreView {
 export interface Store extends StoreView {
   /** Grows with every change; a verdict can be stamped with the version it was judged under. */
   readonly configVersion: number;
-  apply(update: StoreUpdate): void;
+  /** `encoded`: what the update was read from, for `onApply`. */
+  apply(update: StoreUpdate, encoded?: Uint8Array): void;
   /** The pod that ZDS described (ztunnel.md §6.1); only workloads of this node are searched. */
   localWorkload(name: string, namespace: string, serviceAccount: string): Workload | undefined;
   /** Workloads of this node that share an identity; empty when the last one has gone. */
@@ -62,6 +63,8 @@ export interface Store extends StoreView {
 export interface StoreOptions {
   /** Name of the node this proxy serves; undefined when it is not known, and every workload may be the local one. */
   readonly localNode: string | undefined;
+  /** Told of every update once it is applied: other threads keep a store of their own. */
+  readonly onApply?: ((update: StoreUpdate, encoded: Uint8Array | undefined) => void) | undefined;
 }
 
 export function createStore(options: StoreOptions): Store {
@@ -70,6 +73,7 @@ export function createStore(options: StoreOptions): Store {
 
 class MeshStore implements Store {
   readonly #localNode: string | undefined;
+  readonly #onApply: StoreOptions['onApply'];
   readonly #workloads = new Map<WorkloadUid, Workload>();
   /** Network → address → workloads in the order of insertion; nearly always one. */
   readonly #byIp = new Map<string, Map<IpAddress, Workload[]>>();
@@ -83,13 +87,19 @@ class MeshStore implements Store {
 
   constructor(options: StoreOptions) {
     this.#localNode = options.localNode;
+    this.#onApply = options.onApply;
   }
 
   get configVersion(): number {
     return this.#configVersion;
   }
 
-  apply(update: StoreUpdate): void {
+  apply(update: StoreUpdate, encoded?: Uint8Array): void {
+    this.#change(update);
+    this.#onApply?.(update, encoded);
+  }
+
+  #change(update: StoreUpdate): void {
     const changes = new Map<WorkloadUid, WorkloadChange>();
     let servicesChanged = false;
     let policiesChanged = false;

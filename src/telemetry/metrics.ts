@@ -32,9 +32,14 @@ export interface Registry {
   histogram(name: string, help: string, bounds: readonly number[]): Histogram;
   /** A gauge whose values are asked for at each scrape; undefined leaves the series out. */
   computed(name: string, help: string, read: () => number | undefined): void;
-  /** The exposition, ending with `# EOF`. Families without series are left out. */
-  expose(): string;
+  /** The exposition, ending with `# EOF`. Families without series are left out. `others` are added to our own. */
+  expose(others?: readonly MetricsSnapshot[]): string;
+  /** Counters and gauges as they stand, for the exposition of another thread's registry. */
+  snapshot(): MetricsSnapshot;
 }
+
+/** Family → label text between the braces → value. */
+export type MetricsSnapshot = ReadonlyMap<string, ReadonlyMap<string, number>>;
 
 export const OPEN_METRICS_TYPE = 'application/openmetrics-text;charset=utf-8;version=1.0.0';
 export const PLAIN_TEXT_TYPE = 'text/plain; charset=utf-8';
@@ -58,12 +63,22 @@ export function createRegistry(): Registry {
     computed: (name, help, read) => {
       add(new FamilyState(name, help, 'gauge', read));
     },
-    expose: () => {
+    expose: (others = []) => {
       const parts: string[] = [];
-      for (const family of families.values()) family.write(parts);
+      for (const family of families.values())
+        family.write(
+          parts,
+          others.flatMap((other) => other.get(family.name) ?? []),
+        );
       parts.push('# EOF\n');
       return parts.join('');
     },
+    snapshot: () =>
+      new Map(
+        [...families.values()].flatMap((family) =>
+          family instanceof FamilyState ? [[family.name, family.values()]] : [],
+        ),
+      ),
   };
 }
 
@@ -100,17 +115,32 @@ class FamilyState implements Family {
     this.#cells.delete(labelText(labels));
   }
 
-  write(parts: string[]): void {
+  values(): Map<string, number> {
+    return new Map([...this.#cells].map(([labels, { value }]) => [labels, value]));
+  }
+
+  write(parts: string[], others: readonly ReadonlyMap<string, number>[]): void {
     const computed = this.#read?.();
     if (computed !== undefined) this.cell().value = computed;
     else if (this.#read !== undefined) this.#cells.clear();
-    if (this.#cells.size === 0) return;
+    const values = others.length === 0 ? undefined : sumOf([this.values(), ...others]);
+    if ((values ?? this.#cells).size === 0) return;
     const { name } = this;
     const suffix = this.#type === 'counter' ? '_total' : '';
     parts.push(`# HELP ${name} ${escapeHelp(this.#help)}\n# TYPE ${name} ${this.#type}\n`);
-    for (const [labels, { value }] of this.#cells)
+    const put = (labels: string, value: number): void => {
       parts.push(`${name}${suffix}${labels === '' ? '' : `{${labels}}`} ${value}\n`);
+    };
+    if (values === undefined) for (const [labels, { value }] of this.#cells) put(labels, value);
+    else for (const [labels, value] of values) put(labels, value);
   }
+}
+
+function sumOf(held: readonly ReadonlyMap<string, number>[]): ReadonlyMap<string, number> {
+  const sum = new Map<string, number>();
+  for (const values of held)
+    for (const [labels, value] of values) sum.set(labels, (sum.get(labels) ?? 0) + value);
+  return sum;
 }
 
 class HistogramState implements Histogram {

@@ -85,6 +85,32 @@ test('no label value can break the exposition', () => {
   );
 });
 
+test('what several registries count adds up to what one would have counted', () => {
+  const names = ['c', 'g'] as const;
+  const event = fc.record({
+    registry: fc.nat(3),
+    family: fc.constantFrom(...names),
+    label: fc.constantFrom('a', 'b', 'q"'),
+    amount: fc.nat(1000),
+  });
+  const open = () => {
+    const registry = createRegistry();
+    return { registry, c: registry.counter('c', 'Help.'), g: registry.gauge('g', 'Help.') };
+  };
+  fc.assert(
+    fc.property(fc.array(event), (events) => {
+      const [alone, first, ...others] = [open(), open(), open(), open(), open()];
+      for (const { registry, family, label, amount } of events) {
+        alone[family].add({ label }, amount);
+        [first, ...others][registry]![family].add({ label }, amount);
+      }
+      const together = first.registry.expose(others.map(({ registry }) => registry.snapshot()));
+      assert.deepEqual(together.split('\n').toSorted(), alone.registry.expose().split('\n').toSorted());
+      assert.ok(together.endsWith('# EOF\n'));
+    }),
+  );
+});
+
 test('the content type follows the Accept header', () => {
   const openMetrics = 'application/openmetrics-text;charset=utf-8;version=1.0.0';
   assert.equal(

@@ -16,6 +16,8 @@ export interface CrlFileDeps {
   readonly log: Logger;
   readonly scope: Scope;
   readonly random: Random;
+  /** Where else lists are asked for: given the file, resolves with how many sessions were cut there. */
+  readonly elsewhere?: (bytes: Uint8Array) => Promise<number>;
 }
 
 export interface CrlFileOptions {
@@ -63,7 +65,7 @@ export async function followCrlFile(deps: CrlFileDeps, options: CrlFileOptions):
 async function load(
   path: string,
   seen: string,
-  { revocations, log, scope }: CrlFileDeps,
+  { revocations, log, scope, elsewhere }: CrlFileDeps,
 ): Promise<string | undefined> {
   const { size } = await stat(path);
   if (size > MAX_BYTES)
@@ -72,7 +74,7 @@ async function load(
   const digest = createHash('sha256').update(bytes).digest('base64');
   if (digest === seen || scope.closed) return undefined;
   const lists = parseRevocationLists(bytes);
-  const cut = revocations.replace(lists);
+  const cut = revocations.replace(lists) + ((await elsewhere?.(bytes)) ?? 0);
   const serials = lists.reduce((sum, list) => sum + list.serials.size, 0);
   log.info('revocation lists are in force', { path, lists: lists.length, revoked: serials, cut });
   return digest;

@@ -11,7 +11,7 @@ import { bare, type Logger } from '#telemetry/log.ts';
 import { requestFor } from './csr.ts';
 import { DEFAULT_TLS_POLICY, type TlsPolicy } from './options.ts';
 import type { CertificateAuthorityClient, SecretManager, SecretState, WorkloadSecret } from './secret.ts';
-import { readWorkloadSecret } from './workload-certificate.ts';
+import { readSecretMaterial, type SecretMaterial, secretOf } from './workload-certificate.ts';
 
 export interface SecretManagerDeps {
   readonly ca: CertificateAuthorityClient;
@@ -19,6 +19,8 @@ export interface SecretManagerDeps {
   readonly log: Logger;
   readonly random: Random;
   readonly scope: Scope;
+  /** Told of every certificate before anybody gets it, and of those that are given up. */
+  readonly onChange?: ((identity: SpiffeId, material: SecretMaterial | undefined) => void) | undefined;
 }
 
 export interface SecretManagerOptions {
@@ -59,7 +61,7 @@ export function createSecretManager(
   deps: SecretManagerDeps,
   options: SecretManagerOptions = {},
 ): SecretManager {
-  const { ca, clock, log, random } = deps;
+  const { ca, clock, log, random, onChange } = deps;
   const { ttlSeconds = 86_400, maxConcurrent = 8, tls = DEFAULT_TLS_POLICY } = options;
   const scope = deps.scope.child('secrets');
   const entries = new Map<SpiffeId, Entry>();
@@ -101,9 +103,12 @@ export function createSecretManager(
     try {
       const { csrPem, privateKey } = await requestFor(entry.identity);
       const answer = await ca.sign(entry.identity, csrPem, ttlSeconds);
-      const secret = readWorkloadSecret(entry.identity, privateKey, answer, log, tls);
+      const material = readSecretMaterial(entry.identity, privateKey, answer, log);
+      const secret = secretOf(material, tls);
       // Forgotten meanwhile: the answer is discarded.
-      if (entries.get(entry.identity) === entry) succeed(entry, secret);
+      if (entries.get(entry.identity) !== entry) return;
+      onChange?.(entry.identity, material);
+      succeed(entry, secret);
     } catch (error) {
       if (entries.get(entry.identity) === entry) fail(entry, error);
     } finally {
@@ -188,6 +193,7 @@ export function createSecretManager(
       const entry = entries.get(identity);
       if (entry === undefined) return;
       entries.delete(identity);
+      onChange?.(identity, undefined);
       entry.first.reject(unavailable(identity, 'it is no longer needed'));
     },
     entries: () => new Map([...entries].map(([identity, { state }]) => [identity, state])),

@@ -4,10 +4,20 @@ import { type KeyObject, X509Certificate } from 'node:crypto';
 import { MeshError, reasonOf } from '#base/errors.ts';
 import type { SpiffeId } from '#model/identity.ts';
 import type { Logger } from '#telemetry/log.ts';
-import { createWorkloadContext, DEFAULT_TLS_POLICY, type TlsPolicy } from './options.ts';
+import {
+  type ContextMaterial,
+  createWorkloadContext,
+  DEFAULT_TLS_POLICY,
+  type TlsPolicy,
+} from './options.ts';
 import { uriNames } from './peer.ts';
 import { certificateBlocks } from './pem.ts';
 import type { WorkloadSecret } from './secret.ts';
+
+/** A checked certificate with its key, in a form that can be given to another thread. */
+export interface SecretMaterial extends ContextMaterial {
+  readonly identity: SpiffeId;
+}
 
 /** Throws MeshError `CERTIFICATE_INVALID`. Unusable roots are skipped with a warning. */
 export function readWorkloadSecret(
@@ -17,6 +27,30 @@ export function readWorkloadSecret(
   log: Logger,
   tls: TlsPolicy = DEFAULT_TLS_POLICY,
 ): WorkloadSecret {
+  return secretOf(readSecretMaterial(identity, privateKey, answer, log), tls);
+}
+
+export function secretOf(material: SecretMaterial, tls: TlsPolicy): WorkloadSecret {
+  const { identity, chainPem, rootsPem } = material;
+  const leaf = new X509Certificate(chainPem[0]!);
+  return {
+    identity,
+    chainPem,
+    rootsPem,
+    serialNumber: leaf.serialNumber,
+    notBefore: leaf.validFromDate,
+    notAfter: leaf.validToDate,
+    context: createWorkloadContext(material, tls),
+  };
+}
+
+/** Throws MeshError `CERTIFICATE_INVALID`. Unusable roots are skipped with a warning. */
+export function readSecretMaterial(
+  identity: SpiffeId,
+  privateKey: KeyObject,
+  answer: readonly string[],
+  log: Logger,
+): SecretMaterial {
   const [leafPem, ...others] = answer;
   const rootBundle = others.pop();
   if (leafPem === undefined || rootBundle === undefined) {
@@ -32,15 +66,7 @@ export function readWorkloadSecret(
 
   const chainPem = [leaf, ...intermediates].map((certificate) => certificate.toString());
   const keyPem = privateKey.export({ format: 'pem', type: 'pkcs8' }).toString();
-  return {
-    identity,
-    chainPem,
-    rootsPem,
-    serialNumber: leaf.serialNumber,
-    notBefore: leaf.validFromDate,
-    notAfter: leaf.validToDate,
-    context: createWorkloadContext({ keyPem, chainPem, rootsPem }, tls),
-  };
+  return { identity, keyPem, chainPem, rootsPem };
 }
 
 function readCertificate(identity: SpiffeId, pem: string, what: string): X509Certificate {

@@ -7,16 +7,26 @@ import { policyOf, workloadOf } from '#model/samples.ts';
 import { createStore } from '#model/store.ts';
 import type { WorkloadUid } from '#model/workload.ts';
 import { AUTHORIZATION_TYPE_URL, encodeAuthorization } from '#proto/authorization.ts';
-import { type DeltaRequest, decodeDeltaRequest, encodeDeltaResponse } from '#proto/discovery.ts';
+import {
+  type DeltaRequest,
+  decodeDeltaRequest,
+  decodeDeltaResponse,
+  encodeDeltaResponse,
+} from '#proto/discovery.ts';
+import { Sharing } from '#proto/sharing.ts';
 import { ADDRESS_TYPE_URL, encodeAddress } from '#proto/workload.ts';
 import { silentLogger } from '#telemetry/log.ts';
+import { applyDelta } from './apply.ts';
 import { startXdsClient, ztunnelNode } from './client.ts';
 import { nextDelay } from './reconnect.ts';
 import type { StreamEnd, StreamHandlers } from './transport.ts';
 
-function harness(options: { onDemand?: boolean; demandLimitMs?: number } = {}) {
+function harness(
+  options: { onDemand?: boolean; demandLimitMs?: number; settle?: () => Promise<unknown> } = {},
+) {
   const scope = new Scope('test');
-  const store = createStore({ localNode: 'n1' });
+  const mirrored: (Uint8Array | undefined)[] = [];
+  const store = createStore({ localNode: 'n1', onApply: (_, encoded) => mirrored.push(encoded) });
   const streams: { handlers: StreamHandlers; sent: DeltaRequest[]; closed: boolean }[] = [];
   const terminations: string[] = [];
   const client = startXdsClient(
@@ -24,6 +34,7 @@ function harness(options: { onDemand?: boolean; demandLimitMs?: number } = {}) {
       scope,
       store,
       log: silentLogger,
+      settle: options.settle,
       observe: { terminated: (reason) => terminations.push(reason), message: () => {} },
       open: (handlers) => {
         const stream = { handlers, sent: [] as DeltaRequest[], closed: false };
@@ -71,7 +82,7 @@ function harness(options: { onDemand?: boolean; demandLimitMs?: number } = {}) {
         })),
       }),
     );
-  return { scope, store, streams, client, respond, terminations };
+  return { scope, store, streams, client, respond, terminations, mirrored };
 }
 
 const reconnected = async (streams: readonly unknown[], count: number): Promise<void> => {
@@ -120,6 +131,39 @@ test('ready after an accepted response of every type; a refused one does not cou
   await client.whenReady();
   assert.equal(client.ready, true);
   assert.equal(client.status().types[0]?.rejected, undefined);
+  scope.close();
+});
+
+test('a response is acknowledged when other threads have applied it, too, from the same bytes', async () => {
+  const waiting: (() => void)[] = [];
+  const settle = (): Promise<void> => new Promise((resolve) => waiting.push(resolve));
+  const { scope, store, streams, client, respond, mirrored } = harness({ settle });
+  const { sent } = streams[0]!;
+  const web = workloadOf({ uid: 'web' as WorkloadUid, name: 'web' });
+  respond(0, ADDRESS_TYPE_URL, 'a1', { web: encodeAddress({ kind: 'workload', workload: web }) });
+  respond(0, AUTHORIZATION_TYPE_URL, 'p1');
+  assert.equal(store.workload(web.uid)?.name, 'web');
+  await new Promise((resolve) => setImmediate(resolve));
+  assert.deepEqual([sent.length, client.ready], [2, false]);
+  for (const resolve of waiting) resolve();
+  await client.whenReady();
+  assert.deepEqual(
+    sent.slice(2).map(({ responseNonce }) => responseNonce),
+    ['a1', 'p1'],
+  );
+  // Another store becomes the same from what came over the wire.
+  const copy = createStore({ localNode: 'n1' });
+  for (const bytes of mirrored)
+    applyDelta({ store: copy, sharing: new Sharing(), log: silentLogger }, decodeDeltaResponse(bytes!));
+  assert.deepEqual([...copy.workloads()], [...store.workloads()]);
+
+  // A stream that ends meanwhile is not spoken to; the next one says what is held.
+  respond(0, ADDRESS_TYPE_URL, 'a2', {}, ['web']);
+  streams[0]!.handlers.end({ kind: 'clean' });
+  waiting.at(-1)!();
+  await reconnected(streams, 2);
+  assert.equal(sent.length, 4);
+  assert.deepEqual([...streams[1]!.sent[0]!.initialResourceVersions], []);
   scope.close();
 });
 

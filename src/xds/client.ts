@@ -3,13 +3,9 @@
 
 import { reasonOf } from '#base/errors.ts';
 import type { Scope } from '#base/scope.ts';
-import type { Address } from '#model/address.ts';
-import type { Policy } from '#model/policy.ts';
 import type { Store } from '#model/store.ts';
-import { AUTHORIZATION_TYPE_URL, decodeAuthorization } from '#proto/authorization.ts';
 import {
   type DeltaRequest,
-  type DeltaResource,
   type DeltaResponse,
   decodeDeltaResponse,
   deltaRequest,
@@ -18,8 +14,9 @@ import {
   type XdsNode,
 } from '#proto/discovery.ts';
 import { Sharing } from '#proto/sharing.ts';
-import { ADDRESS_TYPE_URL, decodeAddress } from '#proto/workload.ts';
+import { ADDRESS_TYPE_URL } from '#proto/workload.ts';
 import type { Logger } from '#telemetry/log.ts';
+import { APPLIED_TYPES, applyDelta } from './apply.ts';
 import { type DemandOutcome, Demands } from './demands.ts';
 import { nextDelay, RECONNECT_INITIAL_MS, terminationReason } from './reconnect.ts';
 import type { OpenXdsStream, StreamEnd, XdsStream } from './transport.ts';
@@ -34,6 +31,8 @@ export interface XdsClientDeps {
     terminated(reason: 'ConnectionError' | 'Error' | 'Reconnect' | 'Complete'): void;
     message(typeUrl: string, bytes: number): void;
   };
+  /** Resolves when whoever else keeps a copy of the store has applied what came so far; a response is answered then. */
+  readonly settle?: (() => Promise<unknown>) | undefined;
 }
 
 export interface XdsClientOptions {
@@ -132,7 +131,7 @@ class DeltaClient implements XdsClient {
   constructor(deps: XdsClientDeps, options: XdsClientOptions) {
     this.#deps = deps;
     this.#node = options.node;
-    this.#types = [ADDRESS_TYPE_URL, AUTHORIZATION_TYPE_URL].map((typeUrl) => ({
+    this.#types = APPLIED_TYPES.map((typeUrl) => ({
       typeUrl,
       held: new Map<string, string>(),
       accepted: false,
@@ -230,7 +229,7 @@ class DeltaClient implements XdsClient {
   }
 
   #onMessage(stream: XdsStream, bytes: Uint8Array): void {
-    const { log, observe } = this.#deps;
+    const { log, observe, settle } = this.#deps;
     let response: DeltaResponse;
     try {
       response = decodeDeltaResponse(bytes);
@@ -246,11 +245,30 @@ class DeltaClient implements XdsClient {
     }
     const state = this.#types.find(({ typeUrl }) => typeUrl === response.typeUrl);
     if (state === undefined) log.warn(`xDS response of an unknown type: ${response.typeUrl}`);
-    const problems = state === undefined ? NO_PROBLEMS : this.#apply(state, response);
+    const problems = state === undefined ? NO_PROBLEMS : this.#apply(state, response, bytes);
+    const settled = settle?.();
+    if (settled === undefined) this.#answer(stream, state, response, problems);
+    else
+      settled.then(
+        () => this.#answer(stream, state, response, problems),
+        // No acknowledgement of what is not in force everywhere; whoever failed ends the process.
+        (error) => log.error('xDS: a response was not applied everywhere', { error: reasonOf(error) }),
+      );
+  }
+
+  #answer(
+    stream: XdsStream,
+    state: TypeState | undefined,
+    response: DeltaResponse,
+    problems: ReadonlyMap<string, string>,
+  ): void {
+    const { log } = this.#deps;
     const message = [...problems].map(([name, reason]) => `${name}: ${reason}`).join('; ');
     const error = problems.size === 0 ? undefined : { code: 0, message };
     const { typeUrl, nonce } = response;
-    stream.send(encodeDeltaRequest(deltaRequest(typeUrl, { responseNonce: nonce, error })));
+    // The stream may have ended while others applied it: what is held stands in the first request of the next.
+    if (stream === this.#stream)
+      stream.send(encodeDeltaRequest(deltaRequest(typeUrl, { responseNonce: nonce, error })));
     if (state === undefined) return;
     if (state.onDemand) this.#answerDemands(response, problems);
     state.rejected = error?.message;
@@ -259,33 +277,9 @@ class DeltaClient implements XdsClient {
   }
 
   /** Applies all that can be read; the reasons for the rest are the NACK. */
-  #apply(state: TypeState, response: DeltaResponse): ReadonlyMap<string, string> {
+  #apply(state: TypeState, response: DeltaResponse, bytes: Uint8Array): ReadonlyMap<string, string> {
     const { log, store } = this.#deps;
-    const problems = new Map<string, string>();
-    const accepted: DeltaResource[] = [];
-    const read = <T>(decode: (resource: DeltaResource) => T): T[] => {
-      const values: T[] = [];
-      for (const resource of response.resources) {
-        try {
-          values.push(decode(resource));
-          accepted.push(resource);
-        } catch (error) {
-          problems.set(resource.name, reasonOf(error));
-        }
-      }
-      return values;
-    };
-    if (state.typeUrl === ADDRESS_TYPE_URL) {
-      const addresses = read<Address>((resource) => decodeAddress(resource.value, this.#sharing));
-      store.apply({ addresses, removedAddresses: response.removed });
-    } else {
-      const policies = read<Policy>((resource) =>
-        decodeAuthorization(resource.value, (what) =>
-          log.warn(`policy ${resource.name}: ${what} cannot be read; nobody is let in by it`),
-        ),
-      );
-      store.apply({ policies, removedPolicies: response.removed });
-    }
+    const { accepted, problems } = applyDelta({ log, store, sharing: this.#sharing }, response, bytes);
     for (const name of response.removed) state.held.delete(name);
     for (const { name, version } of accepted) state.held.set(name, version);
     return problems;

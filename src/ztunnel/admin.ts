@@ -14,11 +14,12 @@ import {
   type Json,
   printDump,
 } from './config-dump.ts';
-import type { Connections } from './connections.ts';
+import type { Connections, PodConnections } from './connections.ts';
 import { type HttpAnswer, type HttpRequest, type HttpRoutes, onlyPost } from './http.ts';
 import type { PodInfo, Pods } from './pods.ts';
 import { profileRoutes } from './profile-routes.ts';
 import { versionInfo } from './version.ts';
+import type { Workers } from './workers/group.ts';
 
 export interface LogControl {
   level: LogThreshold;
@@ -35,6 +36,8 @@ export interface AdminDeps {
   readonly config: ZtunnelConfig;
   readonly logControl: LogControl;
   readonly shutdown: () => void;
+  /** Absent: this thread serves alone. */
+  readonly workers?: Pick<Workers, 'connections' | 'logFilter' | 'resources'> | undefined;
 }
 
 const LOGGING_HELP = `usage: POST /logging                               (list the current level)
@@ -48,16 +51,16 @@ export function adminRoutes(deps: AdminDeps): HttpRoutes {
   const atStart = filterOf(deps.logControl);
   return {
     '/': () => ({ contentType: 'text/html; charset=utf-8', body: INDEX }),
-    '/config_dump': () => ({
+    '/config_dump': async () => ({
       contentType: 'application/json',
-      body: printDump(configDump(deps)),
+      body: printDump(configDump(deps, (await deps.workers?.connections()) ?? [])),
     }),
     ...profileRoutes(),
-    '/debug/resources': () => ({
+    '/debug/resources': async () => ({
       contentType: 'application/json',
-      body: `${JSON.stringify(resources(), null, 2)}\n`,
+      body: `${JSON.stringify(resourcesOf([process.getActiveResourcesInfo(), ...((await deps.workers?.resources()) ?? [])]), null, 2)}\n`,
     }),
-    '/logging': (request) => logging(deps.logControl, atStart, request),
+    '/logging': (request) => logging(deps, atStart, request),
     '/quitquitquit': (request) => {
       const refusal = onlyPost(request, 'only POST is allowed for quitquitquit\n');
       if (refusal !== undefined) return refusal;
@@ -67,10 +70,10 @@ export function adminRoutes(deps: AdminDeps): HttpRoutes {
   };
 }
 
-/** What the event loop waits for, by kind: listeners (TCPServerWrap), sockets, timers. A leak shows here first. */
-function resources(): Readonly<Record<string, number>> {
+/** What the event loops of all threads wait for, by kind: listeners (TCPServerWrap), sockets, timers. A leak shows here first. */
+function resourcesOf(threads: readonly (readonly string[])[]): Readonly<Record<string, number>> {
   const counts: Record<string, number> = {};
-  for (const kind of process.getActiveResourcesInfo().sort()) counts[kind] = (counts[kind] ?? 0) + 1;
+  for (const kind of threads.flat().sort()) counts[kind] = (counts[kind] ?? 0) + 1;
   return counts;
 }
 
@@ -78,7 +81,11 @@ function filterOf({ level, scopes = new Map() }: LogControl): LogFilter {
   return { level, scopes };
 }
 
-function logging(control: LogControl, atStart: LogFilter, request: HttpRequest): HttpAnswer {
+function logging(
+  { logControl: control, workers }: AdminDeps,
+  atStart: LogFilter,
+  request: HttpRequest,
+): HttpAnswer {
   const refusal = onlyPost(request, LOGGING_HELP);
   if (refusal !== undefined) return refusal;
   const wanted = request.query.get('level');
@@ -89,10 +96,14 @@ function logging(control: LogControl, atStart: LogFilter, request: HttpRequest):
     return { status: 400, body: `Invalid level provided: ${wanted}\n\n${LOGGING_HELP}` };
   control.level = next.level;
   control.scopes = next.scopes;
+  workers?.logFilter(next);
   return { body: `current log level is ${formatLogFilter(next)}\n` };
 }
 
-function configDump(deps: AdminDeps): { readonly [key: string]: Json } {
+/** Connections of a pod by its uid, in another thread. */
+type Elsewhere = readonly ReadonlyMap<string, PodConnections>[];
+
+function configDump(deps: AdminDeps, elsewhere: Elsewhere): { readonly [key: string]: Json } {
   const { store, config } = deps;
   const stagedServices: Record<string, Json> = {};
   for (const [key, endpoints] of store.stagedEndpoints()) {
@@ -124,23 +135,23 @@ function configDump(deps: AdminDeps): { readonly [key: string]: Json } {
     stagedServices,
     staticConfig: { workloads: [], policies: [], services: [] },
     version: versionInfo(config.istioVersion),
-    workloadState: workloadState(deps),
+    workloadState: workloadState(deps, elsewhere),
     workloads: [...store.workloads()].sort((a, b) => compare(a.uid, b.uid)).map(dumpWorkload),
   };
 }
 
-function workloadState({ pods, connections, pending }: AdminDeps): Json {
+function workloadState({ pods, connections, pending }: AdminDeps, elsewhere: Elsewhere): Json {
   const states: Record<string, Json> = {};
   for (const [uid, info] of pending())
     states[uid] = { state: 'Pending', info: { ...info }, connections: { inbound: [], outbound: [] } };
   for (const [uid, { info }] of pods.entries()) {
-    const { inbound, outbound } = connections.of(uid);
+    const held = [connections.of(uid), ...elsewhere.flatMap((thread) => thread.get(uid) ?? [])];
     states[uid] = {
       state: 'Up',
       info: { ...info },
       connections: {
-        inbound: inbound.map((view) => ({ ...view })),
-        outbound: outbound.map((view) => ({ ...view })),
+        inbound: held.flatMap(({ inbound }) => inbound.map((view) => ({ ...view }))),
+        outbound: held.flatMap(({ outbound }) => outbound.map((view) => ({ ...view }))),
       },
     };
   }
@@ -158,7 +169,7 @@ const INDEX = `<!DOCTYPE html>
 <li><a href="debug/pprof/profile">debug/pprof/profile</a>: a CPU profile; ?seconds=1-300 (10), ?frequency=1-1000 Hz (100)</li>
 <li><a href="debug/pprof/heap">debug/pprof/heap</a>: a heap profile, while sampling is on</li>
 <li><a href="debug/pprof/heap/profiling">debug/pprof/heap/profiling</a>: is it? ?activate=true|false switches it</li>
-<li><a href="debug/resources">debug/resources</a>: listeners, sockets and timers of the event loop, counted</li>
+<li><a href="debug/resources">debug/resources</a>: listeners, sockets and timers of the event loops, counted</li>
 <li>POST quitquitquit: shut down</li>
 </ul></body></html>
 `;

@@ -132,12 +132,18 @@ test('certificates: sorted by identity, with the reason of those that are missin
 
 test('config: durations as seconds and nanoseconds, addresses as URLs, no tokens', () => {
   const dump = dumpConfig(
-    parseConfig({ NODE_NAME: 'n1', CONNECTION_TERMINATION_DEADLINE: '1500ms', AUTH_TOKEN: 'hush-hush' }),
+    parseConfig({
+      NODE_NAME: 'n1',
+      CONNECTION_TERMINATION_DEADLINE: '1500ms',
+      AUTH_TOKEN: 'hush-hush',
+      ZTUNNEL_WORKER_THREADS: '3',
+    }),
   ) as Record<string, unknown>;
   assert.deepEqual(dump.selfTerminationDeadline, { secs: 1, nanos: 500_000_000 });
   assert.equal(dump.xdsAddress, 'https://localhost:15012');
   assert.deepEqual([dump.dnsProxy, dump.dnsProxyAddr], [true, { Localhost: [true, 15053] }]);
   assert.ok(!JSON.stringify(dump).includes('hush-hush'));
+  assert.equal(dump.numWorkerThreads, 3);
 });
 
 test('addresses and sockets have the shapes that a running peer prints', () => {

@@ -211,6 +211,7 @@ export function dumpConfig(config: ZtunnelConfig): Json {
     selfTerminationDeadline: duration(config.drainMs),
     requireOriginalSource:
       config.originalSource === 'best-effort' ? null : config.originalSource === 'required',
+    numWorkerThreads: config.threads,
     packetMark: config.packetMark ?? null,
     inpodUds: config.zdsPath,
     inpodPortReuse: config.reusePort,

@@ -5,6 +5,7 @@ import { test } from 'node:test';
 import { MeshError } from '#base/errors.ts';
 import { containerPath, parseConfig as parse, type ZtunnelConfig } from './config.ts';
 import type { Environment } from './environment.ts';
+import { NO_PROXY_CONFIG } from './proxy-config.ts';
 
 const parseConfig = (env: Environment): ZtunnelConfig => parse({ NODE_NAME: 'n1', ...env });
 
@@ -96,14 +97,10 @@ const accepted: readonly [Environment, (config: ZtunnelConfig) => unknown, unkno
     (c) => [c.mode, c.workload, c.nodeName, c.packetMark],
     ['dedicated', { namespace: 'ns', name: 'pod', serviceAccount: 'sa' }, undefined, undefined],
   ],
-  [{ ZTUNNEL_WORKER_THREADS: '1', ZTUNNEL_CPU_LIMIT: '8' }, (c) => c.notices, []],
   [
-    { ZTUNNEL_WORKER_THREADS: '50%', HTTP2_FRAME_SIZE: '16384' },
+    { HTTP2_FRAME_SIZE: '16384' },
     (c) => c.notices,
-    [
-      'ZTUNNEL_WORKER_THREADS=50% has no effect: one thread serves',
-      'HTTP2_FRAME_SIZE has no effect: windows and frames follow the memory that is free',
-    ],
+    ['HTTP2_FRAME_SIZE has no effect: windows and frames follow the memory that is free'],
   ],
   [
     { RUST_LOG: 'warn,access=info' },
@@ -111,9 +108,46 @@ const accepted: readonly [Environment, (config: ZtunnelConfig) => unknown, unkno
     ['warn', [['access', 'info']]],
   ],
 ];
+/** The field's examples (ztunnel.md §1.4), and its rule above four cores; up to four, one thread. */
+const threads: readonly [Environment, cores: number, expected: number][] = [
+  [{}, 1, 1],
+  [{}, 4, 1],
+  [{}, 5, 2],
+  [{}, 32, 8],
+  [{ ZTUNNEL_CPU_LIMIT: '32' }, 2, 8],
+  [{ ZTUNNEL_CPU_LIMIT: '2' }, 32, 1],
+  [{ ZTUNNEL_CPU_LIMIT: '0' }, 32, 1],
+  [{ ZTUNNEL_CPU_LIMIT: '' }, 32, 8],
+  [{ ZTUNNEL_RESOURCE_CPU_LIMIT: '16' }, 2, 16],
+  [{ ZTUNNEL_RESOURCE_CPU_LIMIT: '500m', ZTUNNEL_CPU_LIMIT: '32' }, 32, 1],
+  [{ ZTUNNEL_RESOURCE_CPU_LIMIT: '4.5' }, 2, 5],
+  [{ ZTUNNEL_RESOURCE_CPU_REQUEST: '7500m' }, 16, 8],
+  [{ ZTUNNEL_RESOURCE_CPU_REQUEST: '2' }, 4, 1],
+  [{ ZTUNNEL_WORKER_THREADS: '1' }, 32, 1],
+  [{ ZTUNNEL_WORKER_THREADS: '4' }, 2, 4],
+  [{ ZTUNNEL_WORKER_THREADS: '0' }, 6, 6],
+  [{ ZTUNNEL_WORKER_THREADS: '0', ZTUNNEL_RESOURCE_CPU_LIMIT: '1500m' }, 6, 2],
+  [{ ZTUNNEL_WORKER_THREADS: '50%', ZTUNNEL_CPU_LIMIT: '8' }, 2, 4],
+  [{ ZTUNNEL_WORKER_THREADS: '30%', ZTUNNEL_CPU_LIMIT: '16' }, 2, 5],
+  [{ ZTUNNEL_WORKER_THREADS: '10%' }, 4, 1],
+  [{ ZTUNNEL_WORKER_THREADS: '0' }, 500, 128],
+];
+for (const [env, cores, expected] of threads)
+  test(`threads on ${cores} cores with ${JSON.stringify(env)}: ${expected}`, () =>
+    assert.equal(parse({ NODE_NAME: 'n1', ...env }, NO_PROXY_CONFIG, cores).threads, expected));
+
+test('concurrency of the mesh’s configuration stands behind ZTUNNEL_WORKER_THREADS', () => {
+  const threadsOf = (env: Environment, concurrency: number): number =>
+    parse({ NODE_NAME: 'n1', ...env }, { ...NO_PROXY_CONFIG, concurrency }, 6).threads;
+  assert.deepEqual([threadsOf({}, 3), threadsOf({}, 0)], [3, 6]);
+  assert.equal(threadsOf({ ZTUNNEL_WORKER_THREADS: '2' }, 3), 2);
+});
+
 for (const [env, read, expected] of accepted)
   test(`accepts ${JSON.stringify(env)}`, () => assert.deepEqual(read(parseConfig(env)), expected));
 
+const THREADS_FORM =
+  'a whole number up to 128 (0: one for each core), or a percentage of the cores from "1%" to "100%"';
 const refused: readonly [string, string, string][] = [
   ['PROXY_MODE', 'sidecar', '"shared" or "dedicated"'],
   ['ENABLE_PROXY', 'false', '"true" (a ztunnel that only answers DNS is not built)'],
@@ -129,7 +163,13 @@ const refused: readonly [string, string, string][] = [
   ['FAKE_CA_KEY', '/k.pem', 'FAKE_CA_CERT beside it: a root is a certificate and its key'],
   ['KEEPALIVE_RETRIES', '0', 'a whole number from 1 to 127'],
   ['HTTP2_FRAME_SIZE', '1024', 'a whole number from 16384 to 16777215'],
-  ['ZTUNNEL_WORKER_THREADS', '0%', 'a whole number, or a percentage of the cores from "1%" to "100%"'],
+  ['ZTUNNEL_WORKER_THREADS', '0%', THREADS_FORM],
+  ['ZTUNNEL_WORKER_THREADS', '101%', THREADS_FORM],
+  ['ZTUNNEL_WORKER_THREADS', '129', THREADS_FORM],
+  ['ZTUNNEL_WORKER_THREADS', 'two', THREADS_FORM],
+  ['ZTUNNEL_WORKER_THREADS', '', THREADS_FORM],
+  ['ZTUNNEL_CPU_LIMIT', '1.5', 'a whole number from 0 to 65535'],
+  ['ZTUNNEL_RESOURCE_CPU_REQUEST', '0', 'a quantity of CPUs such as "2", "1.5" or "500m"'],
   ['ZTUNNEL_RESOURCE_CPU_LIMIT', '2 cores', 'a quantity of CPUs such as "2", "1.5" or "500m"'],
   ['IPV6_ENABLED', 'True', 'exactly "true" or "false"'],
   ['ENABLE_ORIG_SRC', 'yes', 'exactly "true" or "false"'],
@@ -211,7 +251,7 @@ test('the mesh’s own configuration stands behind the environment', () => {
   assert.deepEqual([config.adminPort, config.statsPort, config.readinessPort], [15_100, 15_120, 15_021]);
   assert.equal(config.clusterId, 'from-mesh');
   assert.deepEqual(config.nodeMetadata, { DNS_CAPTURE: 'false', CLUSTER_ID: 'from-mesh', A: 'env' });
-  assert.deepEqual(config.notices, ['concurrency=4 has no effect: one thread serves']);
+  assert.equal(config.threads, 4);
   assert.deepEqual(parse({ NODE_NAME: 'n1', XDS_ADDRESS: 'https://x:1' }, proxy).xds, { host: 'x', port: 1 });
   // It does not follow the discovery address (ztunnel.md §1.4).
   assert.deepEqual(config.ca, { host: 'localhost', port: 15_012 });

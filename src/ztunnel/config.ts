@@ -1,6 +1,7 @@
 // ztunnel's settings: the environment variables of the field, parsed from a plain object into values with units.
 // No I/O here: whether a value is a path or the text itself is decided by credentials.ts when it reads it.
 
+import { availableParallelism } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
 import { VERSION } from '#base/version.ts';
 import { parseHostPort, parsePort } from '#net/host-port.ts';
@@ -73,6 +74,8 @@ export interface ZtunnelConfig {
   readonly ipv6: boolean;
   readonly responseBaggage: boolean;
   readonly localhostTunnel: boolean;
+  /** Threads that serve connections, the owner's own included. */
+  readonly threads: number;
   readonly logFilter: LogFilter;
   readonly logFormat: 'plain' | 'json';
   /** ztunnel's own HBONE listener. */
@@ -114,7 +117,11 @@ export function containerPath(path: string): string {
  * `proxy` stands behind the environment: what the mesh config file and PROXY_CONFIG say (proxy-config.ts).
  * @throws MeshError CONFIG_INVALID naming the variable, its value and the expected form.
  */
-export function parseConfig(environment: Environment, proxy: ProxyConfig = NO_PROXY_CONFIG): ZtunnelConfig {
+export function parseConfig(
+  environment: Environment,
+  proxy: ProxyConfig = NO_PROXY_CONFIG,
+  cores = availableParallelism(),
+): ZtunnelConfig {
   const env = withMetadata(environment, proxy);
   const read = new Reader(env);
   refuseWhatIsNotBuilt(read);
@@ -123,7 +130,6 @@ export function parseConfig(environment: Environment, proxy: ProxyConfig = NO_PR
     env.KUBERNETES_SERVICE_HOST === undefined
       ? 'https://localhost:15012'
       : 'https://istiod.istio-system.svc:15012';
-  const threads = readThreads(read, proxy.concurrency);
   return {
     mode,
     workload: mode === 'dedicated' ? dedicatedWorkload(read) : undefined,
@@ -174,6 +180,7 @@ export function parseConfig(environment: Environment, proxy: ProxyConfig = NO_PR
     ipv6: read.boolean('IPV6_ENABLED', true),
     responseBaggage: read.boolean('ENABLE_RESPONSE_BAGGAGE', true),
     localhostTunnel: read.boolean('LOCALHOST_APP_TUNNEL', true),
+    threads: readThreads(read, proxy.concurrency, cores),
     logFilter: logFilter(read),
     logFormat: read.oneOf('LOG_FORMAT', ['plain', 'json'] as const, 'plain'),
     selfPort: 15_008,
@@ -181,7 +188,7 @@ export function parseConfig(environment: Environment, proxy: ProxyConfig = NO_PR
     adminPort: proxy.proxyAdminPort ?? 15_000,
     statsPort: proxy.statsPort ?? 15_020,
     readinessPort: 15_021,
-    notices: [...threads, ...windows(read)],
+    notices: windows(read),
   };
 }
 

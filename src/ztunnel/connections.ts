@@ -24,6 +24,11 @@ export interface ConnectionView {
   readonly protocol: 'TCP' | 'HBONE' | 'DOUBLEHBONE';
 }
 
+export interface PodConnections {
+  readonly inbound: ConnectionView[];
+  readonly outbound: ConnectionView[];
+}
+
 export interface LiveConnection {
   readonly podUid: string;
   readonly direction: 'inbound' | 'outbound';
@@ -103,7 +108,7 @@ export class Connections {
     return closed;
   }
 
-  of(podUid: string): { readonly inbound: ConnectionView[]; readonly outbound: ConnectionView[] } {
+  of(podUid: string): PodConnections {
     const views = { inbound: [] as ConnectionView[], outbound: [] as ConnectionView[] };
     for (const connection of this.#live)
       if (connection.podUid === podUid) views[connection.direction].push(connection.view());

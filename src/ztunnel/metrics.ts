@@ -6,30 +6,40 @@ import type { DnsCounters, QueryLabels } from '#dns/observe.ts';
 import { formatSpiffeId } from '#model/identity.ts';
 import type { Workload } from '#model/workload.ts';
 import { sourceLabels } from '#telemetry/connection-labels.ts';
-import { createRegistry, type Labels, metricsContentType, type Registry } from '#telemetry/metrics.ts';
+import {
+  createRegistry,
+  type Labels,
+  type MetricsSnapshot,
+  metricsContentType,
+  type Registry,
+} from '#telemetry/metrics.ts';
 import type { XdsClientDeps } from '#xds/client.ts';
 import type { HttpAnswer, HttpRequest } from './http.ts';
 import type { TrafficFamilies } from './series.ts';
 
-export interface ZtunnelMetrics {
+/** What every thread that serves connections counts for itself. */
+export interface ConnectionMetrics {
   readonly traffic: TrafficFamilies;
-  readonly xds: NonNullable<XdsClientDeps['observe']>;
   readonly socket: (reporter: 'source' | 'destination', change: 1 | -1) => void;
   /** A connection needed the addresses of a host name. */
   readonly lookup: (source: Workload, hostname: string) => void;
   /** A connection was not taken, for want of descriptors. */
   readonly refused: () => void;
+}
+
+export interface ZtunnelMetrics extends ConnectionMetrics {
+  readonly xds: NonNullable<XdsClientDeps['observe']>;
   readonly proxy: (change: 'started' | 'stopped') => void;
   readonly pending: (count: number) => void;
   readonly dns: DnsCounters;
-  readonly exposition: (request: Pick<HttpRequest, 'accept'>) => HttpAnswer & { readonly body: string };
+  /** `others`: what other threads have counted. */
+  readonly exposition: (
+    request: Pick<HttpRequest, 'accept'>,
+    others?: readonly MetricsSnapshot[],
+  ) => HttpAnswer & { readonly body: string };
 }
 
-export function createZtunnelMetrics(options: { readonly istioVersion: string }): ZtunnelMetrics {
-  const registry = createRegistry();
-  registry
-    .gauge('istio_build', 'Istio component build info.')
-    .add({ component: 'ztunnel', tag: options.istioVersion });
+export function createConnectionMetrics(registry: Registry): ConnectionMetrics {
   const traffic: TrafficFamilies = {
     opened: registry.counter('istio_tcp_connections_opened', 'The total number of TCP connections opened.'),
     closed: registry.counter('istio_tcp_connections_closed', 'The total number of TCP connections closed.'),
@@ -54,6 +64,28 @@ export function createZtunnelMetrics(options: { readonly istioVersion: string })
     'istio_on_demand_dns',
     'The total number of requests that used on-demand DNS (unstable).',
   );
+  const refused = registry
+    .counter(
+      'culvert_connections_refused',
+      'The total number of connections that were not taken because descriptors were used up.',
+    )
+    .cell();
+  return {
+    traffic,
+    socket: (reporter, change) => sockets.add({ reporter }, change),
+    refused: () => {
+      refused.value += 1;
+    },
+    lookup: (source, hostname) => lookups.add({ ...sourceLabels(source, formatSpiffeId(source)), hostname }),
+  };
+}
+
+export function createZtunnelMetrics(options: { readonly istioVersion: string }): ZtunnelMetrics {
+  const registry = createRegistry();
+  registry
+    .gauge('istio_build', 'Istio component build info.')
+    .add({ component: 'ztunnel', tag: options.istioVersion });
+  const connections = createConnectionMetrics(registry);
   const terminations = registry.counter(
     'istio_xds_connection_terminations',
     'The total number of completed connections to xds server (unstable).',
@@ -82,27 +114,16 @@ export function createZtunnelMetrics(options: { readonly istioVersion: string })
     .counter('workload_manager_proxies_stopped', 'The total number of proxies that were stopped (unstable).')
     .cell();
   const dns = dnsCounters(registry);
-  const refused = registry
-    .counter(
-      'culvert_connections_refused',
-      'The total number of connections that were not taken because descriptors were used up.',
-    )
-    .cell();
   registry.computed('process_open_fds', 'Number of open file descriptors', openFds);
   registry.computed('process_max_fds', 'Maximum number of file descriptors', maxFds);
   return {
-    traffic,
+    ...connections,
     xds: {
       terminated: (reason) => terminations.add({ reason }),
       message: (url, bytes) => {
         messages.add({ url });
         messageBytes.add({ url }, bytes);
       },
-    },
-    socket: (reporter, change) => sockets.add({ reporter }, change),
-    lookup: (source, hostname) => lookups.add({ ...sourceLabels(source, formatSpiffeId(source)), hostname }),
-    refused: () => {
-      refused.value += 1;
     },
     proxy: (change) => {
       active.value += change === 'started' ? 1 : -1;
@@ -112,9 +133,9 @@ export function createZtunnelMetrics(options: { readonly istioVersion: string })
       pending.value = count;
     },
     dns,
-    exposition: ({ accept }) => ({
+    exposition: ({ accept }, others) => ({
       contentType: metricsContentType(accept),
-      body: registry.expose(),
+      body: registry.expose(others),
       compressible: true,
     }),
   };

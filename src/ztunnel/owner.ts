@@ -1,5 +1,7 @@
-// The data plane: creates and owns everything that serves a node's pods, in the order of ztunnel.md §1.3. Everything is
-// reached from what this function makes, so several data planes can live in one process, each in any thread.
+// The data plane: creates and owns everything that serves a node's pods, in the order of ztunnel.md §1.3: control plane,
+// authority, CNI agent, admin port, and a data path (data-path.ts); where several threads serve, each of the others has a data
+// path of its own and is told what it needs (workers/). Everything is reached from what this function makes, so several data
+// planes can live in one process.
 
 import { readFileSync } from 'node:fs';
 import type { Clock, Random } from '#base/clock.ts';
@@ -7,10 +9,7 @@ import { errnoOf, MeshError } from '#base/errors.ts';
 import { Scope } from '#base/scope.ts';
 import { createPendingBudget } from '#dns/budget.ts';
 import { parseResolvConf, type ResolverSettings } from '#dns/resolv-conf.ts';
-import { createSessionShared } from '#hbone/session-life.ts';
 import { createStore, type Store } from '#model/store.ts';
-import type { Workload } from '#model/workload.ts';
-import type { IpAddress } from '#net/ip.ts';
 import type { Logger } from '#telemetry/log.ts';
 import { followCrlFile } from '#tls/crl-file.ts';
 import { Revocations } from '#tls/revocation.ts';
@@ -22,21 +21,16 @@ import type { OpenXdsStream } from '#xds/transport.ts';
 import { adminRoutes, type LogControl } from './admin.ts';
 import type { OpenCapture, PodNetns } from './capture/capture.ts';
 import type { ZtunnelConfig } from './config.ts';
-import { Connections } from './connections.ts';
+import type { Connections } from './connections.ts';
+import { createDataPath } from './data-path.ts';
 import { type DrainResult, drain } from './drain.ts';
-import { Traceparents } from './headers.ts';
-import { serveHttp } from './http.ts';
-import { createJudge } from './judge.ts';
+import { type HttpRoutes, serveHttp } from './http.ts';
 import { createZtunnelMetrics } from './metrics.ts';
-import { prepareInbound, prepareOutbound } from './on-demand.ts';
-import { createPodService } from './pod-service.ts';
-import { type Pod, Pods } from './pods.ts';
+import type { Pods } from './pods.ts';
 import { followLocalIdentities } from './prefetch.ts';
 import { createReadiness, type Readiness, readinessAnswer } from './readiness.ts';
-import { createTelemetry } from './record.ts';
-import { createResolver, type QueryDns, systemDns } from './resolve.ts';
-import { type SelfProxy, startSelfProxy } from './self-proxy.ts';
-import { TcpIo } from './tcp.ts';
+import type { QueryDns } from './resolve.ts';
+import type { StartWorkers, Workers } from './workers/group.ts';
 import { type PacketConnection, startZdsClient, type ZdsClient } from './zds.ts';
 
 const STATE_TASK = 'state manager';
@@ -48,6 +42,8 @@ export interface DataPlaneDeps {
   readonly clock: Clock;
   readonly random: Random;
   readonly openCapture: OpenCapture;
+  /** Absent: this thread serves alone. */
+  readonly startWorkers?: StartWorkers;
   /** Text of the resolv.conf whose servers are asked for what the mesh does not know; absent: nobody is asked. */
   readonly resolvConf?: string;
   readonly ca: CertificateAuthorityClient;
@@ -80,6 +76,7 @@ export interface DataPlaneDeps {
 export interface DataPlane {
   readonly store: Store;
   readonly secrets: SecretManager;
+  /** Of this thread; further ones have their own. */
   readonly connections: Connections;
   readonly pods: Pods;
   readonly readiness: Readiness;
@@ -114,90 +111,72 @@ async function build(deps: DataPlaneDeps, config: ZtunnelConfig, scope: Scope): 
   const serverScope = scope.child('servers');
   const readiness = createReadiness([STATE_TASK, PROXY_TASK]);
   const serve = serverOf(log, serverScope);
+  let settle: (() => Promise<unknown>) | undefined;
   const readinessPort = await serve('readiness', undefined, config.readinessPort, {
-    '/healthz/ready': ({ method }) =>
-      method === 'GET' ? readinessAnswer(readiness) : { status: 405, body: 'only GET is allowed\n' },
+    '/healthz/ready': async ({ method }) => {
+      if (method !== 'GET') return { status: 405, body: 'only GET is allowed\n' };
+      // A thread that answers nothing serves nothing: the probe must see that as it sees it of a single one.
+      await settle?.();
+      return readinessAnswer(readiness);
+    },
   });
 
   const metrics = createZtunnelMetrics({ istioVersion: config.istioVersion });
+  // Their questions come with the pods, when all that is asked is there.
+  const workers = await deps.startWorkers?.(config, {
+    secret: (identity) => secrets.get(identity),
+    demand: (name) => demand(name),
+  });
+  if (workers !== undefined) scope.onClose(() => workers.close());
+  settle = workers?.settle;
   const secrets = createSecretManager(
-    { ca: deps.ca, clock, log: log.scoped('identity'), random, scope },
+    { ca: deps.ca, clock, log: log.scoped('identity'), random, scope, onChange: workers?.secret },
     { ttlSeconds: config.secretTtlSeconds, tls: config.tls },
   );
   scope.onClose(() => secrets.close());
-  const revocations = await revocationsOf(deps, config, scope);
-  const store = createStore({ localNode: config.nodeName });
+  const revocations = await revocationsOf(deps, config, scope, workers);
+  const store = createStore({ localNode: config.nodeName, onApply: workers?.apply });
   // One workload asks for its certificate when it needs it; nothing is fetched ahead (ztunnel.md §1.8).
   if (config.nodeName !== undefined && config.mode === 'shared')
     scope.onClose(followLocalIdentities(store, secrets, config.nodeName));
-
-  // Policy and pods need each other: the judge looks pods up when it is called, never before.
-  let self: SelfProxy | undefined;
-  const podWorkload = (uid: string): Workload | undefined => {
-    const info = uid === self?.pod.uid ? self.pod.info : pods.get(uid)?.info;
-    return info === undefined
-      ? undefined
-      : store.localWorkload(info.name, info.namespace, info.serviceAccount);
-  };
-  const connections = new Connections(
-    createJudge({ store, log: log.scoped('rbac'), policyInfoLogging: config.policyInfoLogging }, podWorkload),
-    () => store.configVersion,
-  );
-  const telemetry = createTelemetry({ log, clock, traffic: metrics.traffic });
-  const io = new TcpIo();
-  const proxyLog = log.scoped('proxy');
   // Asked for when connections come, long after the client has been made.
   const demand = (name: string): Promise<DemandOutcome> => xds?.demand(name) ?? Promise.resolve('answered');
-  const serviceDeps = {
-    store,
-    secrets,
-    io,
-    sessions: createSessionShared(clock),
-    revocations,
-    connections,
-    telemetry,
-    traceparents: new Traceparents(),
-    log: proxyLog,
-    policyInfoLogging: config.policyInfoLogging,
-    random,
-    clock,
-    resolve: createResolver({ query: deps.queryDns ?? systemDns(), clock }, { ipv6: config.ipv6 }),
-    onLookup: metrics.lookup,
-    dns: {
-      resolvers: resolversOf(deps, config),
-      budget: createPendingBudget(),
-      counters: metrics.dns,
-      log: log.scoped('dns'),
+  const path = createDataPath(
+    {
+      log,
+      podsLog: log.scoped('inpod'),
+      clock,
+      random,
+      scope,
+      openCapture: deps.openCapture,
+      queryDns: deps.queryDns,
+      store,
+      secrets,
+      revocations,
+      demand,
+      metrics,
+      dns: {
+        resolvers: resolversOf(deps, config),
+        budget: createPendingBudget(),
+        counters: metrics.dns,
+        log: log.scoped('dns'),
+      },
+      unread: workers?.unread,
+      onPodCount: metrics.proxy,
+      others: workers,
     },
-    prepare: config.xdsOnDemand
-      ? (source: Workload, destination: IpAddress) =>
-          prepareOutbound({ view: store, demand, network: config.network }, source, destination)
-      : undefined,
-    prepareInbound: config.xdsOnDemand
-      ? (local: Workload, authority: string) =>
-          prepareInbound({ view: store, demand, clusterDomain: config.clusterDomain }, local, authority)
-      : undefined,
-    onSocket: metrics.socket,
-  };
-  const pods: Pods = new Pods({
-    openCapture: (netns, onConnection) => deps.openCapture(netns, onConnection, metrics.refused),
-    serve: (pod: Pod) => createPodService(serviceDeps, config, pod),
-    connections,
-    scope,
-    log: log.scoped('inpod'),
-    onCount: metrics.proxy,
-  });
-  const served = (): Pod[] => [...pods.entries().values(), ...(self === undefined ? [] : [self.pod])];
-  followChanges(scope, store, served, connections, config.nodeName);
+    config,
+  );
+  const { connections, pods } = path;
   if (config.workload === undefined) readiness.complete(PROXY_TASK);
   await deps.loadState?.({ store, log: log.scoped('state'), scope });
-
   const startZds = (): ZdsClient | undefined =>
     deps.zds &&
     startZdsClient(
       {
         ...deps.zds,
         pods,
+        settle: workers?.settle,
         readiness,
         log: log.scoped('inpod'),
         scope,
@@ -207,22 +186,12 @@ async function build(deps: DataPlaneDeps, config: ZtunnelConfig, scope: Scope): 
       },
       { path: config.zdsPath },
     );
-  const startSelf = (): SelfProxy | undefined => {
-    const { podName: name, podNamespace: namespace, serviceAccount } = config;
-    if (name === '' || namespace === '' || serviceAccount === '') return undefined;
-    const serveSelf = (pod: Pod) => createPodService(serviceDeps, config, pod);
-    return startSelfProxy(
-      { serve: serveSelf, log: proxyLog, scope },
-      { name, namespace, serviceAccount },
-      { ...config, port: config.selfPort },
-    );
-  };
   let zds: ZdsClient | undefined;
-  const xds = startXds(deps, config, scope, store, metrics);
+  const xds = startXds(deps, config, scope, store, metrics, workers);
   const onState = (): void => {
     if (scope.closed) return;
     try {
-      self = startSelf();
+      path.startSelf();
     } catch (error) {
       deps.onFatal(MeshError.from(error, 'SYSCALL_FAILED', 'listening for our own workload'));
       return;
@@ -248,15 +217,18 @@ async function build(deps: DataPlaneDeps, config: ZtunnelConfig, scope: Scope): 
     config,
     logControl: deps.logControl,
     shutdown: deps.shutdown,
+    workers,
   });
   const adminPort = await serve('admin', '127.0.0.1', config.adminPort, admin);
   if (config.ipv6 && hasLoopbackV6()) await serve('admin', '::1', adminPort, admin);
-  const exposition = metrics.exposition;
+  const exposition: HttpRoutes[string] =
+    workers === undefined
+      ? metrics.exposition
+      : async (request) => metrics.exposition(request, await workers.metrics());
   const statsPort = await serve('metrics', undefined, config.statsPort, {
     '/metrics': exposition,
     '/stats/prometheus': exposition,
   });
-
   return {
     store,
     secrets,
@@ -268,34 +240,42 @@ async function build(deps: DataPlaneDeps, config: ZtunnelConfig, scope: Scope): 
       stats: statsPort,
       readiness: readinessPort,
       get self() {
-        return self?.port;
+        return path.self?.port;
       },
     },
     drain: async () => {
       readiness.block('draining');
-      const result = await drain(
+      const elsewhere = workers?.drain();
+      const own = drain(
         {
           startDrain: () => {
             zds?.stop();
-            pods.startDrain();
-            self?.startDrain();
+            path.startDrain();
           },
           get liveCount() {
-            return connections.size + pods.liveCount + (self?.liveCount ?? 0);
+            return path.liveCount;
           },
           cut: () => connections.closeAll(),
         },
         config.drainMs,
         scope,
       );
+      const [result, others = []] = await Promise.all([own, elsewhere]);
       scope.close();
-      return result;
+      return together([result, ...others]);
     },
     close: () => {
       connections.closeAll();
       scope.close();
     },
   };
+}
+
+/** Of several threads: finished when all have. */
+function together(results: readonly DrainResult[]): DrainResult {
+  const cuts = results.flatMap((result) => (result.kind === 'deadline' ? [result.cut] : []));
+  if (cuts.length === 0) return { kind: 'finished' };
+  return { kind: 'deadline', cut: cuts.reduce((sum, cut) => sum + cut, 0) };
 }
 
 function resolversOf({ resolvConf, log }: DataPlaneDeps, config: ZtunnelConfig): ResolverSettings {
@@ -318,10 +298,15 @@ async function revocationsOf(
   { log, random }: DataPlaneDeps,
   { crlPath }: ZtunnelConfig,
   scope: Scope,
+  workers: Workers | undefined,
 ): Promise<Revocations | undefined> {
   if (crlPath === undefined) return undefined;
   const revocations = new Revocations();
-  await followCrlFile({ revocations, log: log.scoped('identity'), scope, random }, { path: crlPath });
+  const elsewhere = workers === undefined ? {} : { elsewhere: workers.revocations };
+  await followCrlFile(
+    { revocations, log: log.scoped('identity'), scope, random, ...elsewhere },
+    { path: crlPath },
+  );
   return revocations;
 }
 
@@ -343,32 +328,13 @@ function serverOf(log: Logger, scope: Scope) {
   ): Promise<number> => serveHttp({ log: log.scoped(name), scope }, { name, host, port }, routes);
 }
 
-/** A change of policy concerns every connection; a change of a workload those of its pod. */
-function followChanges(
-  scope: Scope,
-  store: Store,
-  served: () => readonly Pod[],
-  connections: Connections,
-  nodeName: string | undefined,
-): void {
-  scope.onClose(store.onPolicyChange(() => void connections.rejudge()));
-  scope.onClose(
-    store.onWorkloadChange((changes) => {
-      for (const { after } of changes) {
-        if (after === undefined || (nodeName !== undefined && after.node !== nodeName)) continue;
-        for (const { uid, info } of served())
-          if (info.name === after.name && info.namespace === after.namespace) connections.rejudge(uid);
-      }
-    }),
-  );
-}
-
 function startXds(
   { openXds, log }: DataPlaneDeps,
   config: ZtunnelConfig,
   scope: Scope,
   store: Store,
   metrics: ReturnType<typeof createZtunnelMetrics>,
+  workers: Workers | undefined,
 ): XdsClient | undefined {
   if (openXds === undefined) return undefined;
   const node = ztunnelNode({
@@ -377,7 +343,7 @@ function startXds(
     metadata: config.nodeMetadata,
   });
   return startXdsClient(
-    { open: openXds, store, log: log.scoped('xds'), scope, observe: metrics.xds },
+    { open: openXds, store, log: log.scoped('xds'), scope, observe: metrics.xds, settle: workers?.settle },
     { node, onDemand: config.xdsOnDemand },
   );
 }

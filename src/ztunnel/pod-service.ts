@@ -50,7 +50,7 @@ const ILLEGAL_PORTS_WITH_SOCKS5: ReadonlySet<number> = new Set([...ILLEGAL_PORTS
 
 export interface PodServiceDeps {
   readonly store: Store;
-  readonly secrets: SecretManager;
+  readonly secrets: Pick<SecretManager, 'get'>;
   readonly io: TcpIo;
   readonly sessions: SessionShared;
   /** Absent: no revocation lists are configured. */
@@ -66,13 +66,15 @@ export interface PodServiceDeps {
   readonly clock: Clock;
   readonly resolve: ResolveHostname;
   readonly onLookup: OutboundDeps['onLookup'];
-  /** What the DNS proxies of all pods share. */
-  readonly dns: {
-    readonly resolvers: ResolverSettings;
-    readonly budget: PendingBudget;
-    readonly counters: DnsCounters;
-    readonly log: Logger;
-  };
+  /** What the DNS proxies of all pods share; undefined where this thread serves none. */
+  readonly dns:
+    | {
+        readonly resolvers: ResolverSettings;
+        readonly budget: PendingBudget;
+        readonly counters: DnsCounters;
+        readonly log: Logger;
+      }
+    | undefined;
   /** Open accepted sockets, for the gauge. */
   readonly onSocket: (reporter: 'source' | 'destination', change: 1 | -1) => void;
 }
@@ -145,8 +147,8 @@ export function createPodService(deps: PodServiceDeps, config: ZtunnelConfig, po
 /** Until the pod goes: what is still being drained may need names, too. */
 function startDns(deps: PodServiceDeps, config: ZtunnelConfig, pod: Pod, client: LocalWorkload): void {
   const sockets = pod.capture.dns;
-  if (sockets === undefined) return;
   const { store: view, clock, random, dns } = deps;
+  if (sockets === undefined || dns === undefined) return;
   const server = serveDns({ view, client, sockets, clock, random, ...dns }, dnsOptions(config));
   pod.scope.onClose(() => server.close());
 }
@@ -243,6 +245,10 @@ function createServer(
   return server;
 }
 
-async function ownSecret(secrets: SecretManager, pod: Pod, local: LocalWorkload): Promise<WorkloadSecret> {
+async function ownSecret(
+  secrets: PodServiceDeps['secrets'],
+  pod: Pod,
+  local: LocalWorkload,
+): Promise<WorkloadSecret> {
   return secrets.get(identityOf(pod, await local.get()));
 }

@@ -5,7 +5,13 @@ import type { Scope } from '#base/scope.ts';
 import { formatSpiffeId, type SpiffeId } from '#model/identity.ts';
 import type { Workload } from '#model/workload.ts';
 import type { Logger } from '#telemetry/log.ts';
-import type { CapturedConnection, OpenCapture, PodCapture, PodNetns } from './capture/capture.ts';
+import type {
+  CapturedConnection,
+  CaptureShare,
+  OpenCapture,
+  PodCapture,
+  PodNetns,
+} from './capture/capture.ts';
 import type { Connections } from './connections.ts';
 
 export interface PodInfo {
@@ -35,6 +41,15 @@ export interface PodService {
   readonly liveCount: number;
 }
 
+/** Other threads that serve the same pods. */
+export interface OtherThreads {
+  readonly count: number;
+  /** `shares`: one for each of them. */
+  addPod(uid: string, info: PodInfo, shares: readonly CaptureShare[]): void;
+  /** Resolves with the number of connections that were cut there. */
+  removePod(uid: string): Promise<number>;
+}
+
 export interface PodsDeps {
   readonly openCapture: OpenCapture;
   readonly serve: (pod: Pod) => PodService;
@@ -43,6 +58,10 @@ export interface PodsDeps {
   readonly log: Logger;
   /** Told when a proxy started or stopped. */
   readonly onCount: (change: 'started' | 'stopped') => void;
+  /** Told of a connection that could not be taken. */
+  readonly onRefused: () => void;
+  /** Absent: this thread serves alone. */
+  readonly others?: OtherThreads | undefined;
 }
 
 interface Running extends Pod {
@@ -91,13 +110,18 @@ export class Pods {
     try {
       // Connections arrive in later turns of the loop only, when `service` is there.
       let service: PodService | undefined;
-      const capture = this.#deps.openCapture(netns, (connection) => service?.onConnection(connection));
+      const { openCapture, others, onRefused } = this.#deps;
+      const capture = openCapture(netns, (connection) => service?.onConnection(connection), {
+        otherThreads: others?.count ?? 0,
+        onRefused,
+      });
       scope.onClose(() => {
         capture.closeListeners();
         capture.dns?.close();
       });
       const pod: Pod = { uid, info, scope, capture };
       service = this.#deps.serve(pod);
+      others?.addPod(uid, info, capture.takeShares?.() ?? []);
       isOwner = true;
       this.#running.set(uid, { ...pod, netns, service });
     } catch (error) {
@@ -108,20 +132,27 @@ export class Pods {
     this.#deps.log.info('pod proxy started', { uid, name: info.name, namespace: info.namespace });
   }
 
-  /** Ends the pod's listeners, sessions and connections at once. An unknown uid is fine. */
-  remove(uid: string): void {
+  /** Ends the pod's listeners, sessions and connections at once; returns how many of these. An unknown uid is fine. */
+  remove(uid: string): number {
     const pod = this.#running.get(uid);
-    if (pod === undefined) return;
+    if (pod === undefined) return 0;
     this.#running.delete(uid);
-    const cut = this.#deps.connections.closeAll(uid);
+    const { connections, onCount, others } = this.#deps;
+    const cut = connections.closeAll(uid);
     pod.scope.close();
-    this.#deps.onCount('stopped');
-    this.#deps.log.info('pod proxy stopped', {
-      uid,
-      name: pod.info.name,
-      namespace: pod.info.namespace,
-      connections: cut,
-    });
+    onCount('stopped');
+    const elsewhere = others?.removePod(uid);
+    if (elsewhere === undefined) this.#sayStopped(pod, cut);
+    else
+      elsewhere.then(
+        (count) => this.#sayStopped(pod, cut + count),
+        () => this.#sayStopped(pod, cut),
+      );
+    return cut;
+  }
+
+  #sayStopped({ uid, info: { name, namespace } }: Pod, connections: number): void {
+    this.#deps.log.info('pod proxy stopped', { uid, name, namespace, connections });
   }
 
   /** Removes every pod that is not in the set. */

@@ -56,7 +56,7 @@ interface Rig {
   refuse: Set<string>;
 }
 
-async function rig(): Promise<Rig> {
+async function rig(settle?: () => Promise<unknown>): Promise<Rig> {
   const agents: FakeAgent[] = [];
   const running = new Map<string, string>();
   const closedFds: number[] = [];
@@ -83,6 +83,7 @@ async function rig(): Promise<Rig> {
           for (const uid of running.keys()) if (!uids.has(uid)) running.delete(uid);
         },
       },
+      settle,
       readiness,
       log: silentLogger,
       scope,
@@ -123,6 +124,31 @@ test('hello first; adds are acknowledged; ready after the snapshot', async () =>
   assert.equal(await agent.says({ kind: 'del', uid: 'a' }), 'ok');
   assert.equal(await agent.says({ kind: 'del', uid: 'never heard of' }), 'ok');
   assert.equal(running.size, 0);
+  scope.close();
+});
+
+test('with several threads the agent is answered when all have done it, in order', async () => {
+  const waiting: PromiseWithResolvers<void>[] = [];
+  const { agents, scope } = await rig(() => {
+    const told = Promise.withResolvers<void>();
+    waiting.push(told);
+    return told.promise;
+  });
+  const [agent] = agents;
+  assert.equal(await agent!.says(add('a'), 7), undefined);
+  assert.equal(await agent!.says(add('b'), 8), undefined);
+  assert.equal(waiting.length, 2);
+  waiting[0]!.resolve();
+  await turn();
+  assert.deepEqual(agent!.acks, ['ok']);
+  waiting[1]!.resolve();
+  await turn();
+  assert.deepEqual(agent!.acks, ['ok', 'ok']);
+  // A thread that has failed ends the process; until then nothing is confirmed.
+  await agent!.says({ kind: 'del', uid: 'a' });
+  waiting[2]!.reject(new MeshError('WORKER_FAILED', 'thread ztunnel-1 has ended'));
+  await until(() => agents.length === 2);
+  assert.deepEqual(agent!.acks, ['ok', 'ok']);
   scope.close();
 });
 

@@ -36,6 +36,8 @@ export interface ZdsDeps {
   readonly netns: (fd: number) => PodNetns;
   readonly discard: (fd: number) => void;
   readonly pods: PodRegistry;
+  /** Resolves when every thread has done what it was told; the agent is answered then. Absent: done when it is told. */
+  readonly settle?: (() => Promise<unknown>) | undefined;
   readonly readiness: Readiness;
   readonly log: Logger;
   readonly scope: Scope;
@@ -262,13 +264,13 @@ class ZdsSession {
   }
 
   #answer(problem: string, then?: () => void): void {
-    this.#connection
-      .send(encodeAck({ error: problem === '' ? undefined : problem }))
-      .then(then)
-      .catch((error) => {
-        this.#end(`answering failed: ${reasonOf(error)}`);
-        then?.();
-      });
+    const send = (): Promise<void> =>
+      this.#connection.send(encodeAck({ error: problem === '' ? undefined : problem }));
+    const { settle } = this.#deps;
+    (settle === undefined ? send() : settle().then(send)).then(then).catch((error) => {
+      this.#end(`answering failed: ${reasonOf(error)}`);
+      then?.();
+    });
   }
 }
 

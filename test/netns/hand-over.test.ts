@@ -118,7 +118,7 @@ test('a socket said to be of another namespace is not believed', async () => {
   const { stock, handOver } = successor();
   assert.equal(await handOver.receive(), 0);
   assert.match(lines.join(''), /was said to be of 4:1/);
-  assert.equal(stock.take('4:1', listener.port), undefined);
+  assert.deepEqual(stock.take('4:1', listener.port), []);
   listener.close();
 });
 
@@ -140,7 +140,7 @@ test('listeners of other settings are left to the running one', async () => {
   });
   const { stock, handOver } = successor();
   assert.equal(await handOver.receive(), 0);
-  assert.equal(stock.take(listener.netnsId, listener.port), undefined);
+  assert.deepEqual(stock.take(listener.netnsId, listener.port), []);
   listener.close();
 });
 
@@ -154,11 +154,11 @@ test('handed on from one to the next; one that comes meanwhile follows; what nob
   const forget = first.stock.keep(plain);
   let copy: PodListener | undefined;
   await until('the late one', () => {
-    copy = second.stock.take(plain.netnsId, plain.port);
+    [copy] = second.stock.take(plain.netnsId, plain.port);
     return copy !== undefined;
   });
   assert.notEqual(copy!.fd, plain.fd);
-  assert.equal(second.stock.take(plain.netnsId, plain.port), undefined, 'a listener is taken once');
+  assert.deepEqual(second.stock.take(plain.netnsId, plain.port), [], 'a listener is taken once');
   forget();
   closeFd(copy!.fd);
   second.handOver.settle();

@@ -122,6 +122,27 @@ test('the grace period of its pod sets the deadline; quitquitquit ends it like S
   assert.match(output(), /shutting down\treason="the admin port" deadline="25000ms"/);
 });
 
+test('with two threads likewise; one that fails ends it with status 1, and says so', async () => {
+  const preload = join(import.meta.dirname, 'lib/failing-thread.ts');
+  const environment = { ZTUNNEL_WORKER_THREADS: '2', NODE_OPTIONS: `--import=${preload}` };
+  const first = await start(environment);
+  await first.agent.send(encodeWorkloadRequest({ kind: 'snapshot-sent' }));
+  await until('readiness', () => first.output().includes('received the snapshot'));
+  assert.equal(await ask(OWN_IP, 15_021, READY), '200 ready\n');
+  assert.match(first.output(), /ztunnel is up\t.* threads=2\n/);
+  first.child.kill('SIGTERM');
+  assert.equal(await first.ended, 0, first.output());
+
+  const second = await start(environment);
+  // The answer may not come any more.
+  ask('127.0.0.1', 15_000, 'POST /logging?level=fail=off').catch(() => {});
+  assert.equal(await second.ended, 1, second.output());
+  assert.match(
+    second.output(),
+    /\terror\tapp\tending: a thread that serves has failed\terror="thread ztunnel-1 has ended: a fault of ours"\n/,
+  );
+});
+
 test('an agent that breaks the protocol ends it with status 1', async () => {
   const { agent, ended, output } = await start();
   await agent.send(encodeWorkloadRequest({ kind: 'snapshot-sent' }));

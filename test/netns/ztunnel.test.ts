@@ -28,6 +28,7 @@ import { createInPodCapture } from '#ztunnel/capture/in-pod.ts';
 import { parseConfig } from '#ztunnel/config.ts';
 import { createDataPlane, type DataPlane } from '#ztunnel/owner.ts';
 import { readAll, service, serviceKeyOf, testAuthority, until, workload } from '../loopback/ztunnel-rig.ts';
+import { furtherThreads, THREADS } from './lib/threads.ts';
 
 const ROUTER = `cvzt${process.pid}r`;
 const PODS = [
@@ -79,6 +80,7 @@ async function startNode(node: string): Promise<Node> {
     adminPort: 0,
     statsPort: 0,
     readinessPort: 0,
+    threads: THREADS,
   };
   const log = createLogger('app', logControl);
   const { client: ca } = authority;
@@ -89,6 +91,7 @@ async function startNode(node: string): Promise<Node> {
       clock: systemClock,
       random: Math.random,
       openCapture: createInPodCapture({ log, scope }, config),
+      ...furtherThreads(THREADS, lines, (error) => fatal.push(error)),
       ca,
       zds: {
         connect: connectSeqpacket,

@@ -28,6 +28,17 @@ it('a process that is short of memory gives everybody small windows', () => {
   assert.equal(budget.isTight, false);
 });
 
+it('threads that share the sum are short of memory together', () => {
+  const shared = new Int32Array(new SharedArrayBuffer(4));
+  const [one, other] = [new ReceiveBudget(100, shared), new ReceiveBudget(100, shared)];
+  one.add(51);
+  assert.equal(other.isTight, true);
+  other.add(50);
+  assert.deepEqual([one.isExceeded, one.unreadBytes], [true, 101]);
+  one.add(-101);
+  assert.equal(other.isTight, false);
+});
+
 it('a flood is cut off, a thousand a second are not', () => {
   let nowMs = 0;
   const honest = new FloodGuard(() => nowMs);

@@ -32,27 +32,33 @@ export function streamWindow(unreadBytes: number, isTight: boolean): number {
   return isTight ? Math.min(windowBytes, TIGHT_WINDOW_BYTES) : windowBytes;
 }
 
+/** One number that threads count together; four bytes of shared memory. */
+export type SharedCount = Int32Array<SharedArrayBuffer>;
+
 /** Unread bytes of all tunnels of one process. */
 export class ReceiveBudget {
   readonly #limitBytes: number;
-  #unreadBytes = 0;
+  /** Where several threads serve, they share the sum. */
+  readonly #shared: SharedCount | undefined;
+  #ownBytes = 0;
 
-  constructor(limitBytes = PROCESS_BUDGET_BYTES) {
+  constructor(limitBytes = PROCESS_BUDGET_BYTES, shared?: SharedCount) {
     this.#limitBytes = limitBytes;
+    this.#shared = shared;
   }
 
   get unreadBytes(): number {
-    return this.#unreadBytes;
+    return this.#shared === undefined ? this.#ownBytes : Atomics.load(this.#shared, 0);
   }
 
   /** Half is gone: everybody gets small windows. */
   get isTight(): boolean {
-    return this.#unreadBytes > this.#limitBytes / 2;
+    return this.unreadBytes > this.#limitBytes / 2;
   }
 
   /** Nothing is left: what comes now costs the stream that holds most. */
   get isExceeded(): boolean {
-    return this.#unreadBytes > this.#limitBytes;
+    return this.unreadBytes > this.#limitBytes;
   }
 
   /** What one tunnel may hold at present. */
@@ -61,6 +67,7 @@ export class ReceiveBudget {
   }
 
   add(bytes: number): void {
-    this.#unreadBytes += bytes;
+    if (this.#shared === undefined) this.#ownBytes += bytes;
+    else Atomics.add(this.#shared, 0, bytes);
   }
 }

@@ -33,8 +33,24 @@ export interface PodCapture {
   open(destination: SocketAddress, source?: IpAddress): TcpHandle;
   /** Absent: the pod's DNS is not served. Closed by whoever takes it. */
   readonly dns?: DnsSockets;
+  /** What the other threads need to serve the pod as well, one share each. Once; whoever takes them owns what is in them. */
+  takeShares?(): readonly CaptureShare[];
   /** Closes the listening sockets of connections at once; accepted ones, and DNS, are untouched. */
   closeListeners(): void;
+}
+
+/** One thread's part of a capture: descriptors, which are the process's and not a thread's, and what they are. */
+export interface CaptureShare {
+  readonly netnsId: string;
+  /** A copy of its own: a number that another thread has closed may by then be another pod's namespace. */
+  readonly netnsFd: number;
+  readonly listeners: readonly SharedListener[];
+}
+
+export interface SharedListener {
+  readonly port: number;
+  readonly fd: number;
+  readonly transparent: boolean;
 }
 
 /** The namespace of a pod as handed over by the CNI agent. */
@@ -46,10 +62,19 @@ export interface PodNetns {
   close(): void;
 }
 
-/** Binds a pod's listeners before it returns. @throws MeshError when one cannot be bound; nothing is left open then. */
+export interface CaptureNeeds {
+  /** So many more threads get a share. */
+  readonly otherThreads: number;
+  /** Told of a connection that could not be taken. */
+  readonly onRefused: () => void;
+}
+
+/**
+ * Binds a pod's listeners, those of other threads included, before it returns.
+ * @throws MeshError when one cannot be bound; nothing is left open then.
+ */
 export type OpenCapture = (
   netns: PodNetns,
   onConnection: (connection: CapturedConnection) => void,
-  /** Of a connection that could not be taken. */
-  onRefused?: () => void,
+  needs?: CaptureNeeds,
 ) => PodCapture;

@@ -41,7 +41,10 @@ export function openPodDns(
   const forgets: (() => void)[] = [];
   /** The predecessor's socket, if there is one: what waits in its queue is then answered by either of us. */
   const shared = (of: string, make: () => number): number => {
-    const fd = stock?.take(netnsId, port, of)?.fd ?? make();
+    // One thread serves DNS, so there is one; of a pod that was added again meanwhile the last counts.
+    const inherited = stock?.take(netnsId, port, of) ?? [];
+    const fd = inherited.pop()?.fd ?? make();
+    for (const older of inherited) closeFd(older.fd);
     if (stock !== undefined) forgets.push(stock.keep({ netnsId, port, of, fd, transparent: false }));
     return fd;
   };

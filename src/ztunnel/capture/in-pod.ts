@@ -3,7 +3,7 @@
 
 import { MeshError, reasonOf } from '#base/errors.ts';
 import type { Scope } from '#base/scope.ts';
-import { closeFd } from '#linux/netns.ts';
+import { closeFd, dupFd } from '#linux/netns.ts';
 import { originalDst } from '#linux/original-dst.ts';
 import { listenTcp, setUserTimeout, tcpSocket } from '#linux/socket.ts';
 import { acceptFrom, TcpHandle, type TcpListener } from '#linux/tcp-handle.ts';
@@ -13,6 +13,8 @@ import type { Logger } from '#telemetry/log.ts';
 import type { KeepaliveConfig } from '../config.ts';
 import {
   type CapturedConnection,
+  type CaptureNeeds,
+  type CaptureShare,
   type Direction,
   INBOUND_HBONE_PORT,
   INBOUND_PLAINTEXT_PORT,
@@ -20,11 +22,12 @@ import {
   OUTBOUND_PORT,
   type PodCapture,
   type PodNetns,
+  type SharedListener,
   SOCKS5_PORT,
 } from './capture.ts';
 import type { DescriptorGuard } from './descriptor-guard.ts';
 import { type DnsListenAddress, openPodDns } from './in-pod-dns.ts';
-import type { ListenerStock } from './listener-stock.ts';
+import type { ListenerStock, PodListener } from './listener-stock.ts';
 
 export interface InPodOptions {
   readonly packetMark: number | undefined;
@@ -72,14 +75,16 @@ export function listenerShape({ packetMark, ipv6, reusePort, originalSource }: I
 }
 
 export function createInPodCapture(deps: InPodDeps, options: InPodOptions): OpenCapture {
-  return (netns, onConnection, onRefused = () => {}) => {
+  return (netns, onConnection, { otherThreads, onRefused } = ALONE) => {
     const refuse = (): void => {
       deps.descriptors?.refused();
       onRefused();
     };
-    return openInPod(deps, options, netns, { onConnection, refuse });
+    return openInPod(deps, options, netns, { onConnection, refuse }, otherThreads);
   };
 }
+
+const ALONE: CaptureNeeds = { otherThreads: 0, onRefused: () => {} };
 
 interface Accepted {
   onConnection(connection: CapturedConnection): void;
@@ -87,26 +92,46 @@ interface Accepted {
   refuse(): void;
 }
 
-function openInPod(deps: InPodDeps, options: InPodOptions, netns: PodNetns, accepted: Accepted): PodCapture {
+function openInPod(
+  deps: InPodDeps,
+  options: InPodOptions,
+  netns: PodNetns,
+  accepted: Accepted,
+  otherThreads: number,
+): PodCapture {
   const { dnsProxy } = options;
   const dns = dnsProxy === undefined ? undefined : openPodDns({ ...options, dnsProxy }, netns, deps.stock);
   const closers: (() => void)[] = [];
+  const shares = new Shares(netns, otherThreads);
   let isTransparent = options.originalSource !== 'never';
   const closeListeners = (): void => {
     for (const close of closers.splice(0)) close();
+    shares.close();
   };
   try {
     for (const wanted of options.socks5 ? [...LISTENERS, SOCKS5_LISTENER] : LISTENERS) {
-      const { direction, port } = wanted;
-      // The predecessor's socket, if there is one: both accept from one queue until it closes its own.
-      const listener = deps.stock?.take(netns.id, port) ?? bind(options, netns, wanted);
-      if (!listener.transparent) isTransparent = false;
-      const server = serve(deps, options, listener.fd, direction, accepted);
-      const forget = deps.stock?.keep({ ...listener, netnsId: netns.id, port });
-      closers.push(() => {
-        forget?.();
-        server.close();
-      });
+      const { direction } = wanted;
+      for (const [index, listener] of listenersFor(
+        deps,
+        options,
+        netns,
+        wanted,
+        1 + otherThreads,
+      ).entries()) {
+        if (!listener.transparent) isTransparent = false;
+        const forget = deps.stock?.keep(listener);
+        const thread = index % (1 + otherThreads);
+        if (thread > 0) {
+          shares.add(thread - 1, listener);
+          closers.push(() => forget?.());
+          continue;
+        }
+        const server = serve(deps, options, listener.fd, direction, accepted);
+        closers.push(() => {
+          forget?.();
+          server.close();
+        });
+      }
     }
   } catch (error) {
     closeListeners();
@@ -116,8 +141,68 @@ function openInPod(deps: InPodDeps, options: InPodOptions, netns: PodNetns, acce
   return {
     open: openFrom(deps, options, netns, () => isTransparent),
     ...(dns === undefined ? {} : { dns }),
+    takeShares: () => shares.take(),
     closeListeners,
   };
+}
+
+/** What goes to the other threads; closed here unless it is taken. */
+class Shares {
+  readonly #netns: PodNetns;
+  #listeners: SharedListener[][];
+
+  constructor(netns: PodNetns, count: number) {
+    this.#netns = netns;
+    this.#listeners = Array.from({ length: count }, () => []);
+  }
+
+  add(share: number, { port, fd, transparent }: PodListener): void {
+    this.#listeners[share]!.push({ port, fd, transparent });
+  }
+
+  take(): CaptureShare[] {
+    const { id: netnsId, fd } = this.#netns;
+    const copies: number[] = [];
+    try {
+      while (copies.length < this.#listeners.length) copies.push(dupFd(fd));
+    } catch (error) {
+      for (const copy of copies) closeFd(copy);
+      throw error;
+    }
+    return this.#listeners
+      .splice(0)
+      .map((listeners, share) => ({ netnsId, netnsFd: copies[share]!, listeners }));
+  }
+
+  close(): void {
+    for (const { fd } of this.#listeners.splice(0).flat()) closeFd(fd);
+  }
+}
+
+/** The predecessor's sockets, and as many more as threads need one of their own. None is left open if one fails. */
+function listenersFor(
+  { stock }: InPodDeps,
+  options: InPodOptions,
+  netns: PodNetns,
+  wanted: Listener,
+  threads: number,
+): PodListener[] {
+  const { port } = wanted;
+  // Those of a predecessor: both accept from one queue until it closes its own.
+  const listeners = stock?.take(netns.id, port) ?? [];
+  try {
+    while (listeners.length < threads) {
+      const [first] = listeners;
+      // Without SO_REUSEPORT there is one queue, from which every thread takes.
+      const isShared = first !== undefined && !options.reusePort;
+      const made = isShared ? { ...first, fd: dupFd(first.fd) } : bind(options, netns, wanted);
+      listeners.push({ ...made, netnsId: netns.id, port });
+    }
+    return listeners;
+  } catch (error) {
+    for (const { fd } of listeners) closeFd(fd);
+    throw error;
+  }
 }
 
 function bind(

@@ -16,7 +16,7 @@ export interface PodListener {
 
 export class ListenerStock {
   readonly #inUse = new Set<PodListener>();
-  readonly #inherited = new Map<string, PodListener>();
+  readonly #inherited = new Map<string, PodListener[]>();
   readonly #followers = new Set<(listener: PodListener) => void>();
 
   /** Notes a listener that is served here; returns how to forget it, to be called before it is closed. */
@@ -41,24 +41,27 @@ export class ListenerStock {
   inherit(listener: PodListener): void {
     const key = keyOf(listener);
     const known = this.#inherited.get(key);
-    if (known !== undefined) closeFd(known.fd);
-    this.#inherited.set(key, listener);
+    if (known === undefined) this.#inherited.set(key, [listener]);
+    else known.push(listener);
   }
 
-  /** The predecessor's socket for this pod and port, once: the caller owns its descriptor. */
-  take(netnsId: string, port: number, of?: string): PodListener | undefined {
+  /**
+   * The predecessor's sockets for this pod and port, one for each of its threads, once: the caller owns the descriptors.
+   * All must be served: each is a queue that the kernel puts connections into.
+   */
+  take(netnsId: string, port: number, of?: string): PodListener[] {
     const key = keyOf({ netnsId, port, ...(of === undefined ? {} : { of }) });
-    const found = this.#inherited.get(key);
+    const found = this.#inherited.get(key) ?? [];
     this.#inherited.delete(key);
     return found;
   }
 
   /** Closes what no pod has asked for; returns how many there were. */
   discardInherited(): number {
-    const count = this.#inherited.size;
-    for (const { fd } of this.#inherited.values()) closeFd(fd);
+    const left = [...this.#inherited.values()].flat();
+    for (const { fd } of left) closeFd(fd);
     this.#inherited.clear();
-    return count;
+    return left.length;
   }
 }
 

@@ -22,6 +22,7 @@ import { ListenerStock } from '#ztunnel/capture/listener-stock.ts';
 import { parseConfig } from '#ztunnel/config.ts';
 import { createDataPlane, type DataPlane } from '#ztunnel/owner.ts';
 import { type TestAuthority, workload } from '../../loopback/ztunnel-rig.ts';
+import { furtherThreads, THREADS } from './threads.ts';
 
 export interface TestPod {
   readonly name: string;
@@ -35,6 +36,17 @@ export interface NodeAgent {
   /** Enrolled pods by uid. */
   readonly pods: Map<string, ZdsPod>;
   readonly zdsPath: string;
+}
+
+export interface ZtunnelOptions {
+  readonly handsOver?: boolean;
+  readonly drainMs?: number;
+  readonly threads?: number;
+  readonly reusePort?: boolean;
+  /** File of revocation lists. */
+  readonly crlPath?: string;
+  /** The program of the further threads. */
+  readonly workerEntry?: URL;
 }
 
 export interface Ztunnel {
@@ -124,7 +136,7 @@ export class PodNetwork {
   async startZtunnel(
     node: string,
     { zdsPath }: Pick<NodeAgent, 'zdsPath'>,
-    options: { readonly handsOver?: boolean; readonly drainMs?: number } = {},
+    options: ZtunnelOptions = {},
   ): Promise<Ztunnel> {
     const lines: string[] = [];
     const fatal: Error[] = [];
@@ -138,6 +150,9 @@ export class PodNetwork {
       adminPort: 0,
       statsPort: 0,
       readinessPort: 0,
+      threads: options.threads ?? THREADS,
+      reusePort: options.reusePort ?? true,
+      crlPath: options.crlPath,
     };
     const stock = new ListenerStock();
     const path = join(this.dir, `${node}-hand-over.sock`);
@@ -154,6 +169,7 @@ export class PodNetwork {
         clock: systemClock,
         random: Math.random,
         openCapture: createInPodCapture({ log, scope, stock }, config),
+        ...furtherThreads(config.threads, lines, (error) => fatal.push(error), options.workerEntry),
         ca: this.#authority.client,
         zds: {
           connect: connectSeqpacket,
