@@ -83,6 +83,33 @@ const RARE: Readonly<Record<string, readonly string[]>> = {
   ],
 };
 
+const gatewayDefinition = (kind: string, scope: string): string => {
+  const plural = `${kind.toLowerCase()}${kind.endsWith('s') ? 'es' : 's'}`;
+  return `
+apiVersion: apiextensions.k8s.io/v1
+kind: CustomResourceDefinition
+metadata: { name: ${plural}.gateway.networking.k8s.io }
+spec:
+  group: gateway.networking.k8s.io
+  scope: ${scope}
+  names: { kind: ${kind}, plural: ${plural} }
+  versions:
+    - name: v1
+      served: true
+      storage: true
+      schema: { openAPIV3Schema: { type: object, x-kubernetes-preserve-unknown-fields: true } }
+`;
+};
+const ENTRY = `
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: { name: outside, namespace: shop }
+spec:
+  hosts: [outside.example]
+  ports: [{ number: 80, name: http, protocol: HTTP }]
+  resolution: DNS
+`;
+
 test('every rule in deploy/ is used by the program that has it', async () => {
   const mesh = theMesh();
   // A root that was bent is put right: the control plane's only update.
@@ -95,6 +122,12 @@ test('every rule in deploy/ is used by the program that has it', async () => {
     '--type=merge',
     '-p',
     '{"data":{"root-cert.pem":"x"}}',
+  );
+  // Kinds that are watched once the cluster has them, and an entry that waits for an address.
+  await mesh.apply(
+    [gatewayDefinition('Gateway', 'Namespaced'), gatewayDefinition('GatewayClass', 'Cluster'), ENTRY].join(
+      '---',
+    ),
   );
   // Started again it reads everything anew, its authority too.
   process.kill(mesh.pidOf('control'), 'SIGKILL');
