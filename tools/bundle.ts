@@ -27,8 +27,11 @@ const LOCK_STALE_MS = 60_000;
 const requireBuiltins: Plugin = {
   name: 'require-builtins',
   setup({ onResolve, onLoad }) {
-    onResolve({ filter: /^node:/ }, ({ path, namespace }) =>
-      namespace === 'builtin' ? { path, external: true } : { path, namespace: 'builtin' },
+    onResolve({ filter: /^node:/ }, ({ path, namespace, kind }) =>
+      // A chunk made of one would have a default export only, and `import()` of it none of the names that it is asked for.
+      namespace === 'builtin' || kind === 'dynamic-import'
+        ? { path, external: true }
+        : { path, namespace: 'builtin' },
     );
     onLoad({ filter: /.*/, namespace: 'builtin' }, ({ path }) => ({
       contents: `module.exports = require(${JSON.stringify(path)});`,

@@ -5,8 +5,8 @@ import { parseIp } from '#net/ip.ts';
 import { until } from '../harness.ts';
 import { type Evidence, runInPod, waitForRecord } from './evidence.ts';
 
-/** A name that Kubernetes does not know, served by pods that have another service, too. */
-const ENTRY = `
+/** Names that Kubernetes does not know: pods that have another service, too; an endpoint known by name only. */
+const ENTRIES = `
 apiVersion: networking.istio.io/v1
 kind: ServiceEntry
 metadata: { name: goods, namespace: shop }
@@ -15,16 +15,25 @@ spec:
   resolution: STATIC
   workloadSelector: { labels: { app: catalog } }
   ports: [{ number: 80, name: http, protocol: HTTP, targetPort: 8080 }]
+---
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: { name: goods-by-name, namespace: shop }
+spec:
+  hosts: [by-name.example.com]
+  resolution: DNS
+  endpoints: [{ address: catalog.shop.svc.cluster.local }]
+  ports: [{ number: 80, name: http, protocol: HTTP, targetPort: 8080 }]
 `;
 
 const SCRIPT = `
-(async () => {
+const ask = async (name) => {
   const { lookup } = require('node:dns').promises;
   let seen = 'nothing';
   for (const until = Date.now() + 15_000; Date.now() < until; ) {
     try {
-      const { address } = await lookup('goods.example.com', { family: 4 });
-      const answer = await fetch('http://goods.example.com/', { signal: AbortSignal.timeout(2000) });
+      const { address } = await lookup(name, { family: 4 });
+      const answer = await fetch('http://' + name + '/', { signal: AbortSignal.timeout(2000) });
       seen = address + ' ' + answer.status;
       await answer.text();
       if (answer.ok) break;
@@ -33,7 +42,11 @@ const SCRIPT = `
     }
     await new Promise((r) => setTimeout(r, 200));
   }
-  console.log(seen);
+  return seen;
+};
+(async () => {
+  console.log(await ask('goods.example.com'));
+  console.log(await ask('by-name.example.com'));
 })();`;
 
 const POOL = parseCidr('240.240.0.0/16')!;
@@ -43,7 +56,7 @@ export const evidence: Evidence = {
   title: 'a name that Kubernetes does not know: a ServiceEntry is given addresses, resolved, and served',
   async show(mesh, say) {
     const since = new Date().toISOString();
-    await mesh.apply(ENTRY);
+    await mesh.apply(ENTRIES);
     try {
       let addresses: readonly { value: string; host?: string }[] = [];
       await until(async () => {
@@ -62,7 +75,8 @@ export const evidence: Evidence = {
         node: 'n1',
         script: SCRIPT,
       });
-      assert.equal(output.trim(), `${ip} 200`);
+      const [bySelector, byName] = output.trim().split('\n');
+      assert.equal(bySelector, `${ip} 200`);
       say('a pod that asks for it is answered by the pods that the ServiceEntry selects');
       const record = await waitForRecord(
         mesh,
@@ -73,8 +87,18 @@ export const evidence: Evidence = {
       );
       assert.match(record.fields.get('dst.identity') ?? '', /\/ns\/shop\/sa\/catalog$/);
       say(`in the tunnel, to ${record.fields.get('dst.identity')}`);
+      assert.match(byName ?? '', / 200$/, 'an endpoint that is a name was not looked up');
+      const lookedUp = await waitForRecord(
+        mesh,
+        'n1',
+        since,
+        'the call of by-name.example.com',
+        (fields) => fields.get('dst.service') === 'by-name.example.com' && !fields.has('error'),
+      );
+      say(`an endpoint known by name only was looked up, and dialled as ${lookedUp.fields.get('dst.addr')}`);
     } finally {
-      await mesh.client.delete(SERVICE_ENTRIES, 'goods', { namespace: 'shop' });
+      for (const name of ['goods', 'goods-by-name'])
+        await mesh.client.delete(SERVICE_ENTRIES, name, { namespace: 'shop' });
     }
   },
 };
