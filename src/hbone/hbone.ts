@@ -16,8 +16,8 @@ export interface StreamOutcome {
 
 /** Receives what a stream reads. Set once with `attach`; nothing is delivered before that. */
 export interface StreamSink {
-  /** `isBorrowed`: the chunk is the reader's own buffer and changes after the call; otherwise it is the sink's to keep. */
-  data(chunk: Uint8Array, isBorrowed: boolean): void;
+  /** The chunk is the reader's own buffer, and valid during the call only. */
+  data(chunk: Uint8Array): void;
   /** The session is full, of others' bytes: as if `write` had returned false. What is written nevertheless is taken. */
   hold?(): void;
   /** `write` returned false or `hold` was called earlier, and `write` may be called again. */
@@ -31,11 +31,8 @@ export interface StreamSink {
 /** One CONNECT stream: bytes both ways with half-close and back-pressure. */
 export interface HboneStream {
   attach(sink: StreamSink): void;
-  /**
-   * False: the peer is slower than we are; stop until `drain`. The chunk was taken all the same, and must not change
-   * afterwards unless it is called borrowed.
-   */
-  write(chunk: Uint8Array, isBorrowed?: boolean): boolean;
+  /** False: the peer is slower than we are; stop until `drain`. The chunk was taken all the same, and copied where it waits. */
+  write(chunk: Uint8Array): boolean;
   /** Half-close: END_STREAM after everything written. */
   end(): void;
   /** Stop delivering; the stream's flow-control window then holds the peer back. */

@@ -16,8 +16,8 @@ class StreamDuplex extends Duplex {
     super({ allowHalfOpen: true });
     this.#stream = stream;
     stream.attach({
-      data: (chunk, isBorrowed) => {
-        if (!this.push(isBorrowed ? Buffer.from(chunk) : chunk)) stream.pause();
+      data: (chunk) => {
+        if (!this.push(Buffer.from(chunk))) stream.pause();
       },
       drain: () => this.#written(),
       end: () => this.#finishReading(),

@@ -36,7 +36,7 @@ class Scripted implements HboneStream {
     this.calls.push(`reset ${code}`);
   }
   says(text: string): void {
-    this.sink?.data(Buffer.from(text), false);
+    this.sink?.data(Buffer.from(text));
   }
   closes(outcome: StreamOutcome = { clean: true }): void {
     this.sink?.close(outcome);

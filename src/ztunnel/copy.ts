@@ -86,7 +86,7 @@ class Pump implements StreamSink {
     this.#onClosed = onClosed;
   }
 
-  data(chunk: Uint8Array, isBorrowed: boolean): void {
+  data(chunk: Uint8Array): void {
     if (this.closed) return;
     // Nobody is left to take it (the peer's broken pipe): close this side once what it was sent is flushed.
     if (this.other?.closed === true) {
@@ -95,7 +95,7 @@ class Pump implements StreamSink {
     }
     this.bytes += chunk.length;
     this.#counter.value += chunk.length;
-    if (!this.#to.write(chunk, isBorrowed)) this.#from.pause();
+    if (!this.#to.write(chunk)) this.#from.pause();
   }
 
   /** `from` has no room for now, so the side that feeds it waits. */

@@ -122,11 +122,11 @@ class AnsweredOpener implements HboneStream {
   attach(sink: StreamSink): void {
     this.#isAnswered = true;
     this.#inner.write(socksReply(SUCCEEDED));
-    if (this.#rest.length > 0) sink.data(this.#rest, false);
+    if (this.#rest.length > 0) sink.data(this.#rest);
     this.#inner.attach(sink);
   }
-  write(chunk: Uint8Array, isBorrowed?: boolean): boolean {
-    return this.#inner.write(chunk, isBorrowed);
+  write(chunk: Uint8Array): boolean {
+    return this.#inner.write(chunk);
   }
   end(): void {
     this.#inner.end();

@@ -58,11 +58,11 @@ export class TcpEnd implements HboneStream, TcpOwner {
     else this.resume();
   }
 
-  write(chunk: Uint8Array, isBorrowed = false): boolean {
+  write(chunk: Uint8Array): boolean {
     if (this.#isClosing || this.#ending !== 'no') return true;
     const isIdle = this.#writer?.isIdle !== false && !this.#handle.isWriting;
     if (chunk.length < GATHER_FROM_BYTES && isIdle) {
-      this.#handle.write(isBorrowed ? Buffer.from(chunk) : chunk);
+      this.#handle.write(Buffer.from(chunk));
       return true;
     }
     this.#writer ??= this.#newWriter();
@@ -97,7 +97,7 @@ export class TcpEnd implements HboneStream, TcpOwner {
   }
 
   onBytes(length: number): void {
-    this.#sink?.data(this.#io.readBuffer.subarray(0, length), true);
+    this.#sink?.data(this.#io.readBuffer.subarray(0, length));
   }
 
   onEnd(): void {

@@ -108,8 +108,8 @@ export function record(stream: HboneStream): RecordingSink {
 /** Sends back what comes, with back-pressure and half-close. */
 export function echo(stream: HboneStream): void {
   stream.attach({
-    data: (chunk, isBorrowed) => {
-      if (!stream.write(chunk, isBorrowed)) stream.pause();
+    data: (chunk) => {
+      if (!stream.write(chunk)) stream.pause();
     },
     drain: () => stream.resume(),
     end: () => stream.end(),

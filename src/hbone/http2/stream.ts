@@ -169,7 +169,7 @@ export class Stream implements HboneStream {
   receive(chunk: Buffer): void {
     if (this.#outcome !== undefined) return;
     if (this.#isLive && !this.#isPaused && this.unreadBytes === 0) {
-      this.#sink!.data(chunk, true);
+      this.#sink!.data(chunk);
       return;
     }
     this.#unread ??= new ByteQueue(this.#session.blocks);
@@ -219,7 +219,7 @@ export class Stream implements HboneStream {
       if (chunk === undefined) break;
       isMoved = true;
       this.#session.countUnread(-chunk.length);
-      sink.data(chunk, true);
+      sink.data(chunk);
     }
     this.#isDelivering = false;
     if (this.#outcome !== undefined) return;

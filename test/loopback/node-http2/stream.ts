@@ -49,14 +49,14 @@ export class Http2HboneStream implements HboneStream {
       this.#peerEnded = true;
       sink.end();
     });
-    http.on('data', (chunk: Uint8Array) => sink.data(chunk, false));
+    http.on('data', (chunk: Uint8Array) => sink.data(chunk));
   }
 
   write(chunk: Uint8Array): boolean {
     const http = this.#http;
     // Over already: 'close' is on its way and will say so.
     if (http.destroyed || http.writableEnded) return false;
-    return http.write(chunk);
+    return http.write(Buffer.from(chunk));
   }
 
   end(): void {
