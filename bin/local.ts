@@ -102,7 +102,6 @@ try {
   // What starting took is garbage now, and an idle program would keep it: nothing makes V8 and malloc look.
   setTimeout(() => {
     setFlagsFromString(SETTLED_FLAG);
-    globalThis.gc?.();
     releaseFreedMemory();
   }, SETTLED_MS).unref();
 } catch (error) {

@@ -8,6 +8,7 @@ import { Scope } from '#base/scope.ts';
 import { VERSION } from '#base/version.ts';
 import { createCaClient } from '#grpc/ca-client.ts';
 import { createGrpcChannel, type GrpcChannelOptions } from '#grpc/client.ts';
+import { threadMemory } from '#linux/freed-memory.ts';
 import { closeFd, netnsId, openNetns } from '#linux/netns.ts';
 import { connectSeqpacket } from '#linux/seqpacket.ts';
 import { warmThreadPool } from '#linux/thread-pool.ts';
@@ -59,6 +60,7 @@ async function main(env: Environment): Promise<void> {
       logControl,
       clock: systemClock,
       random: Math.random,
+      spareMemory: threadMemory(),
       openCapture: createInPodCapture({ log: inpodLog, scope: captureScope, stock, descriptors }, config),
       ...(config.threads === 1 ? {} : { startWorkers: await furtherThreads(log) }),
       ...resolvConf(config),
@@ -132,6 +134,12 @@ async function furtherThreads(log: Logger): Promise<StartWorkers> {
       log.error('ending: a thread that serves has failed', { error: error.message });
       if (error.cause instanceof Error) process.stderr.write(`${error.cause.stack}\n`);
       process.exit(1);
+    },
+    onHung: (error) => {
+      log.error('ending: a thread that serves hangs', { error: error.message });
+      flush();
+      // An exit would wait for the thread, which may never come back from where it is.
+      process.kill(process.pid, 'SIGKILL');
     },
   });
 }

@@ -3,6 +3,8 @@
 
 export class BufferPool {
   readonly bufferBytes: number;
+  /** Runs when a fresh buffer had to be made: there is more to do than lately. */
+  onFresh: (() => void) | undefined;
   readonly #keep: number;
   readonly #free: Buffer[] = [];
 
@@ -14,10 +16,20 @@ export class BufferPool {
 
   /** What lies in it is anybody's. */
   take(): Buffer {
-    return this.#free.pop() ?? Buffer.allocUnsafeSlow(this.bufferBytes);
+    return this.#free.pop() ?? this.#fresh();
   }
 
   giveBack(buffer: Buffer): void {
     if (this.#free.length < this.#keep) this.#free.push(buffer);
+  }
+
+  /** Leaves all but so many bytes of the unused ones to the collector, one buffer at least. */
+  shrink(toBytes: number): void {
+    this.#free.length = Math.min(this.#free.length, Math.max(1, Math.floor(toBytes / this.bufferBytes)));
+  }
+
+  #fresh(): Buffer {
+    this.onFresh?.();
+    return Buffer.allocUnsafeSlow(this.bufferBytes);
   }
 }

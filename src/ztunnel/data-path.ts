@@ -24,6 +24,7 @@ import { type Pod, Pods, type PodsDeps } from './pods.ts';
 import { createTelemetry } from './record.ts';
 import { createResolver, type QueryDns, systemDns } from './resolve.ts';
 import { type SelfProxy, startSelfProxy } from './self-proxy.ts';
+import { giveBackSpareMemory, type SpareMemoryDeps } from './spare-memory.ts';
 import { TcpIo } from './tcp.ts';
 
 export interface DataPathDeps {
@@ -46,6 +47,8 @@ export interface DataPathDeps {
   readonly dns?: PodServiceDeps['dns'];
   /** Unread bytes of all threads; absent: this one is alone. */
   readonly unread?: SharedCount | undefined;
+  /** Absent: what bulk leaves behind stays, as where several data planes share a process. */
+  readonly spareMemory?: Pick<SpareMemoryDeps, 'busyShare' | 'release'> | undefined;
   readonly onPodCount: PodsDeps['onCount'];
   readonly others?: PodsDeps['others'];
 }
@@ -77,11 +80,19 @@ export function createDataPath(deps: DataPathDeps, config: ZtunnelConfig): DataP
     () => store.configVersion,
   );
   const proxyLog = log.scoped('proxy');
+  const io = new TcpIo();
+  const sessions = createSessionShared(clock, deps.unread);
+  if (deps.spareMemory !== undefined)
+    giveBackSpareMemory({ clock, scope, ...deps.spareMemory }, [
+      io.slabs,
+      sessions.outboxes,
+      sessions.blocks,
+    ]);
   const serviceDeps: PodServiceDeps = {
     store,
     secrets: deps.secrets,
-    io: new TcpIo(),
-    sessions: createSessionShared(clock, deps.unread),
+    io,
+    sessions,
     revocations: deps.revocations,
     connections,
     telemetry: createTelemetry({ log, clock, traffic: metrics.traffic }),

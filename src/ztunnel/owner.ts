@@ -22,7 +22,7 @@ import { adminRoutes, type LogControl } from './admin.ts';
 import type { OpenCapture, PodNetns } from './capture/capture.ts';
 import type { ZtunnelConfig } from './config.ts';
 import type { Connections } from './connections.ts';
-import { createDataPath } from './data-path.ts';
+import { createDataPath, type DataPathDeps } from './data-path.ts';
 import { type DrainResult, drain } from './drain.ts';
 import { type HttpRoutes, serveHttp } from './http.ts';
 import { createZtunnelMetrics } from './metrics.ts';
@@ -35,6 +35,8 @@ import { type PacketConnection, startZdsClient, type ZdsClient } from './zds.ts'
 
 const STATE_TASK = 'state manager';
 const PROXY_TASK = 'proxy';
+/** Less than a probe waits by default, so that it hears the reason. */
+const THREAD_ANSWER_MS = 900;
 
 export interface DataPlaneDeps {
   readonly log: Logger;
@@ -59,6 +61,7 @@ export interface DataPlaneDeps {
   };
   /** Absent: the servers of /etc/resolv.conf. */
   readonly queryDns?: QueryDns;
+  readonly spareMemory?: DataPathDeps['spareMemory'];
   /** Puts the static state into the store, and keeps it there, before anything is served. */
   readonly loadState?: (deps: {
     readonly store: Store;
@@ -111,13 +114,12 @@ async function build(deps: DataPlaneDeps, config: ZtunnelConfig, scope: Scope): 
   const serverScope = scope.child('servers');
   const readiness = createReadiness([STATE_TASK, PROXY_TASK]);
   const serve = serverOf(log, serverScope);
-  let settle: (() => Promise<unknown>) | undefined;
+  let silent: Workers['silent'] | undefined;
   const readinessPort = await serve('readiness', undefined, config.readinessPort, {
     '/healthz/ready': async ({ method }) => {
       if (method !== 'GET') return { status: 405, body: 'only GET is allowed\n' };
       // A thread that answers nothing serves nothing: the probe must see that as it sees it of a single one.
-      await settle?.();
-      return readinessAnswer(readiness);
+      return readinessAnswer(readiness, await silent?.(THREAD_ANSWER_MS));
     },
   });
 
@@ -128,7 +130,7 @@ async function build(deps: DataPlaneDeps, config: ZtunnelConfig, scope: Scope): 
     demand: (name) => demand(name),
   });
   if (workers !== undefined) scope.onClose(() => workers.close());
-  settle = workers?.settle;
+  silent = workers?.silent;
   const secrets = createSecretManager(
     { ca: deps.ca, clock, log: log.scoped('identity'), random, scope, onChange: workers?.secret },
     { ttlSeconds: config.secretTtlSeconds, tls: config.tls },
@@ -162,6 +164,7 @@ async function build(deps: DataPlaneDeps, config: ZtunnelConfig, scope: Scope): 
         log: log.scoped('dns'),
       },
       unread: workers?.unread,
+      spareMemory: deps.spareMemory,
       onPodCount: metrics.proxy,
       others: workers,
     },

@@ -17,8 +17,13 @@ export function createReadiness(tasks: readonly string[]): Readiness {
   };
 }
 
-/** Body and status of `GET /healthz/ready` (ztunnel.md §11.4). */
-export function readinessAnswer(readiness: Readiness): { readonly status: 200 | 500; readonly body: string } {
+/** Body and status of `GET /healthz/ready` (ztunnel.md §11.4). `silent`: threads that answer nothing, and so serve nothing. */
+export function readinessAnswer(
+  readiness: Readiness,
+  silent: readonly string[] = [],
+): { readonly status: 200 | 500 | 503; readonly body: string } {
+  if (silent.length > 0)
+    return { status: 503, body: `not ready, threads that do not answer: ${silent.join(', ')}\n` };
   const pending = readiness.pending();
   return pending.length === 0
     ? { status: 200, body: 'ready\n' }

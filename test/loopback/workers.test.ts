@@ -21,10 +21,12 @@ afterEach(() => {
 async function start(threads: number, entry = ENTRY): Promise<{ workers: Workers; crashes: MeshError[] }> {
   const crashes: MeshError[] = [];
   const config = { ...parseConfig({ NODE_NAME: 'n1', CRL_PATH: '/no/such' }), threads, drainMs: 1000 };
-  const workers = await workersOf({ entry, write: () => {}, onCrash: (error) => crashes.push(error) })(
-    config,
-    { secret: async () => {}, demand: async () => 'answered' },
-  );
+  const workers = await workersOf({
+    entry,
+    write: () => {},
+    onCrash: (error) => crashes.push(error),
+    onHung: (error) => crashes.push(error),
+  })(config, { secret: async () => {}, demand: async () => 'answered' });
   open.push(workers);
   return { workers, crashes };
 }
@@ -76,6 +78,14 @@ test('what a thread cannot do ends it; the owner hears why, and nobody waits for
 
 test('a thread that does not come up fails the start', async () => {
   await assert.rejects(start(2, new URL('./no-such-program.ts', import.meta.url)), { code: 'WORKER_FAILED' });
+});
+
+test('a thread that hangs is silent for the probe; the others answer', async () => {
+  const { workers, crashes } = await start(3, new URL('./hanging-worker.ts', import.meta.url));
+  assert.deepEqual(await workers.silent(60_000), []);
+  workers.logFilter({ level: 'info', scopes: new Map([['hang ztunnel-2', 'info']]) });
+  assert.deepEqual(await workers.silent(500), ['ztunnel-2']);
+  assert.deepEqual(crashes, [], 'for now');
 });
 
 test('closed threads are no crash', async () => {

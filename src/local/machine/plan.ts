@@ -142,17 +142,18 @@ export function indexOfPodCidr(cidr: string, family: Family): number | undefined
 
 /**
  * V8 flags of every program, as in bin/culvert. Without them each keeps the garbage of its start-up as heap: the whole mesh
- * takes a third more (docs/decisions/0004-node-memory.md).
+ * takes a third more (docs/decisions/0004-node-memory.md). Some collect when they have become quiet.
  */
 export const NODE_FLAGS: readonly string[] = [
   '--max-semi-space-size=1',
   '--optimize-for-size',
   '--v8-pool-size=1',
+  '--expose-gc',
 ];
 
 const maglevAfter = (invocations: number): string => `--invocation-count-for-maglev=${invocations}`;
 
-/** LOCAL's further flags: it optimizes late while it starts, and can be told to collect once it has. */
-export const LOCAL_FLAGS: readonly string[] = [maglevAfter(3000), '--expose-gc'];
+/** LOCAL's further flag: it optimizes late while it starts. */
+export const LOCAL_FLAGS: readonly string[] = [maglevAfter(3000)];
 /** From then on: V8's own value. */
 export const SETTLED_FLAG = maglevAfter(400);

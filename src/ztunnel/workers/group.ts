@@ -1,5 +1,5 @@
 // The owner's side of the other threads: starts them, tells them what it learns, adds up what they count. One that ends
-// unasked takes the process with it: half a ztunnel would refuse half of the connections, and nobody would see why.
+// unasked, or hangs, takes the process with it: half a ztunnel would refuse half of the connections, and nobody would see why.
 
 import { Worker } from 'node:worker_threads';
 import { MeshError, reasonOf } from '#base/errors.ts';
@@ -17,6 +17,7 @@ import type { OtherThreads, PodInfo } from '../pods.ts';
 import { Exchange } from './exchange.ts';
 import { written } from './lines.ts';
 import type { AskedOfOwner, AskedOfWorker, ToldToOwner, ToldToWorker, WorkerStart } from './messages.ts';
+import { silentWithin, type Watched, watchThreads } from './watch.ts';
 
 /** What the owner answers to a thread's question. */
 export interface OwnerAnswers {
@@ -36,6 +37,8 @@ export interface Workers extends OtherThreads {
   logFilter(filter: LogFilter): void;
   /** Resolves when every thread has done what it was told so far. */
   settle(): Promise<void>;
+  /** Names of threads that have not done it within the limit. */
+  silent(limitMs: number): Promise<readonly string[]>;
   metrics(): Promise<MetricsSnapshot[]>;
   connections(): Promise<ReadonlyMap<string, PodConnections>[]>;
   resources(): Promise<(readonly string[])[]>;
@@ -50,11 +53,15 @@ export interface WorkersDeps {
   readonly write: (text: string) => void;
   /** A thread has ended unasked. */
   readonly onCrash: (error: MeshError) => void;
+  /** A thread has answered nothing for so long that it will not: the process must end, without waiting for it. */
+  readonly onHung: (error: MeshError) => void;
 }
 
 export type StartWorkers = (config: ZtunnelConfig, answers: OwnerAnswers) => Promise<Workers>;
 
 type Thread = Exchange<ToldToWorker, AskedOfWorker, ToldToOwner, AskedOfOwner>;
+
+const nameOf = (index: number): string => `ztunnel-${index + 1}`;
 
 /** Resolves when every thread is ready to be told. Rejects with MeshError WORKER_FAILED. */
 export function workersOf(deps: WorkersDeps): StartWorkers {
@@ -63,7 +70,7 @@ export function workersOf(deps: WorkersDeps): StartWorkers {
     const group = { isClosing: false };
     const threads = await Promise.all(
       Array.from({ length: config.threads - 1 }, (_, index) =>
-        startThread(deps, group, `ztunnel-${index + 1}`, answers, {
+        startThread(deps, group, nameOf(index), answers, {
           config,
           logFilter: config.logFilter,
           unread: unread.buffer,
@@ -71,8 +78,17 @@ export function workersOf(deps: WorkersDeps): StartWorkers {
         }),
       ),
     );
-    return workers(threads, unread, () => {
+    const watched = threads.map((thread, index) => ({
+      name: nameOf(index),
+      answer: () => thread.ask('settle', null),
+    }));
+    const stopWatch = watchThreads(watched, (name, silentMs) => {
+      const silence = `thread ${name} has not answered for ${silentMs / 1000} s`;
+      deps.onHung(new MeshError('WORKER_FAILED', silence));
+    });
+    return workers(threads, watched, unread, () => {
       group.isClosing = true;
+      stopWatch();
     });
   };
 }
@@ -124,6 +140,7 @@ function startThread(
 
 function workers(
   threads: readonly Thread[],
+  watched: readonly Watched[],
   unread: Int32Array<SharedArrayBuffer>,
   onClose: () => void,
 ): Workers {
@@ -153,6 +170,7 @@ function workers(
     settle: async () => {
       await each((thread) => thread.ask('settle', null));
     },
+    silent: (limitMs) => silentWithin(watched, limitMs),
     metrics: () => each((thread) => thread.ask('metrics', null)),
     connections: () => each((thread) => thread.ask('connections', null)),
     resources: () => each((thread) => thread.ask('resources', null)),

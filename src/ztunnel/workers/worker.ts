@@ -3,6 +3,7 @@
 import type { MessagePort } from 'node:worker_threads';
 import { systemClock } from '#base/clock.ts';
 import { Scope } from '#base/scope.ts';
+import { threadMemory } from '#linux/freed-memory.ts';
 import { closeFd } from '#linux/netns.ts';
 import { createStore } from '#model/store.ts';
 import { decodeDeltaResponse } from '#proto/discovery.ts';
@@ -60,6 +61,7 @@ export function runWorker(port: MessagePort, start: WorkerStart, end: () => void
       demand: (name) => owner.ask('demand', name),
       metrics: createConnectionMetrics(registry),
       unread: new Int32Array(start.unread),
+      spareMemory: threadMemory(),
       onPodCount: () => {},
     },
     config,

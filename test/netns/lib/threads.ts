@@ -19,6 +19,7 @@ export function furtherThreads(
       entry,
       write: (text) => void lines.push(...text.split(/(?<=\n)/)),
       onCrash,
+      onHung: onCrash,
     }),
   };
 }
