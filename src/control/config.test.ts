@@ -6,6 +6,10 @@ import { readOptions } from './config.ts';
 test('the defaults are those of the field', () => {
   assert.deepEqual(readOptions({}), {
     systemNamespace: 'istio-system',
+    podName: '',
+    leaderElection: true,
+    statuses: true,
+    untaint: undefined,
     rootNamespace: 'istio-system',
     clusterId: 'Kubernetes',
     revision: 'default',

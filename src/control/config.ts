@@ -11,6 +11,8 @@ import type { Pools } from './vips/plan.ts';
 export interface ControlPlaneOptions {
   /** Where the control plane itself runs. */
   readonly systemNamespace: string;
+  /** Of this replica; empty: one is made up. */
+  readonly podName: string;
   /** Policies in it hold for the whole mesh. */
   readonly rootNamespace: string;
   readonly clusterId: string;
@@ -36,6 +38,12 @@ export interface ControlPlaneOptions {
   /** Whether ServiceEntries without addresses are given some. */
   readonly allocatedVips: boolean;
   readonly vipPools: Pools;
+  /** Whether replicas take turns at writing; without it each writes. */
+  readonly leaderElection: boolean;
+  /** Whether conditions are written into the statuses of objects. */
+  readonly statuses: boolean;
+  /** The taint that nodes lose when their CNI agent is ready; undefined: nodes are left alone. */
+  readonly untaint: string | undefined;
   /** Further names in the serving certificate. */
   readonly customHosts: readonly string[];
   readonly listen: {
@@ -61,6 +69,7 @@ export function readOptions(env: Environment): ControlPlaneOptions {
     );
   return {
     systemNamespace,
+    podName: text(env, 'POD_NAME', ''),
     rootNamespace: text(env, 'ROOT_NAMESPACE', systemNamespace),
     clusterId: text(env, 'CLUSTER_ID', 'Kubernetes'),
     revision: text(env, 'REVISION', 'default'),
@@ -86,6 +95,11 @@ export function readOptions(env: Environment): ControlPlaneOptions {
       v4: pool(env, 'PILOT_IP_AUTOALLOCATE_IPV4_PREFIX', '240.240.0.0/16', 4),
       v6: pool(env, 'PILOT_IP_AUTOALLOCATE_IPV6_PREFIX', '2001:2::/48', 6),
     },
+    leaderElection: flag(env, 'ENABLE_LEADER_ELECTION', true),
+    statuses: flag(env, 'AMBIENT_ENABLE_STATUS', true),
+    untaint: flag(env, 'PILOT_ENABLE_NODE_UNTAINT_CONTROLLERS', false)
+      ? text(env, 'PILOT_NODE_UNTAINT_CONTROLLERS_TAINT_NAME', 'cni.istio.io/not-ready')
+      : undefined,
     customHosts: list(env, 'ISTIOD_CUSTOM_HOST', []),
     listen: { host: '::', xdsPort: 15012, httpPort: 8080, monitoringPort: 15014 },
   };

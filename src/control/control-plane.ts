@@ -3,6 +3,7 @@
 //   informers ─► ambient index, policy index ─► resource sets ─► xDS server ─► node proxies
 //        └────► pod view ─► certificate service ────────────────────┘ (same port)
 //        └────► distributors ─► ConfigMaps (roots, revocation lists)
+//        └────► writers, of one replica at a time ─► statuses, taints
 //
 // All state is in the API server: a restart rebuilds everything, and node proxies go on with what they have meanwhile.
 
@@ -33,6 +34,7 @@ import type { ControlPlaneOptions } from './config.ts';
 import { debugPages } from './debug.ts';
 import { listenHttp, type Page, textPage } from './http.ts';
 import { allSynced, notSynced, startInformers } from './informers.ts';
+import { startWriters, type Writers } from './leader/writers.ts';
 import { createMesh } from './mesh.ts';
 import { createMetrics } from './metrics.ts';
 import { startVipAllocator } from './vips/allocator.ts';
@@ -76,6 +78,7 @@ export async function createControlPlane(
   const mesh = createMesh(informers, options, scope, log.scoped('mesh'));
   let server: XdsServer | undefined;
   let heldSigner: SignerKeeper | undefined;
+  let writers: Writers | undefined;
   let failure: string | undefined;
   const metrics = createMetrics({
     clients: () => server?.clients().length ?? 0,
@@ -84,6 +87,15 @@ export async function createControlPlane(
     signer: () => heldSigner?.current(),
     now: () => clock.now(),
   });
+  const statusWrites = metrics.registry.counter(
+    'culvert_control_status_writes',
+    'Conditions written into statuses of objects, by result.',
+  );
+  metrics.registry.computed(
+    'culvert_control_leases',
+    'Leases held: what this replica writes on behalf of all.',
+    () => writers?.leading().length ?? 0,
+  );
 
   const readiness = (): Page => {
     if (server !== undefined) return textPage(200, 'ready\n');
@@ -118,6 +130,18 @@ export async function createControlPlane(
     if (scope.closed) return started.close();
     server = started;
     ports.xds = started.port;
+    writers = startWriters(
+      {
+        client,
+        clock,
+        log,
+        scope: scope.child('writers'),
+        informers,
+        mesh,
+        onStatusWrite: (result) => statusWrites.add({ result }),
+      },
+      options,
+    );
     log.info('ready', { port: started.port, addresses: mesh.addresses.size, policies: mesh.policies.size });
   }
 
@@ -269,7 +293,7 @@ export async function createControlPlane(
     ports,
     close: async () => {
       scope.close();
-      await server?.close();
+      await Promise.all([writers?.release(), server?.close()]);
     },
   };
 }

@@ -80,7 +80,11 @@ test('what may be changed is named, and the key is readable in one namespace onl
   assert.ok(all.every(({ verbs }) => !verbs.includes('*') && !verbs.includes('delete')));
   assert.deepEqual(
     all.filter(({ verbs }) => verbs.includes('patch')).map(({ resources }) => resources),
-    [['serviceentries/status']],
+    [
+      ['serviceentries/status', 'workloadentries/status'],
+      ['services/status'],
+      ['authorizationpolicies/status', 'peerauthentications/status'],
+    ],
     'of what others made only the status',
   );
   assert.ok(all.every(({ resources }) => !resources.includes('secrets') && !resources.includes('*')));
@@ -91,6 +95,6 @@ test('what may be changed is named, and the key is readable in one namespace onl
     rules('Role')
       .filter(({ verbs }) => verbs.includes('get'))
       .map(({ resourceNames }) => resourceNames),
-    [['istio-ca-secret']],
+    [['istio-ca-secret'], ['istio-status-leader', 'istio-node-untaint']],
   );
 });

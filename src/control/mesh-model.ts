@@ -77,6 +77,11 @@ export class MeshModel {
     this.#discovery.remove(kind, object);
   }
 
+  /** Whether the mesh configuration puts the namespace in view. */
+  sees(namespace: string | undefined): boolean {
+    return this.#discovery.sees(namespace);
+  }
+
   /** Whether the object is in view and not another revision's. */
   isOurs(object: KubeObject): boolean {
     const revision = labelsOf(object)[LABEL.revision];

@@ -22,6 +22,9 @@ export interface Mesh {
   readonly podView: PodView;
   /** Whether the object is in view and not another revision's. */
   readonly isOurs: (object: KubeObject) => boolean;
+  readonly sees: (namespace: string | undefined) => boolean;
+  /** What is in force. */
+  readonly config: () => MeshConfig;
 }
 
 /** Changes of one turn of the event loop are announced together. */
@@ -67,6 +70,7 @@ export function createMesh(
     },
     options,
   );
+  let inForce = DEFAULT_MESH_CONFIG;
   const configure = (text: string | undefined): void => {
     const config = readMeshConfig(text, log);
     if (config?.trustDomain !== undefined && config.trustDomain !== options.trustDomain)
@@ -74,7 +78,9 @@ export function createMesh(
         configured: config.trustDomain,
         used: options.trustDomain,
       });
-    if (config !== undefined) model.configure(config);
+    if (config === undefined) return;
+    inForce = config;
+    model.configure(config);
   };
   informers.meshConfigs.addHandlers({
     upsert: ({ data }) => configure(data?.mesh),
@@ -90,7 +96,16 @@ export function createMesh(
   };
   for (const kind of kinds) tell(kind);
   const { addresses, policies, index, policyIndex } = model;
-  return { addresses, policies, index, policyIndex, podView, isOurs: (object) => model.isOurs(object) };
+  return {
+    addresses,
+    policies,
+    index,
+    policyIndex,
+    podView,
+    isOurs: (object) => model.isOurs(object),
+    sees: (namespace) => model.sees(namespace),
+    config: () => inForce,
+  };
 }
 
 /** Undefined when it cannot be read: what was in force stays in force. */

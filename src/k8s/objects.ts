@@ -98,7 +98,7 @@ export const NETWORK_POLICIES = grouped<NetworkPolicy>(
   'networkpolicies',
   'NetworkPolicy',
 );
-export const LEASES = grouped<KubeObject>('coordination.k8s.io', 'v1', 'leases', 'Lease');
+export const LEASES = grouped<Lease>('coordination.k8s.io', 'v1', 'leases', 'Lease');
 export const AUTHORIZATION_POLICIES = grouped<AuthorizationPolicy>(
   'security.istio.io',
   'v1',
@@ -451,6 +451,17 @@ export interface Service extends KubeObject {
     trafficDistribution?: string;
   };
   status?: { loadBalancer?: { ingress?: { ip?: string; hostname?: string }[] }; [field: string]: unknown };
+}
+
+export interface Lease extends KubeObject {
+  spec?: {
+    /** Empty: given back. */
+    holderIdentity?: string;
+    leaseDurationSeconds?: number;
+    acquireTime?: string;
+    renewTime?: string;
+    leaseTransitions?: number;
+  };
 }
 
 export interface EndpointSlice extends KubeObject {

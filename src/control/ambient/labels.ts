@@ -29,6 +29,7 @@ export const ANNOTATION = {
   canaryWeight: 'istio.io/use-waypoint-canary-weight',
   inboundBinding: 'ambient.istio.io/waypoint-inbound-binding',
   autoRegistrationGroup: 'istio.io/autoRegistrationGroup',
+  connectStrategy: 'istio.io/connect-strategy',
   gatewayServiceAccount: 'gateway.istio.io/service-account',
 } as const;
 

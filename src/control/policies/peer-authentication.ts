@@ -127,7 +127,7 @@ function portModes(object: PeerAuthentication): readonly (readonly [number, Mutu
 }
 
 /** The oldest decides; the name breaks a tie, so that every replica decides alike. */
-function oldest(objects: readonly PeerAuthentication[]): PeerAuthentication | undefined {
+export function oldest(objects: readonly PeerAuthentication[]): PeerAuthentication | undefined {
   const age = (object: PeerAuthentication) =>
     `${object.metadata.creationTimestamp ?? ''} ${objectKey(object)}`;
   return objects.reduce<PeerAuthentication | undefined>(
