@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
-import { AUTHORIZATION_POLICIES, PODS } from '#k8s/objects.ts';
+import { AUTHORIZATION_POLICIES, type Condition, LEASES, PODS } from '#k8s/objects.ts';
 import { now, startsWith, waitForRecord } from './evidence/evidence.ts';
 import { isAlive, type Mesh, startMesh, until } from './harness.ts';
 
@@ -132,4 +132,49 @@ test('a service of the shop killed: restarted in its pod, traffic flows again', 
     return items[0]?.status?.containerStatuses?.[0]?.restartCount === 1;
   }, 'the restart to be counted');
   await trafficFlows(mesh);
+});
+
+test('two control planes, the one that writes killed: the other writes on, proxies and traffic notice nothing', async () => {
+  const mesh = theMesh();
+  const holder = async (): Promise<string> =>
+    (await mesh.client.get(LEASES, 'istio-status-leader', 'istio-system')).spec?.holderIdentity ?? '';
+  const ready = async (): Promise<string[]> => {
+    const { items } = await mesh.client.list(PODS, {
+      namespace: 'istio-system',
+      labelSelector: 'app=istiod',
+    });
+    return items
+      .filter(({ status }) =>
+        status?.conditions?.some(({ type, status }) => type === 'Ready' && status === 'True'),
+      )
+      .map(({ metadata }) => metadata.name);
+  };
+  await mesh.kubectl('scale', '-n', 'istio-system', 'deployment/istiod', '--replicas=2');
+  await until(async () => (await ready()).length === 2, 'both replicas to be ready', 60_000);
+  const leader = await holder();
+  // A second replica that comes back at once would lead on under its name: that is the other test's matter.
+  const killed = mesh
+    .processes()
+    .filter(({ executable, environment }) => executable.endsWith('/node') && environment.POD_NAME === leader);
+  assert.ok(killed.length > 0, leader);
+  for (const { pid } of killed) process.kill(pid, 'SIGKILL');
+  await mesh.client.delete(PODS, leader, { namespace: 'istio-system', gracePeriodSeconds: 0 });
+  await trafficFlows(mesh);
+  await until(async () => !['', leader].includes(await holder()), 'another leader', 60_000);
+  await mesh.apply(`
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: { name: by-the-other, namespace: shop }
+spec:
+  selector: { matchLabels: { app: nobody } }
+  rules: [{ to: [{ operation: { methods: [GET] } }] }]
+`);
+  await until(async () => {
+    const { status } = await mesh.client.get(AUTHORIZATION_POLICIES, 'by-the-other', 'shop');
+    const [condition] = (status?.conditions ?? []) as Condition[];
+    return condition?.type === 'ZtunnelAccepted' && condition.reason === 'UnsupportedValue';
+  }, 'its status');
+  await mesh.client.delete(AUTHORIZATION_POLICIES, 'by-the-other', { namespace: 'shop' });
+  await trafficFlows(mesh);
+  await mesh.kubectl('scale', '-n', 'istio-system', 'deployment/istiod', '--replicas=1');
 });

@@ -66,7 +66,7 @@ export class FakeApi {
       this.#answer();
       const held = this.#kind(resource).get(keyOf(name, options?.namespace));
       if (held === undefined) throw status(404, 'NotFound', 'not found');
-      const changed: KubeObject & { status?: object } = structuredClone(held);
+      const changed = structuredClone(held) as KubeObject & { status?: object };
       if (kind === 'apply' && options?.subresource === 'status') {
         const { conditions } = (body as { status: { conditions: unknown } }).status;
         // One manager for each kind is all that the tests need: its conditions are all there are.
@@ -75,7 +75,7 @@ export class FakeApi {
         for (const failure of applyPatch(changed, body as Operation[]))
           if (failure !== null) throw status(422, 'Invalid', String(failure));
       } else return unused();
-      return structuredClone(this.put(resource, changed)) as never;
+      return structuredClone(this.put<KubeObject>(resource as Resource, changed)) as never;
     },
     delete: async (resource, name, options) => {
       this.remove(resource, name, options?.namespace);

@@ -57,8 +57,8 @@ export class StatusView implements WaypointLookup {
     const { informers, sees } = this.deps;
     const gateway = sees(namespace) ? informers.gateways.get(`${namespace}/${name}`) : undefined;
     if (gateway === undefined) return undefined;
-    // The network is in its address only, and no status speaks of that.
-    return waypointOf(gateway, informers.gatewayClasses.get(gateway.spec?.gatewayClassName ?? ''), '');
+    // Of its network and its accounts no status speaks.
+    return waypointOf(gateway, informers.gatewayClasses.get(gateway.spec?.gatewayClassName ?? ''), '', []);
   }
 
   /** Undefined when there is no such service in the mesh. */
