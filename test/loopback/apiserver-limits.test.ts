@@ -133,3 +133,25 @@ test('an upgrade to WebSocket passes the same gate: Origin, Host, who, and wheth
     assert.equal(await ask({}, 'nobody'), 403);
   });
 });
+
+test('a watch of more state than a reader may fall behind begins with all of it', async () => {
+  await withApiServer(async ({ call, open }) => {
+    const path = '/api/v1/namespaces/default/configmaps';
+    const data = { text: 'x'.repeat(900_000) };
+    for (let index = 0; index < 8; index++)
+      assert.equal(
+        (await call('POST', path, { body: { metadata: { name: `big-${index}` }, data } })).code,
+        201,
+      );
+    const watch = await open(
+      'GET',
+      `${path}?watch=1&sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true`,
+    );
+    let received = '';
+    for await (const chunk of watch) {
+      received += String(chunk);
+      if (received.includes('initial-events-end')) break;
+    }
+    assert.equal(received.match(/"type":"ADDED"/g)?.length, 8);
+  });
+});

@@ -158,16 +158,19 @@ function writeWatch(answer: ApiAnswer & { readonly kind: 'watch' }, response: Se
     closed = true;
     stop?.();
   });
+  // What there was at the start was asked for, however large: a reader can only fall behind what happens later.
+  let maxUnsentBytes = Number.POSITIVE_INFINITY;
   stop = answer.start({
     write: (line) => {
       if (closed) return false;
       response.write(line);
-      if (response.writableLength <= MAX_UNSENT_BYTES) return true;
+      if (response.writableLength <= maxUnsentBytes) return true;
       response.destroy();
       return false;
     },
     end: () => response.end(),
   });
+  maxUnsentBytes = response.writableLength + MAX_UNSENT_BYTES;
   if (closed) stop();
 }
 
