@@ -31,8 +31,8 @@ const EDGES: Readonly<Record<string, readonly string[]>> = {
 /** Packages that only these folders may load, each with its reason. */
 const GUARDED_PACKAGES: Readonly<Record<string, readonly string[]>> = {
   koffi: ['linux'], // native calls live in one place
-  '@connectrpc/connect': ['xds', 'control'], // too heavy for the node proxy (docs/decisions/0002)
-  '@connectrpc/connect-node': ['xds', 'control'],
+  '@connectrpc/connect': [], // too heavy (docs/decisions/0002, 0018); tests compare with it
+  '@connectrpc/connect-node': [],
   '@peculiar/x509': [], // 8 MB in every process (docs/decisions/0003); tests compare with it
   jose: ['local'],
   '@bufbuild/cel': ['local'],

@@ -6,6 +6,7 @@ import { MeshError } from '#base/errors.ts';
 import { DEFAULT_TRUST_DOMAIN } from '#model/identity.ts';
 import { type Cidr, parseCidr } from '#net/cidr.ts';
 import { familyOf, type IpFamily } from '#net/ip.ts';
+import { DEFAULT_NEW_STREAMS_PER_SECOND } from '#xds/admission.ts';
 import type { Pools } from './vips/plan.ts';
 
 export interface ControlPlaneOptions {
@@ -33,6 +34,12 @@ export interface ControlPlaneOptions {
   readonly debounceAfterMs: number;
   readonly debounceMaxMs: number;
   readonly xdsIdentityCheck: boolean;
+  /** New xDS streams a second. */
+  readonly newStreamsPerSecond: number;
+  /** Over how long xDS clients are sent elsewhere when the program stops, at most. */
+  readonly farewellMs: number;
+  /** What tools call this instance: the name of its pod. */
+  readonly instance: string;
   readonly dryRunPolicies: boolean;
   readonly onlyByWaypoint: boolean;
   /** Whether ServiceEntries without addresses are given some. */
@@ -88,6 +95,9 @@ export function readOptions(env: Environment): ControlPlaneOptions {
     debounceAfterMs: duration(env, 'PILOT_DEBOUNCE_AFTER', 100),
     debounceMaxMs: duration(env, 'PILOT_DEBOUNCE_MAX', 10_000),
     xdsIdentityCheck: flag(env, 'PILOT_ENABLE_XDS_IDENTITY_CHECK', true),
+    newStreamsPerSecond: count(env, 'PILOT_MAX_REQUESTS_PER_SECOND', DEFAULT_NEW_STREAMS_PER_SECOND),
+    farewellMs: duration(env, 'XDS_FAREWELL', 5000),
+    instance: text(env, 'POD_NAME', 'istiod'),
     dryRunPolicies: flag(env, 'AMBIENT_ENABLE_DRY_RUN_AUTHORIZATION_POLICY', false),
     onlyByWaypoint: flag(env, 'PILOT_AUTO_ALLOW_WAYPOINT_POLICY', false),
     allocatedVips: flag(env, 'PILOT_ENABLE_IP_AUTOALLOCATE', true),
@@ -132,6 +142,12 @@ function duration(env: Environment, name: string, otherwiseMs: number): number {
   const parsed = parseDurationMs(value);
   if (parsed === undefined || parsed <= 0) throw invalid(name, value, 'a duration such as 100ms, 24h or 90d');
   return parsed;
+}
+
+function count(env: Environment, name: string, otherwise: number): number {
+  const value = text(env, name, String(otherwise));
+  if (!/^[1-9]\d{0,6}$/.test(value)) throw invalid(name, value, 'a whole number above 0');
+  return Number(value);
 }
 
 function percent(env: Environment, name: string, otherwise: number): number {

@@ -17,7 +17,8 @@ import type { Informer, StartInformer } from '#k8s/informer.ts';
 import type { ConfigMap } from '#k8s/objects.ts';
 import type { Logger } from '#telemetry/log.ts';
 import { PLAIN_TEXT_TYPE } from '#telemetry/metrics.ts';
-import { startXdsServer, type XdsServer } from '#xds/server.ts';
+import type { XdsClientInfo } from '#xds/client-stream.ts';
+import { DEFAULT_DEBOUNCE, startXdsServer, type XdsServer } from '#xds/server.ts';
 import { createCertificateService } from './ca/certificate-service.ts';
 import {
   CRL_CONFIG_MAP,
@@ -26,12 +27,13 @@ import {
   startDistributor,
 } from './ca/config-map-distributor.ts';
 import { freshPodView } from './ca/pod-view.ts';
-import { registerCertificateService } from './ca/rpc.ts';
+import { certificateMethods } from './ca/rpc.ts';
 import { issueServing, keepServing } from './ca/serving.ts';
 import { keepSigner, type SignerKeeper } from './ca/signer-keeper.ts';
 import { cachedReviewer, createTokenReviewer } from './ca/token-review.ts';
 import type { ControlPlaneOptions } from './config.ts';
 import { debugPages } from './debug.ts';
+import { debugAnswers, identifierOf } from './debug-xds.ts';
 import { listenHttp, type Page, textPage } from './http.ts';
 import { allSynced, notSynced, startInformers } from './informers.ts';
 import { startWriters, type Writers } from './leader/writers.ts';
@@ -84,6 +86,8 @@ export async function createControlPlane(
     clients: () => server?.clients().length ?? 0,
     addresses: () => mesh.addresses.size,
     policies: () => mesh.policies.size,
+    pendingNames: () => pendingNames(server?.clients() ?? []),
+    unsynced: () => notSynced(informers).length,
     signer: () => heldSigner?.current(),
     now: () => clock.now(),
   });
@@ -98,6 +102,7 @@ export async function createControlPlane(
   );
 
   const readiness = (): Page => {
+    if (scope.closed) return textPage(503, 'not ready: stopping\n');
     if (server !== undefined) return textPage(200, 'ready\n');
     const missing = notSynced(informers);
     const why =
@@ -109,12 +114,13 @@ export async function createControlPlane(
     contentType: PLAIN_TEXT_TYPE,
     body: metrics.registry.expose(),
   });
+  const pages = debugPages({ ...mesh, informers, clients: () => server?.clients() ?? [], options });
   const httpDeps = {
     scope,
     log: log.scoped('http'),
     review,
     systemNamespace: options.systemNamespace,
-    debugPages: debugPages({ ...mesh, informers, clients: () => server?.clients() ?? [], options }),
+    debugPages: pages,
   };
   const ports = { xds: 0, http: 0, monitoring: 0 };
 
@@ -245,18 +251,22 @@ export async function createControlPlane(
         sources: [mesh.addresses, mesh.policies],
         authenticate: xdsAuthenticator(cachedReviewer(review, clock, REVIEW_CACHE), options),
         log: log.scoped('xds'),
-        register: (router) => registerCertificateService(router, sign),
-        observe: {
-          push: () => metrics.pushes.add({}),
-          sent: (type, resources) => metrics.sent.add({ type }, resources),
-          rejected: (type) => metrics.rejects.add({ type }),
-        },
+        methods: certificateMethods(sign, log.scoped('ca')),
+        answerDebug: debugAnswers({
+          systemNamespace: options.systemNamespace,
+          clients: () => server?.clients() ?? [],
+          pages,
+        }),
+        observe: metrics.xds,
       },
       {
         listen: { host: options.listen.host, port: options.listen.xdsPort },
         tls: await issue(),
-        debounce: { quietMs: options.debounceAfterMs, maxMs: options.debounceMaxMs },
+        debounce: { ...DEFAULT_DEBOUNCE, quietMs: options.debounceAfterMs, maxMs: options.debounceMaxMs },
         identityCheck: options.xdsIdentityCheck,
+        newStreamsPerSecond: options.newStreamsPerSecond,
+        farewellMs: options.farewellMs,
+        controlPlane: identifierOf(options),
       },
     );
     const install = (certificate: Awaited<ReturnType<typeof issue>>): void => xds.setCertificate(certificate);
@@ -296,6 +306,12 @@ export async function createControlPlane(
       await Promise.all([writers?.release(), server?.close()]);
     },
   };
+}
+
+function pendingNames(clients: readonly XdsClientInfo[]): number {
+  let sum = 0;
+  for (const { subscriptions } of clients) for (const { pending } of subscriptions) sum += pending;
+  return sum;
 }
 
 function mayPass(error: unknown): boolean {

@@ -8,6 +8,7 @@ import type { Scope } from '#base/scope.ts';
 import { isLoopback, parseIp } from '#net/ip.ts';
 import type { Logger } from '#telemetry/log.ts';
 import { bearerToken, type TokenReviewer } from './ca/token-review.ts';
+import { type DebugPages, debugText } from './debug.ts';
 
 export interface Page {
   readonly status: number;
@@ -23,7 +24,7 @@ export interface HttpDeps {
   /** Pages for everybody, by path. */
   readonly pages: Readonly<Record<string, () => Page>>;
   /** Pages below `/debug/`, by name. */
-  readonly debugPages: Readonly<Record<string, () => unknown>>;
+  readonly debugPages: DebugPages;
 }
 
 export const textPage = (status: number, body: string): Page => ({
@@ -77,10 +78,9 @@ async function answer(deps: HttpDeps, request: IncomingMessage): Promise<Page> {
   const refusal = await debugRefusal(deps, request.socket.remoteAddress, request.headers.authorization);
   if (refusal !== undefined) return refusal;
   const name = path.slice('/debug/'.length);
-  const debug = Object.hasOwn(deps.debugPages, name) ? deps.debugPages[name] : undefined;
-  if (debug === undefined)
-    return textPage(404, `debug pages: ${Object.keys(deps.debugPages).sort().join(', ')}\n`);
-  return { status: 200, contentType: 'application/json', body: `${JSON.stringify(debug(), jsonValue, 2)}\n` };
+  const debug = deps.debugPages.get(name);
+  if (debug === undefined) return textPage(404, `debug pages: ${[...deps.debugPages.keys()].join(', ')}\n`);
+  return { status: 200, contentType: 'application/json', body: debugText(debug()) };
 }
 
 /** Undefined: the page may be shown. Exported for its test. */
@@ -105,9 +105,4 @@ function send(response: ServerResponse, request: IncomingMessage, page: Page): v
     'x-content-type-options': 'nosniff',
   });
   response.end(request.method === 'HEAD' ? undefined : page.body);
-}
-
-/** Maps become objects; the rest is JSON already. */
-function jsonValue(_key: string, value: unknown): unknown {
-  return value instanceof Map ? Object.fromEntries(value) : value;
 }

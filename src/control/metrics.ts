@@ -1,17 +1,13 @@
 // What the control plane counts (control-plane.md §0: port 15014). Names are Istio's where Istio has the number.
 
 import { X509Certificate } from 'node:crypto';
-import { createRegistry, type Family, type Registry } from '#telemetry/metrics.ts';
+import { createRegistry, type Registry } from '#telemetry/metrics.ts';
+import type { XdsServerDeps } from '#xds/server.ts';
 import type { Signer } from './ca/signer.ts';
 
 export interface ControlMetrics {
   readonly registry: Registry;
-  /** Pushes after debouncing. */
-  readonly pushes: Family;
-  /** Label `type`. */
-  readonly sent: Family;
-  /** Label `type`. */
-  readonly rejects: Family;
+  readonly xds: NonNullable<XdsServerDeps['observe']>;
   /** An answer to a certificate request; `reason` is undefined when it was signed. */
   readonly answered: (reason: string | undefined, tookSeconds: number) => void;
 }
@@ -20,6 +16,10 @@ export interface GaugeSources {
   readonly clients: () => number;
   readonly addresses: () => number;
   readonly policies: () => number;
+  /** Names that wait to be sent, all clients together. */
+  readonly pendingNames: () => number;
+  /** Kinds whose first list has not arrived. */
+  readonly unsynced: () => number;
   /** What certificates are signed with. */
   readonly signer: () => Signer | undefined;
   /** Milliseconds since the epoch. */
@@ -31,12 +31,59 @@ export function createMetrics(gauges: GaugeSources): ControlMetrics {
   registry.computed('pilot_xds', 'Connected xDS clients.', gauges.clients);
   registry.computed('culvert_control_addresses', 'Workloads and services published.', gauges.addresses);
   registry.computed('culvert_control_policies', 'L4 policies published.', gauges.policies);
+  registry.computed(
+    'culvert_control_pending_names',
+    'Names of resources that wait to be sent, all clients together.',
+    gauges.pendingNames,
+  );
+  registry.computed(
+    'culvert_control_unsynced_kinds',
+    'Kinds of objects whose first list has not arrived.',
+    gauges.unsynced,
+  );
   return {
     registry,
-    pushes: registry.counter('pilot_pushes', 'Pushes after debouncing.'),
-    sent: registry.counter('pilot_xds_resources_sent', 'Resources sent to clients, by type.'),
-    rejects: registry.counter('pilot_xds_rejects', 'Responses that clients rejected, by type.'),
+    xds: xdsMetrics(registry),
     answered: certificateMetrics(registry, gauges),
+  };
+}
+
+const PUSH_BOUNDS = [0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30];
+
+function xdsMetrics(registry: Registry): ControlMetrics['xds'] {
+  const pushes = registry.counter('pilot_pushes', 'Pushes after debouncing.');
+  const names = registry.counter('culvert_control_pushed_names', 'Names of resources in all pushes.');
+  const gathered = registry.histogram(
+    'pilot_debounce_time',
+    'Seconds from the first change of a push to the push.',
+    PUSH_BOUNDS,
+  );
+  const queued = registry.histogram(
+    'pilot_proxy_queue_time',
+    'Seconds from a push until the client had room for it.',
+    PUSH_BOUNDS,
+  );
+  const converged = registry.histogram(
+    'pilot_proxy_convergence_time',
+    'Seconds from the first change of a push until a client accepted it, by type.',
+    PUSH_BOUNDS,
+  );
+  const resources = registry.counter('pilot_xds_resources_sent', 'Resources sent to clients, by type.');
+  const bytes = registry.counter('culvert_control_sent_bytes', 'Bytes of responses to clients, by type.');
+  const rejects = registry.counter('pilot_xds_rejects', 'Responses that clients rejected, by type.');
+  return {
+    push: (count, gatheredSeconds) => {
+      pushes.add({});
+      names.add({}, count);
+      gathered.observe({}, gatheredSeconds);
+    },
+    sent: (type, count, size, queuedSeconds) => {
+      resources.add({ type }, count);
+      bytes.add({ type }, size);
+      if (queuedSeconds !== undefined) queued.observe({}, queuedSeconds);
+    },
+    converged: (type, seconds) => converged.observe({ type }, seconds),
+    rejected: (type) => rejects.add({ type }),
   };
 }
 

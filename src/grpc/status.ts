@@ -33,6 +33,25 @@ export function grpcError(what: string, status: Omit<GrpcStatus, 'reached'>, cau
   });
 }
 
+/** What a server's method throws to end the call with this status. */
+export function statusError(code: number, message: string, cause?: unknown): MeshError {
+  return new MeshError('GRPC_STATUS', message, {
+    ...(cause === undefined ? {} : { cause }),
+    details: { code, message },
+  });
+}
+
+/** The status that a client is shown for a failure of ours; what is not one of ours is not explained to it. */
+export function statusOf(error: unknown): Omit<GrpcStatus, 'reached'> {
+  if (error instanceof MeshError) {
+    const { code, message } = error.details;
+    if (error.code === 'GRPC_STATUS' && typeof code === 'number')
+      return { code, message: typeof message === 'string' ? message : error.message };
+    if (error.code === 'XDS_PROTOCOL') return { code: GRPC_INVALID_ARGUMENT, message: error.message };
+  }
+  return { code: GRPC_INTERNAL, message: 'internal error' };
+}
+
 /** For answers that are not gRPC at all, such as a proxy's error page. */
 export function codeOfHttpStatus(status: number): number {
   switch (status) {
@@ -68,6 +87,11 @@ export function codeOfReset(rstCode: number): number {
     default:
       return GRPC_INTERNAL;
   }
+}
+
+/** `grpc-message` may carry printable ASCII except `%`; everything else is percent-encoded UTF-8. */
+export function encodeGrpcMessage(text: string): string {
+  return text.toWellFormed().replace(/[^\x20-\x24\x26-\x7e]+/gu, encodeURIComponent);
 }
 
 /** `grpc-message` is percent-encoded UTF-8; what does not decode is shown as it came. */

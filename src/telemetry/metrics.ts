@@ -28,7 +28,7 @@ export interface Registry {
   /** `name` without `_total`. The help text is a sentence. */
   counter(name: string, help: string): Family;
   gauge(name: string, help: string): Family;
-  /** Of durations in seconds; `name` ends in `_seconds`. The buckets' upper bounds, ascending. */
+  /** Of durations in seconds; names of ours end in `_seconds`. The buckets' upper bounds, ascending. */
   histogram(name: string, help: string, bounds: readonly number[]): Histogram;
   /** A gauge whose values are asked for at each scrape; undefined leaves the series out. */
   computed(name: string, help: string, read: () => number | undefined): void;
@@ -171,9 +171,9 @@ class HistogramState implements Histogram {
   write(parts: string[]): void {
     if (this.#series.size === 0) return;
     const { name } = this;
-    parts.push(
-      `# HELP ${name} ${escapeHelp(this.#help)}\n# TYPE ${name} histogram\n# UNIT ${name} seconds\n`,
-    );
+    parts.push(`# HELP ${name} ${escapeHelp(this.#help)}\n# TYPE ${name} histogram\n`);
+    // A unit has to be the name's last part (OpenMetrics).
+    if (name.endsWith('_seconds')) parts.push(`# UNIT ${name} seconds\n`);
     for (const [labels, { counts, sum }] of this.#series) {
       const total = counts.reduce((left, right) => left + right, 0);
       const braces = labels === '' ? '' : `{${labels}}`;

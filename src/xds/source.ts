@@ -34,3 +34,18 @@ export interface Caller {
   readonly serviceAccount: string;
   readonly pod?: { readonly name: string; readonly uid: string };
 }
+
+/** Types that ask for the state of the control plane itself, as istioctl does (control-plane.md §10.1). */
+const DEBUG_TYPE = 'istio.io/debug';
+
+export const isDebugType = (typeUrl: string): boolean =>
+  typeUrl === DEBUG_TYPE || typeUrl.startsWith(`${DEBUG_TYPE}/`);
+
+export interface DebugRequest {
+  readonly typeUrl: string;
+  readonly names: readonly string[];
+  readonly caller: Caller;
+}
+
+/** Throws `statusError` for whom the answer is not meant. */
+export type AnswerDebug = (request: DebugRequest) => readonly (XdsResource & { readonly typeUrl: string })[];

@@ -4,6 +4,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
 import { type DeltaRequest, deltaRequest } from '#proto/discovery.ts';
+import { SharedSource } from './shared-source.ts';
 import { nodeKey, type ResourceSource, type XdsResource } from './source.ts';
 import { Subscription } from './subscription.ts';
 
@@ -26,6 +27,10 @@ function sourceOf(
   };
 }
 
+const AT = new Date(0);
+const subscriptionTo = (source: ResourceSource): Subscription =>
+  new Subscription(new SharedSource(source), () => AT);
+
 const request = (fields: Partial<DeltaRequest> = {}): DeltaRequest => deltaRequest(TYPE, fields);
 const held = (versions: Readonly<Record<string, string>>): Partial<DeltaRequest> => ({
   initialResourceVersions: new Map(Object.entries(versions)),
@@ -40,13 +45,13 @@ function next(subscription: Subscription, nonce = 'n'): [sent: string[], removed
 }
 
 test('nothing is sent before the first request', () => {
-  const subscription = new Subscription(sourceOf({ a: '1' }));
+  const subscription = subscriptionTo(sourceOf({ a: '1' }));
   subscription.onChange(new Set(['a']));
   assert.equal(next(subscription), undefined);
 });
 
 test('the first request is answered, even with nothing', () => {
-  const subscription = new Subscription(sourceOf({}));
+  const subscription = subscriptionTo(sourceOf({}));
   assert.equal(subscription.onRequest(request()), 'respond');
   assert.deepEqual(next(subscription), [[], []]);
   assert.equal(next(subscription), undefined);
@@ -54,7 +59,7 @@ test('the first request is answered, even with nothing', () => {
 
 test('a wildcard gets all, then what changed', () => {
   const source = sourceOf({ a: '1', b: '1' });
-  const subscription = new Subscription(source);
+  const subscription = subscriptionTo(source);
   subscription.onRequest(request());
   assert.deepEqual(next(subscription, 'n1'), [['a', 'b'], []]);
   assert.equal(subscription.onRequest(request({ responseNonce: 'n1' })), 'ack');
@@ -67,14 +72,14 @@ test('a wildcard gets all, then what changed', () => {
 });
 
 test('initial versions: the same version is skipped, another sent, a vanished name removed', () => {
-  const subscription = new Subscription(sourceOf({ same: '1', other: '2', fresh: '1', unversioned: '' }));
+  const subscription = subscriptionTo(sourceOf({ same: '1', other: '2', fresh: '1', unversioned: '' }));
   subscription.onRequest(request(held({ same: '1', other: '1', ghost: '9', unversioned: '' })));
   assert.deepEqual(next(subscription), [['fresh', 'other', 'unversioned'], ['ghost']]);
   assert.equal(subscription.info().wildcard, true);
 });
 
 test('a change before the first answer is in it, not sent twice', () => {
-  const subscription = new Subscription(sourceOf({ a: '1' }));
+  const subscription = subscriptionTo(sourceOf({ a: '1' }));
   subscription.onRequest(request());
   subscription.onChange(new Set(['a']));
   assert.deepEqual(next(subscription), [['a'], []]);
@@ -82,14 +87,14 @@ test('a change before the first answer is in it, not sent twice', () => {
 });
 
 test('stale, spontaneous and refused requests', () => {
-  const subscription = new Subscription(sourceOf({ a: '1' }));
+  const subscription = subscriptionTo(sourceOf({ a: '1' }));
   subscription.onRequest(request());
   next(subscription, 'n1');
   assert.equal(subscription.onRequest(request({ responseNonce: 'n0' })), 'stale');
   assert.equal(subscription.onRequest(request()), 'nothing');
   const error = { code: 0, message: 'a: bad' };
   assert.equal(subscription.onRequest(request({ responseNonce: 'n1', error })), 'nack');
-  assert.deepEqual(subscription.info().rejected, { nonce: 'n1', message: 'a: bad' });
+  assert.deepEqual(subscription.info().rejected, { nonce: 'n1', code: 0, message: 'a: bad', at: AT });
   assert.equal(subscription.info().ackedNonce, '');
   assert.equal(next(subscription), undefined);
   assert.equal(subscription.onRequest(request({ responseNonce: 'n1' })), 'ack');
@@ -97,7 +102,7 @@ test('stale, spontaneous and refused requests', () => {
 });
 
 test('names asked for by a wildcard subscriber mean everything again, without skipping', () => {
-  const subscription = new Subscription(sourceOf({ a: '1', b: '1' }));
+  const subscription = subscriptionTo(sourceOf({ a: '1', b: '1' }));
   subscription.onRequest(request(held({ a: '1', b: '1' })));
   assert.deepEqual(next(subscription), [[], []]);
   assert.equal(subscription.onRequest(request({ subscribe: ['a', 'none'] })), 'respond');
@@ -105,7 +110,7 @@ test('names asked for by a wildcard subscriber mean everything again, without sk
 });
 
 test('a star both subscribed and unsubscribed is a subscription to nothing', () => {
-  const subscription = new Subscription(sourceOf({ a: '1' }));
+  const subscription = subscriptionTo(sourceOf({ a: '1' }));
   subscription.onRequest(request({ subscribe: ['*'], unsubscribe: ['*'] }));
   assert.deepEqual(next(subscription), [[], []]);
   assert.equal(subscription.info().wildcard, false);
@@ -114,14 +119,14 @@ test('a star both subscribed and unsubscribed is a subscription to nothing', () 
 });
 
 test('a star among names is a wildcard', () => {
-  const subscription = new Subscription(sourceOf({ a: '1', b: '1' }));
+  const subscription = subscriptionTo(sourceOf({ a: '1', b: '1' }));
   subscription.onRequest(request({ subscribe: ['*', 'gone'] }));
   assert.deepEqual(next(subscription), [['a', 'b'], ['gone']]);
 });
 
 test('on demand: what is asked for, what is not there, and changes of those only', () => {
   const source = sourceOf({ a: '1', b: '1' });
-  const subscription = new Subscription(source);
+  const subscription = subscriptionTo(source);
   subscription.onRequest(request({ subscribe: ['a', 'none'] }));
   assert.deepEqual(next(subscription, 'n1'), [['a'], ['none']]);
   subscription.onChange(new Set(['a', 'b']));
@@ -143,7 +148,7 @@ test('on demand by alias: the resources it means, followed by name', () => {
     ...source,
     resolve: (key) => (key === '/10.0.0.1' ? [source.get('shop/cart')!] : []),
   };
-  const subscription = new Subscription(aliased);
+  const subscription = subscriptionTo(aliased);
   subscription.onRequest(request({ subscribe: ['/10.0.0.1', '/10.0.0.2'] }));
   assert.deepEqual(next(subscription), [['shop/cart'], ['/10.0.0.2']]);
   subscription.onChange(new Set(['shop/cart']));
@@ -162,7 +167,7 @@ test('a client that applies whatever it is sent, whenever it can take it, ends w
     fc.property(fc.array(step, { maxLength: 30 }), (steps) => {
       const source = sourceOf({});
       const client = new Map<string, string>();
-      let subscription = new Subscription(source);
+      let subscription = subscriptionTo(source);
       subscription.onRequest(request());
       let version = 0;
       const take = (): void => {
@@ -174,7 +179,7 @@ test('a client that applies whatever it is sent, whenever it can take it, ends w
       for (const at of steps) {
         if (at.kind === 'take') take();
         else if (at.kind === 'reconnect') {
-          subscription = new Subscription(source);
+          subscription = subscriptionTo(source);
           subscription.onRequest(request({ initialResourceVersions: new Map(client) }));
         } else {
           if (at.kind === 'put') source.versions[at.name] = `v${++version}`;
@@ -211,7 +216,7 @@ test('on demand: a workload follows its service and its node, and its address is
       }
     },
   };
-  const subscription = new Subscription(source);
+  const subscription = subscriptionTo(source);
   const node = { id: 'zt', metadata: { NODE_NAME: 'n1' } };
   subscription.onRequest(request({ node, subscribe: ['*'], unsubscribe: ['*'] }));
   assert.deepEqual(next(subscription), [['web1'], []]);
@@ -233,7 +238,7 @@ test('on demand: a workload follows its service and its node, and its address is
 });
 
 test('on demand: a client that came back is not sent again what it holds', () => {
-  const subscription = new Subscription(sourceOf({ a: '1', b: '2' }));
+  const subscription = subscriptionTo(sourceOf({ a: '1', b: '2' }));
   subscription.onRequest(
     request({ subscribe: ['*'], unsubscribe: ['*'], ...held({ a: '1', b: '1', ghost: '1', wanted: '' }) }),
   );

@@ -1,7 +1,8 @@
 // One client's subscription to one type: which requests deserve an answer, and what the next response carries
 // (control-plane.md §4.2–4.5). No sockets, no time: the server calls `take` when the client can take more.
 
-import { type DeltaRequest, type DeltaResource, NO_VERSIONS } from '#proto/discovery.ts';
+import { type DeltaRequest, NO_VERSIONS } from '#proto/discovery.ts';
+import type { Delta, SharedSource } from './shared-source.ts';
 import { nodeKey, type ResourceSource, type XdsResource } from './source.ts';
 
 export interface SubscriptionInfo {
@@ -13,25 +14,32 @@ export interface SubscriptionInfo {
   readonly pending: number;
   readonly sentNonce: string;
   readonly ackedNonce: string;
-  readonly rejected: { readonly nonce: string; readonly message: string } | undefined;
-}
-
-export interface Delta {
-  readonly resources: readonly DeltaResource[];
-  readonly removed: readonly string[];
+  /** When the last response was handed over, and the last answer to one came. */
+  readonly sentAt: Date | undefined;
+  readonly ackedAt: Date | undefined;
+  /** The client's own words, until it accepts a response. */
+  readonly rejected:
+    | { readonly nonce: string; readonly code: number; readonly message: string; readonly at: Date }
+    | undefined;
 }
 
 export type RequestOutcome = 'respond' | 'ack' | 'nack' | 'stale' | 'nothing';
 
+const NOTHING: ReadonlySet<string> = new Set();
+
 export class Subscription {
   readonly source: ResourceSource;
+  readonly #shared: SharedSource;
+  readonly #now: () => Date;
   #started = false;
   #wildcard = false;
   /** On demand only: what the client asked for or was sent. */
   readonly #names = new Set<string>();
   #sentNonce = '';
   #ackedNonce = '';
-  #rejected: { nonce: string; message: string } | undefined;
+  #sentAt: Date | undefined;
+  #ackedAt: Date | undefined;
+  #rejected: SubscriptionInfo['rejected'];
 
   // What the next response must carry; bounded by the number of distinct names.
   /** Everything: versions the client has, and names it asked for that may not exist. */
@@ -40,11 +48,15 @@ export class Subscription {
   #asked = new Set<string>();
   /** On demand: what a client that came back has of them, for its first response. */
   #versions = NO_VERSIONS;
-  #changed = new Set<string>();
+  /** Shared with others while it is exactly what was pushed last; a set of our own once two pushes have met in it. */
+  #changed: ReadonlySet<string> = NOTHING;
+  #ownChanged: Set<string> | undefined;
   #mustAnswer = false;
 
-  constructor(source: ResourceSource) {
-    this.source = source;
+  constructor(shared: SharedSource, now: () => Date = () => new Date()) {
+    this.#shared = shared;
+    this.source = shared.source;
+    this.#now = now;
   }
 
   /** The client has asked for this type. */
@@ -64,13 +76,16 @@ export class Subscription {
       pending: this.pending,
       sentNonce: this.#sentNonce,
       ackedNonce: this.#ackedNonce,
+      sentAt: this.#sentAt,
+      ackedAt: this.#ackedAt,
       rejected: this.#rejected,
     };
   }
 
   onRequest(request: DeltaRequest): RequestOutcome {
     if (request.error !== undefined) {
-      this.#rejected = { nonce: request.responseNonce, message: request.error.message };
+      const { code, message } = request.error;
+      this.#rejected = { nonce: request.responseNonce, code, message, at: this.#now() };
       return 'nack';
     }
     if (!this.#started) return this.#start(request);
@@ -78,6 +93,7 @@ export class Subscription {
     if (responseNonce !== '' && responseNonce !== this.#sentNonce) return 'stale';
     if (responseNonce !== '') {
       this.#ackedNonce = responseNonce;
+      this.#ackedAt = this.#now();
       this.#rejected = undefined;
     }
     if (subscribe.length === 0 && unsubscribe.length === 0) return responseNonce === '' ? 'nothing' : 'ack';
@@ -95,7 +111,19 @@ export class Subscription {
   /** Names that changed at the source. */
   onChange(names: ReadonlySet<string>): void {
     if (!this.#started) return;
-    for (const name of names) if (this.#wildcard || this.#concerns(name)) this.#changed.add(name);
+    // What is still to be sent whole will be sent as it is then.
+    if (this.#everything !== undefined) return;
+    if (this.#wildcard && this.#changed.size === 0) {
+      this.#changed = names;
+      return;
+    }
+    for (const name of names) if (this.#wildcard || this.#concerns(name)) this.#ownedChanges().add(name);
+  }
+
+  #ownedChanges(): Set<string> {
+    this.#ownChanged ??= new Set(this.#changed);
+    this.#changed = this.#ownChanged;
+    return this.#ownChanged;
   }
 
   /** It was asked for or sent, or belongs to what was: a new endpoint of a service, a new workload of the node. */
@@ -108,35 +136,48 @@ export class Subscription {
   /** The next response, with nothing left pending; undefined when there is nothing to say. */
   take(): Delta | undefined {
     if (!this.#started) return undefined;
-    const resources = new Map<string, DeltaResource>();
-    const removed = new Set<string>();
-    if (this.#everything !== undefined) {
-      const { versions, asked } = this.#everything;
-      for (const resource of this.source.list()) this.#add(resources, resource, versions.get(resource.name));
-      for (const name of [...asked, ...versions.keys()])
-        if (this.source.get(name) === undefined) removed.add(name);
-    } else {
-      this.#takeAsked(resources, removed);
-      for (const name of this.#changed) {
-        const resource = this.source.get(name);
-        if (resource === undefined) removed.add(name);
-        else {
-          if (!this.#wildcard) this.#names.add(name);
-          this.#add(resources, resource, undefined);
-        }
-      }
-    }
-    const answer = this.#mustAnswer || resources.size > 0 || removed.size > 0;
+    const delta = this.#next();
+    const answer = this.#mustAnswer || delta.resources.length > 0 || delta.removed.length > 0;
     this.#everything = undefined;
     this.#asked = new Set();
     this.#versions = NO_VERSIONS;
-    this.#changed = new Set();
+    this.#changed = NOTHING;
+    this.#ownChanged = undefined;
     this.#mustAnswer = false;
-    return answer ? { resources: [...resources.values()], removed: [...removed] } : undefined;
+    return answer ? delta : undefined;
+  }
+
+  #next(): Delta {
+    if (this.#everything !== undefined) return this.#takeEverything(this.#everything);
+    if (this.#wildcard) return this.#shared.changes(this.#changed);
+    const resources = new Map<string, XdsResource>();
+    const removed = new Set<string>();
+    this.#takeAsked(resources, removed);
+    for (const name of this.#changed) {
+      const resource = this.source.get(name);
+      if (resource === undefined) removed.add(name);
+      else {
+        this.#names.add(name);
+        resources.set(name, resource);
+      }
+    }
+    return { resources: [...resources.values()], removed: [...removed], aliases: true };
+  }
+
+  #takeEverything({ versions, asked }: { versions: ReadonlyMap<string, string>; asked: Set<string> }): Delta {
+    if (versions.size === 0 && asked.size === 0) return this.#shared.everything();
+    const resources: XdsResource[] = [];
+    for (const resource of this.source.list())
+      if (!isHeld(resource, versions.get(resource.name))) resources.push(resource);
+    const removed = new Set<string>();
+    for (const name of [...asked, ...versions.keys()])
+      if (this.source.get(name) === undefined) removed.add(name);
+    return { resources, removed: [...removed], aliases: false };
   }
 
   sent(nonce: string): void {
     this.#sentNonce = nonce;
+    this.#sentAt = this.#now();
   }
 
   #start(request: DeltaRequest): RequestOutcome {
@@ -166,16 +207,16 @@ export class Subscription {
   #forget(name: string): void {
     this.#names.delete(name);
     this.#asked.delete(name);
-    this.#changed.delete(name);
+    if (this.#changed.has(name)) this.#ownedChanges().delete(name);
   }
 
-  #takeAsked(resources: Map<string, DeltaResource>, removed: Set<string>): void {
+  #takeAsked(resources: Map<string, XdsResource>, removed: Set<string>): void {
     for (const key of this.#asked) {
       let found = false;
       for (const resource of this.#resolve(key)) {
         found = true;
         this.#names.add(resource.name);
-        this.#add(resources, resource, this.#versions.get(resource.name));
+        if (!isHeld(resource, this.#versions.get(resource.name))) resources.set(resource.name, resource);
       }
       if (!found && !key.startsWith('\0')) removed.add(key);
     }
@@ -186,11 +227,9 @@ export class Subscription {
     const resource = this.source.get(key);
     return resource === undefined ? [] : [resource];
   }
+}
 
-  #add(into: Map<string, DeltaResource>, resource: XdsResource, heldVersion: string | undefined): void {
-    const { name, version, bytes, aliases } = resource;
-    if (version !== '' && version === heldVersion) return;
-    const sent = { name, version, typeUrl: this.source.typeUrl, value: bytes };
-    into.set(name, this.#wildcard || aliases === undefined ? sent : { ...sent, aliases });
-  }
+/** A client that has this version is not sent it again. */
+function isHeld({ version }: XdsResource, heldVersion: string | undefined): boolean {
+  return version !== '' && version === heldVersion;
 }

@@ -120,8 +120,8 @@ async function startPlane(
     {
       sources: [addresses, policies],
       log: silentLogger,
-      authenticate: async (headers) => {
-        if (headers.get('authorization') !== CALLER_TOKEN) throw new Error('the token is not known');
+      authenticate: async (header) => {
+        if (header('authorization') !== CALLER_TOKEN) throw new Error('the token is not known');
         return { identity, namespace: 'istio-system', serviceAccount: 'ztunnel' };
       },
     },
