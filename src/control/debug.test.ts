@@ -41,7 +41,7 @@ test('waypointz says which waypoint a service has, or why it has none', () => {
   });
   index.flush();
   const pages = debugPages({ ...rest, index, informers: {}, clients: () => [], options: {} } as never);
-  assert.deepEqual(pages.waypointz?.(), [
+  assert.deepEqual(pages.get('waypointz')?.(), [
     { kind: 'Service', object: 'shop/bound', waypoint: 'shop/wp' },
     {
       kind: 'Service',

@@ -24,7 +24,6 @@ export type DebugPages = ReadonlyMap<string, () => unknown>;
 
 export function debugPages(deps: DebugDeps): DebugPages {
   const { addresses, policies, policyIndex, informers, clients } = deps;
-  const options = { ...deps.options, trustedNodeAccounts: [...deps.options.trustedNodeAccounts] };
   const pages: Readonly<Record<string, () => unknown>> = {
     /** The names of the pages. */
     list: () => Object.keys(pages).sort(),
@@ -71,7 +70,7 @@ export function debugPages(deps: DebugDeps): DebugPages {
       })),
     /** The policies as they were applied, and the settings. */
     configz: () => ({
-      options,
+      options: { ...deps.options, trustedNodeAccounts: [...deps.options.trustedNodeAccounts] },
       authorizationPolicies: [...informers.authorizationPolicies.all()],
       peerAuthentications: [...informers.peerAuthentications.all()],
     }),
