@@ -33,6 +33,7 @@ import {
 } from '#k8s/objects.ts';
 import { CRL_CONFIG_MAP, ROOT_CONFIG_MAP } from './ca/config-map-distributor.ts';
 import { startWhenDefined } from './optional-informer.ts';
+import { slimNode, slimPod } from './slim.ts';
 
 export interface InformersOptions {
   readonly systemNamespace: string;
@@ -70,8 +71,8 @@ export function startInformers(
 ): Informers {
   const informers: Informers = {
     namespaces: start(deps, NAMESPACES),
-    nodes: start(deps, NODES),
-    pods: start(deps, PODS),
+    nodes: start(deps, NODES, { keep: slimNode }),
+    pods: start(deps, PODS, { keep: slimPod }),
     services: start(deps, SERVICES),
     slices: start(deps, ENDPOINT_SLICES),
     serviceEntries: start(deps, SERVICE_ENTRIES),

@@ -4,8 +4,13 @@
 import { Backoff } from '#base/backoff.ts';
 import { sleep } from '#base/clock.ts';
 import { reasonOf } from '#base/errors.ts';
-import type { ListOptions } from './client.ts';
-import { type InformerDeps, type InformerHandlers, objectKey, type StartInformer } from './informer.ts';
+import {
+  type InformerDeps,
+  type InformerHandlers,
+  type InformerOptions,
+  objectKey,
+  type StartInformer,
+} from './informer.ts';
 import type { KubeObject, Resource } from './objects.ts';
 import { apiStatusOf, needsRelist } from './status.ts';
 
@@ -114,7 +119,7 @@ function forgetOwners({ metadata }: KubeObject): void {
 async function follow<T extends KubeObject>(
   deps: InformerDeps,
   resource: Resource<T>,
-  options: ListOptions,
+  { keep = (object) => object, ...options }: InformerOptions<T>,
   copy: LocalCopy<T>,
   signal: AbortSignal,
 ): Promise<void> {
@@ -142,7 +147,9 @@ async function follow<T extends KubeObject>(
         }
         if (initial === undefined && event.resourceVersion !== '') version = event.resourceVersion;
       } else {
-        const { type, object } = event;
+        const { type } = event;
+        // At once, also while a list is collected: a whole one may be more than there is room for.
+        const object = keep(event.object);
         if (initial === undefined) {
           if (type === 'DELETED') copy.drop(object);
           else copy.put(object);
@@ -160,7 +167,7 @@ async function follow<T extends KubeObject>(
   const list = async (): Promise<void> => {
     const { items, resourceVersion } = await client.list(resource, options);
     if (signal.aborted) return;
-    copy.replace(new Map(items.map((object) => [objectKey(object), object])));
+    copy.replace(new Map(items.map((object) => [objectKey(object), keep(object)])));
     version = resourceVersion;
   };
 
