@@ -12,32 +12,14 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { join } from 'node:path';
-import { type BuildOptions, build, type Plugin } from 'esbuild';
+import { build } from 'esbuild';
+import { BUNDLE_OPTIONS } from './bundle-options.ts';
 
 const root = join(import.meta.dirname, '..');
 const dist = join(root, 'dist');
 const lock = join(dist, 'building');
 const stamp = join(dist, 'built');
 const LOCK_STALE_MS = 60_000;
-
-/**
- * Loads Node's own modules by `require`. An ES import of one evaluates all its exports, the lazy ones too: importing
- * `node:http` so pulls in the whole of fetch and WebSocket, 7 MB in every process (docs/decisions/0004-node-memory.md).
- */
-const requireBuiltins: Plugin = {
-  name: 'require-builtins',
-  setup({ onResolve, onLoad }) {
-    onResolve({ filter: /^node:/ }, ({ path, namespace, kind }) =>
-      // A chunk made of one would have a default export only, and `import()` of it none of the names that it is asked for.
-      namespace === 'builtin' || kind === 'dynamic-import'
-        ? { path, external: true }
-        : { path, namespace: 'builtin' },
-    );
-    onLoad({ filter: /.*/, namespace: 'builtin' }, ({ path }) => ({
-      contents: `module.exports = require(${JSON.stringify(path)});`,
-    }));
-  },
-};
 
 function entryPoints(): string[] {
   const programs = readdirSync(join(root, 'bin')).filter((name) => name.endsWith('.ts'));
@@ -72,25 +54,7 @@ if (await acquireLock()) {
     // The proxy loads a few things only when it is told to (a static state file, an authority of its own). In a bundle
     // of one file they would cost every node's proxy their weight, so it alone is split.
     const [proxy, others] = [join(root, 'bin/ztunnel.ts'), entryPoints()];
-    const shared: BuildOptions = {
-      outdir: dist,
-      entryNames: '[name]',
-      outExtension: { '.js': '.mjs' },
-      bundle: true,
-      platform: 'node',
-      format: 'esm',
-      target: 'node26',
-      minifySyntax: true,
-      minifyWhitespace: true,
-      // No `keepNames`: it names every closure as it is made, which was a tenth of what a proxied connection costs.
-      sourcemap: 'linked',
-      sourcesContent: false,
-      // koffi loads a prebuilt native library that lies beside its own package; the CEL evaluator is loaded by few clusters.
-      external: ['koffi', '@bufbuild/cel', '@bufbuild/cel/ext'],
-      plugins: [requireBuiltins],
-      logLevel: 'warning',
-      banner: { js: "import{createRequire as __cr}from'node:module';const require=__cr(import.meta.url);" },
-    };
+    const shared = { ...BUNDLE_OPTIONS, outdir: dist };
     await build({ ...shared, entryPoints: others.filter((name) => name !== proxy) });
     await build({ ...shared, entryPoints: [proxy], splitting: true, chunkNames: 'chunks/[name]-[hash]' });
     // The stamp carries the time the build began: a source saved during the build counts as newer.

@@ -5,6 +5,9 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { type AddressInfo, connect, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { build } from 'esbuild';
+import { NODE_FLAGS } from '#local/machine/plan.ts';
+import { BUNDLE_OPTIONS } from '../../tools/bundle-options.ts';
 import { cpuSeconds, memoryOf } from '../lib/process.ts';
 
 export interface ControlProcess {
@@ -21,8 +24,9 @@ export interface ControlProcess {
 export async function startControl(kubeconfig: string, peer: string | undefined): Promise<ControlProcess> {
   const port = await freePort();
   const dir = mkdtempSync(join(tmpdir(), 'culvert-bench-'));
-  const start =
-    peer === undefined ? () => startOurs(kubeconfig, port) : () => startPeer(peer, kubeconfig, port, dir);
+  const bundle = peer === undefined ? await bundleOurs() : '';
+  const start = (): Promise<ChildProcess> =>
+    peer === undefined ? startOurs(bundle, kubeconfig, port) : startPeer(peer, kubeconfig, port, dir);
   let child = await start();
   const kill = async (): Promise<void> => {
     const ended = new Promise((resolve) => child.once('exit', resolve));
@@ -64,8 +68,15 @@ export function runningControl(address: string, pid: number | undefined): Contro
   };
 }
 
-async function startOurs(kubeconfig: string, port: number): Promise<ChildProcess> {
-  const child = fork(join(import.meta.dirname, 'control.ts'), [kubeconfig, String(port)]);
+/** Bundled and started as an installed one is. */
+async function bundleOurs(): Promise<string> {
+  const outfile = join(import.meta.dirname, '../../dist/bench-control.mjs');
+  await build({ ...BUNDLE_OPTIONS, entryPoints: [join(import.meta.dirname, 'control.ts')], outfile });
+  return outfile;
+}
+
+async function startOurs(program: string, kubeconfig: string, port: number): Promise<ChildProcess> {
+  const child = fork(program, [kubeconfig, String(port)], { execArgv: [...NODE_FLAGS] });
   await new Promise<void>((resolve, reject) => {
     child.once('message', () => resolve());
     child.once('exit', (code) => reject(new Error(`the control plane ended with ${code}`)));
