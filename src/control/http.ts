@@ -71,7 +71,8 @@ export function listenHttp(deps: HttpDeps, host: string, port: number): Promise<
 async function answer(deps: HttpDeps, request: IncomingMessage): Promise<Page> {
   if (request.method !== 'GET' && request.method !== 'HEAD')
     return textPage(405, 'only GET is answered here\n');
-  const path = new URL(request.url ?? '/', 'http://control').pathname;
+  // istioctl asks for `//version`, and is used to servers that see one slash in several.
+  const path = new URL((request.url ?? '/').replace(/^\/+/, '/'), 'http://control').pathname;
   const page = Object.hasOwn(deps.pages, path) ? deps.pages[path] : undefined;
   if (page !== undefined) return page();
   if (!path.startsWith('/debug')) return textPage(404, `nothing at ${path}\n`);

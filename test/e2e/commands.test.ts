@@ -49,6 +49,34 @@ after(async () => {
   await mesh?.stop();
 });
 
+const ISTIOCTL = process.env.PEER_ISTIOCTL;
+
+test('a real istioctl asks our control plane', {
+  skip: ISTIOCTL === undefined && 'not run: PEER_ISTIOCTL does not name one',
+}, async () => {
+  const istioctl = async (...args: string[]): Promise<string> => {
+    const { stdout, stderr } = await run(ISTIOCTL!, args, {
+      env: { ...process.env, KUBECONFIG: mesh.kubeconfigPath },
+      timeout: 60_000,
+    });
+    assert.equal(stderr, '');
+    return stdout;
+  };
+  const rows = (await istioctl('proxy-status')).trim().split('\n').slice(1);
+  assert.equal(rows.length, 2);
+  for (const row of rows)
+    assert.match(
+      row,
+      /^ztunnel~\S+~ztunnel-\S+\.istio-system~\S+\s+Kubernetes\s+istiod-\S+\s+\S+\s+2 \(WADS,WDS\)/,
+    );
+  const verbose = await istioctl('proxy-status', '-v', '1');
+  assert.match(verbose, /WADS\s+WDS/);
+  assert.equal(verbose.match(/SYNCED \(\d+\w+\)\s+SYNCED \(\d+\w+\)/g)?.length, 2);
+  const version = await istioctl('version');
+  assert.match(version, /control plane version: 0\.1\.0/);
+  assert.match(version, /data plane version: .*\(2 proxies\)/);
+});
+
 test('version: command, control plane and node proxies', async () => {
   const text = await printed('version');
   assert.match(
