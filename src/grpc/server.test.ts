@@ -186,9 +186,12 @@ test('messages of a stream arrive whole, in order; parts make one message; the s
 });
 
 test('a call ends once, also when its client is gone', async () => {
+  const session = http2.connect(`https://localhost:${server.port}`, { ca: authority.certPem });
+  session.on('error', () => {});
   const closed = new Promise<ServerCall>((resolve) => {
     onCall = (call) => {
       call.onClose(() => resolve(call));
+      session.destroy();
       call.read(
         100,
         () => {},
@@ -196,8 +199,6 @@ test('a call ends once, also when its client is gone', async () => {
       );
     };
   });
-  const session = http2.connect(`https://localhost:${server.port}`, { ca: authority.certPem });
-  session.on('error', () => {});
   const stream = session.request({
     ':method': 'POST',
     ':path': STREAM,
@@ -205,7 +206,6 @@ test('a call ends once, also when its client is gone', async () => {
   });
   stream.on('error', () => {});
   stream.write(encodeFrame(Buffer.from('x')));
-  setTimeout(() => session.destroy(), 20);
   const call = await closed;
   assert.equal(call.closed, true);
   call.send([Buffer.from('x')], () => assert.fail('nobody takes it'));
