@@ -26,6 +26,7 @@ import { createPluginPods } from './plugin-pods.ts';
 import { startPluginServer } from './plugin-server.ts';
 import { PodTable } from './pod-table.ts';
 import { createProtectionWatch, type Protection } from './protection.ts';
+import { createRuleWatch } from './rule-watch.ts';
 import type { HostProbes } from './rules/host-probes.ts';
 import type { PodRules } from './rules/pod-rules.ts';
 import { createSurvey } from './survey.ts';
@@ -93,7 +94,9 @@ export function createCniAgent(deps: CniAgentDeps, options: CniAgentOptions): Cn
   const { policy } = options;
   const olderCalls = deps.older ?? kernelOlderConnections;
   const scope = new Scope('cni agent');
-  const table = new PodTable();
+  /** Pods whose rules were changed and not yet looked at. */
+  const touched = new Set<string>();
+  const table = new PodTable(createRuleWatch({ onChange: onRulesChanged, log }));
   /** Every pod of the node that the informer holds, by uid. */
   const known = new Map<string, Pod>();
   /** Pods of the first list that are not ours: their namespaces may still carry rules of an agent that died. */
@@ -211,6 +214,8 @@ export function createCniAgent(deps: CniAgentDeps, options: CniAgentOptions): Cn
         return;
       case 'addresses':
         await enrolment.setAddresses(uid, step.ips);
+        // Another address is another sandbox, and it may have been made without us.
+        verifySoon(uid, 'all');
         deps.onReconciled?.('update');
         return;
       case 'remove':
@@ -232,10 +237,12 @@ export function createCniAgent(deps: CniAgentDeps, options: CniAgentOptions): Cn
 
   function follow(): void {
     pods.addHandlers({
-      upsert(pod) {
+      upsert(pod, old) {
         const uid = uidOf(pod);
         known.set(uid, pod);
         consider(uid);
+        // Containers that were made anew may be in a new sandbox, made without us (cni.md A.13.5).
+        if (old !== undefined && containersOf(old) !== containersOf(pod)) verifySoon(uid, 'all');
       },
       remove(pod) {
         const uid = uidOf(pod);
@@ -305,11 +312,32 @@ export function createCniAgent(deps: CniAgentDeps, options: CniAgentOptions): Cn
     });
   }
 
+  async function verify(uid: string, what: 'rules' | 'all'): Promise<void> {
+    await queue.exclusive(uid, () => {
+      touched.delete(uid);
+      return enrolment.verify(uid, known.get(uid), what);
+    });
+    consider(uid);
+  }
+
+  function verifySoon(uid: string, what: 'rules' | 'all'): void {
+    verify(uid, what).catch((error: unknown) =>
+      log.warn('a pod could not be compared with its state', {
+        ...namesOf(known.get(uid)),
+        error: reasonOf(error),
+      }),
+    );
+  }
+
+  function onRulesChanged(uid: string): void {
+    // What the agent itself writes is told as well, many lines at once.
+    if (touched.has(uid) || table.entry(uid)?.stage !== 'done') return;
+    touched.add(uid);
+    verifySoon(uid, 'rules');
+  }
+
   async function resync(): Promise<void> {
-    for (const { uid } of [...table.entries()]) {
-      await queue.exclusive(uid, () => enrolment.verify(uid, known.get(uid)));
-      consider(uid);
-    }
+    for (const { uid } of [...table.entries()]) await verify(uid, 'all');
     older.reviewAll();
   }
 
@@ -380,6 +408,9 @@ export function createCniAgent(deps: CniAgentDeps, options: CniAgentOptions): Cn
     },
   };
 }
+
+const containersOf = ({ status }: Pod): string =>
+  (status?.containerStatuses ?? []).map(({ containerID = '' }) => containerID).join(' ');
 
 function namesOf(pod: Pod | undefined): { ns?: string; name?: string } {
   if (pod === undefined) return {};

@@ -36,7 +36,7 @@ async function warnings(ipv6: boolean, ...addresses: string[]): Promise<unknown[
       client: { patch: () => Promise.resolve(POD) as never },
       findNetns: () => undefined,
       hostNetns: { dev: 0n, ino: 0n } as never,
-      older: { keep: () => 0, served: () => 0 },
+      older: { keep: () => 0, served: () => 0, cut: () => 0 },
       clock: { monotonicMs: () => 0 },
       log,
     },
@@ -102,6 +102,10 @@ test('a pod that leaves the mesh is let go step by step: peers, new connections,
           return 0;
         },
         served: () => open,
+        cut: () => {
+          steps.push('cut carried');
+          return 0;
+        },
       },
       clock: { monotonicMs: () => nowMs },
       log: silentLogger,
@@ -118,7 +122,7 @@ test('a pod that leaves the mesh is let go step by step: peers, new connections,
   };
   // A running pod meets no closed door: whoever serves it stands before anything is redirected.
   const enrolled = ['ztunnel add', 'let probes pass', 'track', 'keep older', 'apply', 'annotate enabled'];
-  const rest = ['forget probes', 'remove rules', 'ztunnel del', 'removed'];
+  const rest = ['forget probes', 'ztunnel del', 'release', 'cut carried', 'remove rules', 'removed'];
   assert.deepEqual(await enrol(), enrolled);
   assert.deepEqual(await leave(), ['annotate null', 'release', 'draining']);
   assert.deepEqual(table.uids(), ['u1'], 'ztunnel keeps serving it');

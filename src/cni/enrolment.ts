@@ -40,7 +40,7 @@ export interface EnrolmentDeps {
   readonly findNetns: FindNetns;
   /** The agent's own namespace: no pod's, ever. */
   readonly hostNetns: NetnsId;
-  readonly older: Pick<OlderConnectionCalls, 'keep' | 'served'>;
+  readonly older: Pick<OlderConnectionCalls, 'keep' | 'served' | 'cut'>;
   readonly clock: Pick<Clock, 'monotonicMs'>;
   readonly log: Logger;
 }
@@ -62,8 +62,8 @@ export interface Enrolment {
   remove(uid: string, pod: Pod | undefined, podEnded: boolean): Promise<'removed' | 'draining'>;
   /** The pod's addresses changed while it was enrolled. */
   setAddresses(uid: string, ips: readonly IpAddress[]): Promise<void>;
-  /** Marks a pod for a new `add` if its rules, its sandbox or its annotation are not what was left there. */
-  verify(uid: string, pod: Pod | undefined): Promise<void>;
+  /** Marks a pod for a new `add` if its rules (or, with `all`, its sandbox or its annotation) are not what was left there. */
+  verify(uid: string, pod: Pod | undefined, what: 'rules' | 'all'): Promise<void>;
   /** Takes out rules that an agent before us left in a pod outside the mesh. */
   cleanLeftovers(uid: string, pod: Pod): Promise<void>;
 }
@@ -177,8 +177,9 @@ export function createEnrolment(deps: EnrolmentDeps, settings: EnrolmentSettings
       if (!podEnded && entry !== undefined && (await drain(entry, pod))) return 'draining';
       if (entry !== undefined) entry.stage = 'removing';
       await probes.remove(uid);
-      if (!podEnded) await takeRulesOut(uid, entry);
+      // ztunnel first: with the rules gone its connections would go on in the clear.
       await zds.del(uid);
+      if (!podEnded) await takeRulesOut(uid, entry);
       if (pod !== undefined && entry?.annotation !== 'absent') await unannotate(pod, podEnded);
       table.drop(uid);
       log.info('pod removed from the mesh', pod === undefined ? { uid } : { ...fieldsOf(pod), uid });
@@ -191,9 +192,10 @@ export function createEnrolment(deps: EnrolmentDeps, settings: EnrolmentSettings
       if (entry !== undefined) entry.ips = ips;
     },
 
-    async verify(uid, pod) {
+    async verify(uid, pod, what) {
       const entry = table.entry(uid);
       if (entry?.stage !== 'done' || entry.netnsFd === undefined) return;
+      if (what === 'rules' && (await rulesStand(entry.netnsFd, pod))) return;
       const fd = findNetns(uid, entry.ips);
       const isMoved = fd !== undefined && table.setNetns(entry, fd) === 'changed';
       const annotation = pod === undefined ? entry.annotation : redirectionOf(pod);
@@ -211,7 +213,7 @@ export function createEnrolment(deps: EnrolmentDeps, settings: EnrolmentSettings
       try {
         const { options } = podRuleOptions(pod.metadata.annotations, settings);
         if ((await rules.state(fd, options)) === 'none') return;
-        await rules.remove(fd, settings);
+        await cutAndRemove(fd);
         log.info('rules left behind in a pod outside the mesh were removed', { ...fieldsOf(pod), uid });
       } finally {
         closeFd(fd);
@@ -275,14 +277,21 @@ export function createEnrolment(deps: EnrolmentDeps, settings: EnrolmentSettings
   }
 
   async function takeRulesOut(uid: string, entry: TableEntry | undefined): Promise<void> {
-    if (entry?.netnsFd !== undefined) return rules.remove(entry.netnsFd, settings);
+    if (entry?.netnsFd !== undefined) return cutAndRemove(entry.netnsFd);
     const fd = findNetns(uid, entry?.ips ?? []);
     if (fd === undefined) return;
     try {
-      await rules.remove(fd, settings);
+      await cutAndRemove(fd);
     } finally {
       closeFd(fd);
     }
+  }
+
+  /** Nothing new is redirected; what still is ends before the redirection does, or it would go on in the clear. */
+  async function cutAndRemove(netnsFd: number): Promise<void> {
+    await rules.release(netnsFd, settings);
+    older.cut(netnsFd);
+    await rules.remove(netnsFd, settings);
   }
 }
 

@@ -55,6 +55,7 @@ function closedBy(
       calls: {
         keep: () => 0,
         served: () => 0,
+        cut: () => 0,
         list: () => [...open],
         close(_netns, connections) {
           if (fail) throw new Error('operation not supported');

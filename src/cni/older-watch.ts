@@ -12,6 +12,7 @@ import { podRuleOptions, type RuleDefaults } from './pod-overrides.ts';
 import type { PodTable, TableEntry } from './pod-table.ts';
 import {
   closeOlderConnections,
+  cutCarriedConnections,
   keepOlderConnections,
   type OlderConnection,
   olderConnections,
@@ -24,6 +25,7 @@ export interface OlderConnectionCalls {
   list(netnsFd: number): OlderConnection[];
   close(netnsFd: number, connections: readonly OlderConnection[]): void;
   served(netnsFd: number): number;
+  cut(netnsFd: number): number;
 }
 
 export const kernelOlderConnections: OlderConnectionCalls = {
@@ -31,6 +33,7 @@ export const kernelOlderConnections: OlderConnectionCalls = {
   list: olderConnections,
   close: closeOlderConnections,
   served: servedConnections,
+  cut: cutCarriedConnections,
 };
 
 export interface OlderWatchDeps {

@@ -25,8 +25,19 @@ export interface TableEntry {
   annotation: RedirectionStatus;
 }
 
+/** Told of each namespace that is held from now on, and no longer. */
+export interface NetnsHolder {
+  hold(uid: string, netnsFd: number): void;
+  release(uid: string): void;
+}
+
 export class PodTable implements ZdsPods {
   readonly #entries = new Map<string, TableEntry>();
+  readonly #holder: NetnsHolder | undefined;
+
+  constructor(holder?: NetnsHolder) {
+    this.#holder = holder;
+  }
 
   entry(uid: string): TableEntry | undefined {
     return this.#entries.get(uid);
@@ -76,12 +87,14 @@ export class PodTable implements ZdsPods {
         closeFd(fd);
         return 'same';
       }
+      this.#holder?.release(entry.uid);
       closeFd(entry.netnsFd);
     }
     entry.netnsFd = fd;
     entry.netnsId = id;
     entry.stage = 'partial';
     entry.isCaptured = false;
+    this.#holder?.hold(entry.uid, fd);
     return 'changed';
   }
 
@@ -89,7 +102,9 @@ export class PodTable implements ZdsPods {
     const entry = this.#entries.get(uid);
     if (entry === undefined) return;
     this.#entries.delete(uid);
-    if (entry.netnsFd !== undefined) closeFd(entry.netnsFd);
+    if (entry.netnsFd === undefined) return;
+    this.#holder?.release(uid);
+    closeFd(entry.netnsFd);
   }
 
   close(): void {

@@ -20,7 +20,10 @@ export interface SurveyDeps {
 }
 
 export interface Survey {
-  /** Takes the pod up as enrolled if it says so, or if its namespace does; false: it is nobody of ours yet. */
+  /**
+   * Takes the pod up as enrolled if it says so, or if its namespace does, even when it should not be any more: what is
+   * redirected goes on while the pod leaves. False: it is nobody of ours yet.
+   */
   adopt(pod: Pod): Promise<boolean>;
   /** Resolves if the pod is as its labels want it. @throws MeshError `CNI_REFUSED` saying what is missing. */
   check(pod: Pod): Promise<void>;
@@ -33,7 +36,7 @@ export function createSurvey(deps: SurveyDeps, defaults: RuleDefaults): Survey {
 
   /** The namespace itself is asked: an annotation may have been lost, or never been written. */
   async function isRedirected(pod: Pod, netnsFd: number | undefined): Promise<boolean> {
-    if (netnsFd === undefined || !eligible(pod).enrol) return false;
+    if (netnsFd === undefined) return false;
     const { options } = podRuleOptions(pod.metadata.annotations, defaults);
     return (await rules.state(netnsFd, options)) !== 'none';
   }

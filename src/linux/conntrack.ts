@@ -31,6 +31,7 @@ const CTA_TUPLE_REPLY = 2;
 const CTA_STATUS = 3;
 const CTA_PROTOINFO = 4;
 const CTA_TIMEOUT = 7;
+const CTA_MARK = 8;
 const CTA_TUPLE_IP = 1;
 const CTA_TUPLE_PROTO = 2;
 const CTA_IP_V4_SRC = 1;
@@ -74,6 +75,8 @@ export interface Flow {
   /** Who answers: the endpoint. */
   readonly answeredBy: FlowEnd;
   readonly isRedirected: boolean;
+  /** The connection mark; 0 when none. */
+  readonly mark: number;
 }
 
 /** The flows of TCP and UDP, both families. @throws MeshError SYSCALL_FAILED. */
@@ -164,6 +167,7 @@ function flowOf(attributes: ReadonlyMap<number, Buffer>): Flow | undefined {
     to: original.destination,
     answeredBy: reply.source,
     isRedirected: (status & IPS_DST_NAT) !== 0,
+    mark: attributes.get(CTA_MARK)?.readUInt32BE(0) ?? 0,
   };
 }
 

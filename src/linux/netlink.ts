@@ -6,8 +6,8 @@ import { MeshError } from '#base/errors.ts';
 import { check, libc, SOCK_CLOEXEC } from './libc.ts';
 import { closeFd, inNetns } from './netns.ts';
 
-const AF_NETLINK = 16;
-const SOCK_RAW = 3;
+export const AF_NETLINK = 16;
+export const SOCK_RAW = 3;
 export const NETLINK_ROUTE = 0;
 export const NETLINK_SOCK_DIAG = 4;
 export const NETLINK_NETFILTER = 12;

@@ -14,6 +14,7 @@ import { nftPodRules } from '#cni/rules/nft-pod-rules.ts';
 import {
   carriedConnections,
   closeOlderConnections,
+  cutCarriedConnections,
   keepOlderConnections,
   olderConnections,
 } from '#cni/rules/older-connections.ts';
@@ -23,6 +24,7 @@ import { closeFd, openNetns } from '#linux/netns.ts';
 import { listenTcp, tcpSocket } from '#linux/socket.ts';
 import { listTcpSockets } from '#linux/tcp-sockets.ts';
 import { warmThreadPool } from '#linux/thread-pool.ts';
+import { ip } from '#net/ip.ts';
 import { until } from '../loopback/ztunnel-rig.ts';
 
 const POD = `cvold${process.pid}p`;
@@ -77,6 +79,20 @@ function echo(name: string, port: number, mark?: number): void {
 
 async function dial(from: string, host: string): Promise<net.Socket> {
   const fd = tcpSocket({ family: host.includes(':') ? 6 : 4, netnsFd: netns(from) });
+  const socket = new net.Socket({ fd }).on('error', () => {});
+  sockets.add(socket);
+  socket.connect({ host, port: PORT });
+  await once(socket, 'connect');
+  return socket;
+}
+
+async function reach(source: string, host: string): Promise<net.Socket> {
+  const fd = tcpSocket({
+    family: host.includes(':') ? 6 : 4,
+    netnsFd: netns(POD),
+    mark: 0x539,
+    bindSource: { ip: ip(source) },
+  });
   const socket = new net.Socket({ fd }).on('error', () => {});
   sockets.add(socket);
   socket.connect({ host, port: PORT });
@@ -185,5 +201,29 @@ for (const [name, open] of Object.entries(BACKENDS))
       assert.equal(await say(young!, 'going on'), '15001: going on');
       assert.equal(await say(await dial(POD, PEER_IPS[0]), 'direct'), '8080: direct');
       await rules.remove(netns(POD), OPTIONS);
+      await closeAll();
+    });
+
+    test('what ztunnel carried does not go on readable when the redirection is taken out', async () => {
+      const older = await dialAll();
+      await rules.track(netns(POD), OPTIONS);
+      keepOlderConnections(netns(POD));
+      await rules.apply(netns(POD), OPTIONS);
+      const [out4, out6] = await dialAll();
+      // As ztunnel reaches the application for a peer: with the peer's address.
+      const carried = await Promise.all(PEER_IPS.map((source, family) => reach(source, POD_IPS[family]!)));
+      for (const socket of [out4!, out6!]) assert.equal(await say(socket, 'x'), '15001: x');
+      for (const socket of carried) assert.equal(await say(socket, 'x'), '8080: x');
+      await rules.release(netns(POD), OPTIONS);
+      const direct = await dialAll();
+
+      const ended = [out4!, out6!, ...carried].map(
+        (socket) => new Promise((resolve) => socket.once('close', resolve)),
+      );
+      assert.equal(cutCarriedConnections(netns(POD)), 4);
+      await Promise.all(ended);
+      await rules.remove(netns(POD), OPTIONS);
+      for (const socket of [...older, ...direct]) assert.equal(await say(socket, 'on'), '8080: on');
+      assert.deepEqual(carriedConnections(listTcpSockets(netns(POD))).length, older.length + direct.length);
     });
   });

@@ -96,13 +96,18 @@ afterEach(async () => {
 });
 
 /** The API server's pod with a namespace on this node; names begin with this process's prefix. */
-function makePod(name: string, labels: Record<string, string> = {}, status: Pod['status'] = {}): Pod {
+function makePod(
+  name: string,
+  labels: Record<string, string> = {},
+  status: Pod['status'] = {},
+  annotations: Record<string, string> = {},
+): Pod {
   const uid = `${PREFIX}-${name}`;
   makeNetns(uid);
   return {
     apiVersion: 'v1',
     kind: 'Pod',
-    metadata: { name, namespace: 'shop', uid, labels, annotations: {} },
+    metadata: { name, namespace: 'shop', uid, labels, annotations },
     spec: { containers: [], serviceAccountName: `sa-${name}` },
     status: { phase: 'Running', ...status },
   };
@@ -113,7 +118,7 @@ function makeNetns(uid: string): void {
   world.made.push(uid);
 }
 
-const withIp = (ip: string): Pod['status'] => ({ podIP: ip, podIPs: [{ ip }] });
+const withIp = (ip: string): NonNullable<Pod['status']> => ({ podIP: ip, podIPs: [{ ip }] });
 const AMBIENT = { 'istio.io/dataplane-mode': 'ambient' };
 const redirects = (pod: Pod): boolean =>
   sh(`ip netns exec cni-${pod.metadata.uid} nft list ruleset`).includes('redirect to :15001');
@@ -365,9 +370,17 @@ test('after a restart of the agent the first snapshot names every enrolled pod, 
   await until('snapshot', () => ztunnel.seen.includes('snapshot-sent'));
   const snapshot = ztunnel.seen.slice(0, ztunnel.seen.indexOf('snapshot-sent'));
   // A pod whose rules had to be restored may be told twice.
-  assert.deepEqual([...new Set(snapshot)].toSorted(), ['add kept', 'add lost', 'add silent', 'keep gone']);
+  assert.deepEqual([...new Set(snapshot)].toSorted(), [
+    'add kept',
+    'add lost',
+    'add silent',
+    // It leaves the mesh, but connections of it that are redirected go on meanwhile.
+    'add unlabelled',
+    'keep gone',
+  ]);
   await until('rules again', () => redirects(lost));
   await until('leftovers removed', () => !redirects(unlabelled));
+  await until('ztunnel told', () => ztunnel.seen.includes('del unlabelled'));
   assert.equal(annotationOf(kept), 'enabled');
 });
 
@@ -383,6 +396,48 @@ test('the periodic comparison notices rules that vanished and a sandbox that was
   makeNetns(web.metadata.uid!);
   await until('new namespace redirects', () => redirects(web));
   await until('new namespace announced', () => ztunnel.namespaces.at(-1) === web.metadata.uid);
+});
+
+test('rules taken out by hand, or a sandbox made anew without the plugin, are noticed at once', async () => {
+  // The periodic comparison is a minute away.
+  await startAgent();
+  const ztunnel = await connectZtunnel();
+  const web = makePod('web', AMBIENT, withIp('10.244.1.5'));
+  world.pods.put(web);
+  await until('enrolled', () => annotationOf(web) === 'enabled');
+  sh(`ip netns exec cni-${web.metadata.uid} nft flush ruleset`);
+  await until('rules again', () => redirects(web));
+
+  const change = async (status: NonNullable<Pod['status']>): Promise<void> => {
+    sh(`ip netns del cni-${web.metadata.uid}`);
+    makeNetns(web.metadata.uid!);
+    assert.ok(!redirects(web));
+    const current = world.pods.get('shop/web')!;
+    world.pods.put({ ...current, status: { ...current.status!, ...status } });
+    await until('new namespace redirects', () => redirects(web));
+    await until('new namespace announced', () => ztunnel.namespaces.at(-1) === web.metadata.uid);
+  };
+  await change(withIp('10.244.1.9'));
+  await change({
+    containerStatuses: [
+      { name: 'main', image: '', ready: true, restartCount: 1, containerID: 'containerd://2' },
+    ],
+  });
+});
+
+test('after a reboot of the node its pods are captured before anything else, though they say that they are', async () => {
+  // They came up without the plugin, in new sandboxes, and no ztunnel runs yet.
+  const reboot = makePod('reboot', AMBIENT, withIp('10.244.1.5'), { [ANNOTATION]: 'enabled' });
+  const late = makePod('late', AMBIENT, {}, { [ANNOTATION]: 'enabled' });
+  for (const pod of [reboot, late]) world.pods.objects.set(objectKey(pod), pod);
+  await startAgent();
+  await until('captured', () => redirects(reboot));
+  assert.ok(!redirects(late), 'it has no address, and so no sandbox, yet');
+  world.pods.put({ ...late, status: withIp('10.244.1.6') });
+  await until('captured', () => redirects(late));
+  assert.equal(annotationOf(reboot), 'enabled', 'peers go on to speak HBONE, which fails closed');
+  const ztunnel = await connectZtunnel();
+  await until('both served', () => ztunnel.seen.includes('add reboot') && ztunnel.seen.includes('add late'));
 });
 
 test('a ztunnel that does not answer, or speaks out of turn, is cut off', async () => {

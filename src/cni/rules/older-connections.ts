@@ -14,6 +14,7 @@ import {
   MARK_MASK,
   PROBE_SOURCE_V4,
   PROBE_SOURCE_V6,
+  PROXIED_MARK,
   ZTUNNEL_MARK,
 } from '../constants.ts';
 
@@ -93,6 +94,32 @@ export function olderConnections(netnsFd: number): OlderConnection[] {
       !redirected.has(keyOf(local.ip, local.port, remote.ip, remote.port)) &&
       !redirected.has(keyOf(remote.ip, remote.port, local.ip, local.port)),
   );
+}
+
+/**
+ * Ends the application's side of every connection that is not known to go its own way: redirected, carried by ztunnel to the
+ * application, or forgotten by the kernel. To be called before the rules are removed: without them the next packet of such a
+ * connection would leave the pod as it is, readable. Returns how many there were.
+ */
+export function cutCarriedConnections(netnsFd: number): number {
+  // Sockets first: the flow of each is then there to be read.
+  const sockets = listTcpSockets(netnsFd).filter((socket) => socket.state !== 'listening');
+  const own = new Set(
+    listFlows(netnsFd)
+      .filter(
+        ({ protocol, isRedirected, mark }) =>
+          protocol === 'tcp' && !isRedirected && (mark & MARK_MASK) !== PROXIED_MARK,
+      )
+      .map(({ from, to }) => keyOf(from.ip, from.port, to.ip, to.port)),
+  );
+  const cut = sockets.filter(
+    (socket) =>
+      isCarried(socket) &&
+      !own.has(keyOf(socket.localIp, socket.localPort, socket.remoteIp, socket.remotePort)) &&
+      !own.has(keyOf(socket.remoteIp, socket.remotePort, socket.localIp, socket.localPort)),
+  );
+  closeTcpSockets(netnsFd, cut);
+  return cut.length;
 }
 
 /** Both ends see a reset; well-behaved clients connect again, and then through ztunnel. */
