@@ -95,6 +95,19 @@ test('an HBONE workload by address: its port 15008, authority address and port, 
   });
 });
 
+test('a pod that was deleted a moment ago is not dialled in plaintext; another in its place is', () => {
+  const store = mesh(source, cartPod);
+  store.apply({ removedAddresses: [cartPod.uid] });
+  const refused = decide(store, POD, 9000);
+  assert.equal(refused.kind, 'refuse');
+  assert.equal(refused.kind === 'refuse' && refused.reason, 'no-healthy-upstream');
+  const outside: Workload = { ...cartPod, protocol: 'TCP', uid: 'other' as Workload['uid'] };
+  store.apply({ addresses: [{ kind: 'workload', workload: outside }] });
+  assert.equal(decide(store, POD, 9000).kind, 'tcp');
+  store.apply({ removedAddresses: ['other'] });
+  assert.equal(decide(store, ip('192.0.2.9'), 9000).kind, 'passthrough', 'nobody ever had this address');
+});
+
 test('a service: an endpoint and its target port; the names of the service count as identities too', () => {
   const named = {
     ...cart,

@@ -118,7 +118,7 @@ export function route(request: RouteRequest): Route {
     return throughWaypoint(request, serviceWaypoint, 'service-waypoint', service, undefined);
 
   const found = findUpstream(request, source.network, originalDst.ip, originalDst.port);
-  if (found.kind !== 'found') return withoutUpstream(originalDst, addressed, found);
+  if (found.kind !== 'found') return withoutUpstream(request, addressed, found);
   const { upstream } = found;
   const target = upstream.entry?.service ?? service;
 
@@ -217,7 +217,7 @@ function direct(upstream: Upstream, originalDst: OriginalDst, service: Service |
 }
 
 function withoutUpstream(
-  originalDst: OriginalDst,
+  { view, source, originalDst }: RouteRequest,
   addressed: ServiceEntry | undefined,
   found: Exclude<ReturnType<typeof findUpstream>, { kind: 'found' }>,
 ): Route {
@@ -226,6 +226,14 @@ function withoutUpstream(
     const { service } = found.entry;
     return { kind: 'passthrough', reason: 'passthrough-service', dial, service };
   }
+  if (found.kind === 'unknown' && addressed === undefined && view.wasInMesh(source.network, originalDst.ip))
+    return {
+      kind: 'refuse',
+      reason: 'no-healthy-upstream',
+      explain: `${formatSocketAddress(originalDst)} was in the mesh and has just left it: not dialled in plaintext`,
+      service: undefined,
+      destination: undefined,
+    };
   if (found.kind === 'unknown' && addressed === undefined)
     return { kind: 'passthrough', reason: 'unknown-destination', dial, service: undefined };
   // Also when a workload owns the address besides: the field would then dial it plainly, mesh member or not.

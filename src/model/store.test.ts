@@ -27,6 +27,7 @@ const store = (...updates: StoreUpdate[]): Store => {
 
 const A = ip('10.0.0.1');
 const B = ip('10.0.0.2');
+const C = ip('10.0.0.3');
 const V = ip('10.96.0.5');
 
 test('a workload is found by uid and by network and address; a new record replaces the old', () => {
@@ -36,6 +37,30 @@ test('a workload is found by uid and by network and address; a new record replac
   made.apply(withWorkloads(workloadOf({ uid: uid('w'), ips: [B], network: '' })));
   assert.equal(made.workloadByIp('east', A), undefined);
   assert.equal(made.workloadByIp('', B)?.uid, 'w');
+});
+
+test('the address of a workload that spoke HBONE is remembered for ten seconds after it is gone', () => {
+  let nowMs = 0;
+  const made = createStore({ localNode: 'n1', clock: { monotonicMs: () => nowMs } });
+  const meshed = workloadOf({ uid: uid('w'), ips: [A], protocol: 'HBONE' });
+  made.apply(withWorkloads(meshed, workloadOf({ uid: uid('plain'), ips: [C], protocol: 'TCP' })));
+  assert.equal(made.wasInMesh('', A), false);
+  // Made anew under the same name, elsewhere.
+  made.apply(withWorkloads({ ...meshed, ips: [B] }));
+  assert.equal(made.wasInMesh('', A), true);
+  nowMs = 5000;
+  made.apply({ removedAddresses: ['w', 'plain'] });
+  assert.deepEqual(
+    [A, B, C].map((address) => made.wasInMesh('', address)),
+    [true, true, false],
+  );
+  assert.equal(made.wasInMesh('east', A), false);
+  nowMs = 10_000;
+  assert.deepEqual([made.wasInMesh('', A), made.wasInMesh('', B)], [false, true]);
+  // It leaves the mesh and stays where it is: everybody may see so.
+  made.apply(withWorkloads({ ...meshed, ips: [C] }));
+  made.apply(withWorkloads({ ...meshed, ips: [C], protocol: 'TCP' }));
+  assert.equal(made.wasInMesh('', C), false);
 });
 
 test('a host-network workload is not found by address', () => {

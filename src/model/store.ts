@@ -1,6 +1,7 @@
 // What a node proxy knows of the mesh: workloads, services, policies. Fed by the xDS client, read by the pure decisions
 // (route.ts, inbound.ts, authorize.ts). An update costs what it changes, never the whole state (ztunnel.md §3.4, §3.6).
 
+import { type Clock, systemClock } from '#base/clock.ts';
 import type { IpAddress } from '#net/ip.ts';
 import type { Address } from './address.ts';
 import type { Policy, PolicyKey } from './policy.ts';
@@ -28,6 +29,8 @@ export interface StoreView {
   workload(uid: WorkloadUid): Workload | undefined;
   /** Never a host-network workload: its address belongs to the node. */
   workloadByIp(network: string, ip: IpAddress): Workload | undefined;
+  /** A workload that spoke HBONE had the address until a moment ago, and nobody has it now. */
+  wasInMesh(network: string, ip: IpAddress): boolean;
   workloadByHostname(namespace: string, hostname: string): Workload | undefined;
   service(key: ServiceKey): ServiceEntry | undefined;
   /** The best service visible to the namespace that owns the VIP, exactly or by range. */
@@ -65,7 +68,14 @@ export interface StoreOptions {
   readonly localNode: string | undefined;
   /** Told of every update once it is applied: other threads keep a store of their own. */
   readonly onApply?: ((update: StoreUpdate, encoded: Uint8Array | undefined) => void) | undefined;
+  readonly clock?: Pick<Clock, 'monotonicMs'>;
 }
+
+/**
+ * A pod is gone from the mesh before it is gone from its address, and whoever dials it in between must not be taken for one
+ * who dials somewhere outside the mesh: that would be in plaintext.
+ */
+const REMEMBERED_MS = 10_000;
 
 export function createStore(options: StoreOptions): Store {
   return new MeshStore(options);
@@ -79,6 +89,9 @@ class MeshStore implements Store {
   readonly #byIp = new Map<string, Map<IpAddress, Workload[]>>();
   /** `namespace/service account` → workloads of this node. */
   readonly #local = new Map<string, Workload[]>();
+  /** `network/address` → monotonic time until which it is remembered; the first to go first. */
+  readonly #departed = new Map<string, number>();
+  readonly #clock: Pick<Clock, 'monotonicMs'>;
   readonly #services = new ServiceIndex();
   readonly #policies = new PolicyIndex();
   readonly #policyListeners = new Set<() => void>();
@@ -88,6 +101,7 @@ class MeshStore implements Store {
   constructor(options: StoreOptions) {
     this.#localNode = options.localNode;
     this.#onApply = options.onApply;
+    this.#clock = options.clock ?? systemClock;
   }
 
   get configVersion(): number {
@@ -140,6 +154,11 @@ class MeshStore implements Store {
     const sharing = this.#byIp.get(network)?.get(ip);
     if (sharing === undefined || sharing.length === 1) return sharing?.[0];
     return sharing.reduce((best, next) => (rank(next) >= rank(best) ? next : best));
+  }
+
+  wasInMesh(network: string, ip: IpAddress): boolean {
+    const untilMs = this.#departed.get(`${network}/${ip}`);
+    return untilMs !== undefined && this.#clock.monotonicMs() < untilMs;
   }
 
   workloadByHostname(namespace: string, hostname: string): Workload | undefined {
@@ -250,11 +269,26 @@ class MeshStore implements Store {
     const addresses = this.#byIp.get(workload.network);
     if (addresses !== undefined && workload.networkMode !== 'HostNetwork') {
       for (const ip of workload.ips) removeFrom(addresses, ip, workload);
+      if (workload.protocol === 'HBONE') this.#remember(workload, successor);
       if (addresses.size === 0) this.#byIp.delete(workload.network);
     }
     if (this.#isLocal(workload)) removeFrom(this.#local, localKey(workload), workload);
     for (const key of workload.services.keys())
       if (successor?.services.has(key) !== true) this.#services.removeEndpoint(key, workload.uid);
+  }
+
+  #remember({ network, ips }: Workload, successor: Workload | undefined): void {
+    const nowMs = this.#clock.monotonicMs();
+    for (const [address, untilMs] of this.#departed) {
+      if (nowMs < untilMs) break;
+      this.#departed.delete(address);
+    }
+    for (const ip of ips) {
+      if (successor?.network === network && successor.ips.includes(ip)) continue;
+      const address = `${network}/${ip}`;
+      this.#departed.delete(address);
+      this.#departed.set(address, nowMs + REMEMBERED_MS);
+    }
   }
 
   #isLocal(workload: Workload): boolean {
