@@ -8,6 +8,7 @@ import { readCniConfig } from '#cni/config.ts';
 import { startHealthServer, startMetricsServer } from '#cni/health.ts';
 import { type InstallWatch, keepInstalled } from '#cni/install/install-watch.ts';
 import { removePlugin } from '#cni/install/installer.ts';
+import { findKubeletUid } from '#cni/kubelet-uid.ts';
 import { createCniMetrics } from '#cni/metrics.ts';
 import { describeOlder } from '#cni/older-watch.ts';
 import { chooseBackend } from '#cni/rules/backend.ts';
@@ -35,8 +36,10 @@ async function run(config: ReturnType<typeof readCniConfig>, log: Logger): Promi
   const pods = startInformer(informerDeps, PODS, { fieldSelector: `spec.nodeName=${config.nodeName}` });
   const namespaces = startInformer(informerDeps, NAMESPACES);
   const peerAuthentications = startInformer(informerDeps, PEER_AUTHENTICATIONS);
-  const backend = await chooseBackend(config.backend, log);
-  log.info('rules are written by', { backend: backend.name });
+  // An emulated node has no process of that name: its kubelet is root.
+  const kubeletUid = config.kubeletUid ?? findKubeletUid(config.agent.procDir) ?? 0;
+  const backend = await chooseBackend({ ...config.backend, kubeletUid }, log);
+  log.info('rules are written by', { backend: backend.name, kubeletUid });
   const agent = createCniAgent(
     {
       client,

@@ -18,7 +18,8 @@ test('the defaults are those of a node', () => {
       unenrolDrainMs: 30_000,
       closeOlder: false,
     },
-    backend: { ipv6: false, runDir: '/var/run/istio-cni', kubeletUid: 0 },
+    backend: { ipv6: false, runDir: '/var/run/istio-cni' },
+    kubeletUid: undefined,
     installer: {
       netDir: '/etc/cni/net.d',
       binDir: '/opt/cni/bin',

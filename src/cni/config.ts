@@ -13,7 +13,9 @@ export type Environment = Readonly<Record<string, string | undefined>>;
 export interface CniConfig {
   readonly nodeName: string;
   readonly agent: CniAgentOptions;
-  readonly backend: BackendOptions;
+  readonly backend: Omit<BackendOptions, 'kubeletUid'>;
+  /** Undefined: looked up among the node's processes. */
+  readonly kubeletUid: number | undefined;
   readonly installer: InstallerOptions;
   readonly removeOnExit: boolean;
   readonly healthPort: number;
@@ -69,12 +71,12 @@ export function readCniConfig(env: Environment, projectDir: string): CniConfig {
     backend: {
       ipv6,
       runDir,
-      kubeletUid: count('CULVERT_KUBELET_UID', 0, 0xffff_fffe),
       ...(env.NATIVE_NFTABLES ? { nftables: flag('NATIVE_NFTABLES', true) } : {}),
       ...(env.FORCE_IPTABLES_BINARY
         ? { iptables: oneOf('FORCE_IPTABLES_BINARY', ['legacy', 'nft'], 'nft') }
         : {}),
     },
+    kubeletUid: env.CULVERT_KUBELET_UID ? count('CULVERT_KUBELET_UID', 0, 0xffff_fffe) : undefined,
     installer: {
       netDir: text('CNI_NET_DIR', '/etc/cni/net.d'),
       binDir: text('CNI_BIN_DIR', '/opt/cni/bin'),
