@@ -1,10 +1,13 @@
 // What the leak hunt does to the mesh: each action ends when both pods report again that they are in the mesh.
 
 import { execFileSync } from 'node:child_process';
+import { networkInterfaces } from 'node:os';
+import { MeshError } from '#base/errors.ts';
 import { PODS, type Pod } from '#k8s/objects.ts';
 import { isNotFound } from '#k8s/status.ts';
 import { forgetFlows } from '#linux/conntrack.ts';
-import { closeFd, openNetns } from '#linux/netns.ts';
+import { closeFd, inNetns, openNetns } from '#linux/netns.ts';
+import { listTcpSockets, type TcpSocket } from '#linux/tcp-sockets.ts';
 import { isAlive, type Mesh, until } from '../e2e/harness.ts';
 import { type Direction, type LeakTraffic, type Mood, PORT } from './leak-traffic.ts';
 import { askAdmin } from './process-sample.ts';
@@ -119,7 +122,7 @@ spec:
       LIMIT_MS,
     );
     const { uid = '' } = pod!.metadata;
-    if (place.uid !== uid) this.#take(place, pod!);
+    if (place.uid !== uid) await this.#take(place, pod!);
     const { node } = this.other(place);
     await until(
       () => this.#isKnown(node, place),
@@ -128,19 +131,35 @@ spec:
     );
   }
 
-  #take(place: Place, pod: Pod): void {
-    const main = this.mesh
-      .processes()
-      .filter(({ commandLine }) => commandLine.endsWith(` ${NAMESPACE}-${place.name}`))
-      .at(-1);
-    if (main === undefined) throw new Error(`no process of ${place.name}`);
+  async #take(place: Place, pod: Pod): Promise<void> {
+    const ips = pod.status?.podIPs?.map(({ ip }) => ip) ?? [];
     const former = place.netnsFd;
-    Object.assign(place, {
-      uid: pod.metadata.uid,
-      ips: pod.status?.podIPs?.map(({ ip }) => ip) ?? [],
-      netnsFd: openNetns(`/proc/${main.pid}/ns/net`),
-    });
+    let found: number | undefined;
+    await until(
+      () => {
+        found = this.#netnsOf(place, ips);
+        return found !== undefined;
+      },
+      `a process of ${place.name} at ${ips.join(', ')}`,
+    );
+    Object.assign(place, { uid: pod.metadata.uid, ips, netnsFd: found });
     if (former >= 0) closeFd(former);
+  }
+
+  /** By its processes: what started the container has the same words, and one of the pod's predecessor may still end. */
+  #netnsOf({ name }: Place, ips: readonly string[]): number | undefined {
+    for (const { pid, commandLine } of this.mesh.processes()) {
+      if (!commandLine.endsWith(` ${NAMESPACE}-${name}`)) continue;
+      try {
+        const fd = openNetns(`/proc/${pid}/ns/net`);
+        const held = Object.values(inNetns(fd, () => networkInterfaces())).flatMap((own) => own ?? []);
+        if (held.some(({ address }) => ips.includes(address))) return fd;
+        closeFd(fd);
+      } catch (error) {
+        if (!(error instanceof MeshError && error.code === 'NETNS_GONE')) throw error;
+      }
+    }
+    return undefined;
   }
 
   async #isKnown(node: string, { name, ips }: Place): Promise<boolean> {
@@ -245,6 +264,9 @@ spec:
   }
 }
 
+const isTalk = ({ state, localPort, remotePort }: TcpSocket): boolean =>
+  state !== 'listening' && (localPort === PORT || remotePort === PORT);
+
 /** In the order of a round; each is told which pod it is about. */
 export const ACTIONS: Readonly<Record<string, (world: LeakWorld, place: Place) => Promise<void>>> = {
   'kill ztunnel': (world, { node }) => world.kill('ztunnel', node),
@@ -295,6 +317,11 @@ export const ACTIONS: Readonly<Record<string, (world: LeakWorld, place: Place) =
   async 'flush the rules by hand'(world, place) {
     world.mood('silent');
     world.traffic.closeHeld();
+    await until(
+      () => !listTcpSockets(place.netnsFd).some(isTalk),
+      `the connections of ${place.name} to end`,
+      LIMIT_MS,
+    );
     world.inPod(place, 'nft', 'flush', 'ruleset');
     await until(() => /redirect to :15001/.test(world.rules(place)), 'the rules to be restored', 90_000);
   },
