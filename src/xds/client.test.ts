@@ -29,13 +29,17 @@ function harness(
   const store = createStore({ localNode: 'n1', onApply: (_, encoded) => mirrored.push(encoded) });
   const streams: { handlers: StreamHandlers; sent: DeltaRequest[]; closed: boolean }[] = [];
   const terminations: string[] = [];
+  const counted: [typeUrl: string, bytes: number][] = [];
   const client = startXdsClient(
     {
       scope,
       store,
       log: silentLogger,
       settle: options.settle,
-      observe: { terminated: (reason) => terminations.push(reason), message: () => {} },
+      observe: {
+        terminated: (reason) => terminations.push(reason),
+        message: (typeUrl, bytes) => counted.push([typeUrl, bytes]),
+      },
       open: (handlers) => {
         const stream = { handlers, sent: [] as DeltaRequest[], closed: false };
         streams.push(stream);
@@ -82,7 +86,7 @@ function harness(
         })),
       }),
     );
-  return { scope, store, streams, client, respond, terminations, mirrored };
+  return { scope, store, streams, client, respond, terminations, counted, mirrored };
 }
 
 const reconnected = async (streams: readonly unknown[], count: number): Promise<void> => {
@@ -115,6 +119,19 @@ test('one wildcard request per type at once, addresses first, each with the node
   }
   scope.close();
   assert.equal(streams[0]!.closed, true);
+});
+
+test('istio_xds_message_bytes counted envelopes, so that a resume that sent nothing again seemed to have', () => {
+  const { scope, counted, respond } = harness();
+  respond(0, ADDRESS_TYPE_URL, 'a1', { w1: new Uint8Array(7), w2: new Uint8Array(5) });
+  respond(0, ADDRESS_TYPE_URL, 'a2', {}, ['w1']);
+  respond(0, AUTHORIZATION_TYPE_URL, 'p1');
+  assert.deepEqual(counted, [
+    [ADDRESS_TYPE_URL, 12],
+    [ADDRESS_TYPE_URL, 0],
+    [AUTHORIZATION_TYPE_URL, 0],
+  ]);
+  scope.close();
 });
 
 test('ready after an accepted response of every type; a refused one does not count', async () => {

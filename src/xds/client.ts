@@ -29,6 +29,7 @@ export interface XdsClientDeps {
   /** Counts; see the metrics of ztunnel.md §11.1. */
   readonly observe?: {
     terminated(reason: 'ConnectionError' | 'Error' | 'Reconnect' | 'Complete'): void;
+    /** `bytes`: of the resources alone, as the field counts; nothing resent is nothing. */
     message(typeUrl: string, bytes: number): void;
   };
   /** Resolves when whoever else keeps a copy of the store has applied what came so far; a response is answered then. */
@@ -238,7 +239,10 @@ class DeltaClient implements XdsClient {
       this.#onEnd({ kind: 'status', code: 13, message: reasonOf(error) });
       return;
     }
-    observe?.message(response.typeUrl, bytes.length);
+    observe?.message(
+      response.typeUrl,
+      response.resources.reduce((sum, { value }) => sum + value.length, 0),
+    );
     if (!this.#heard) {
       this.#heard = true;
       log.info('xDS stream established');

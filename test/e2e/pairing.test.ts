@@ -15,6 +15,7 @@ import { isAlive, type Mesh, projectDir, startMesh, until } from './harness.ts';
 import { askAuthority } from './lib/ask-authority.ts';
 import { filesOf, newCompanyAuthority, plugIn, revocationLists } from './lib/plugged-in.ts';
 import { LONG_LIVED, rotateRoot, SHORT_LIVED, setProxyEnv, takeOver } from './lib/rotate-root.ts';
+import { crossesNodes, showOnDemand, showResume } from './lib/xds-seams.ts';
 
 type Variable = 'PEER_ZTUNNEL' | 'PEER_CONTROL' | 'PEER_CNI';
 
@@ -129,6 +130,14 @@ for (const { title, variables, flags } of PAIRINGS) {
       await mesh.client.delete(AUTHORIZATION_POLICIES, 'after-restart', { namespace: 'shop' });
       await crossesNodes(mesh, 'n2', 'catalog', now());
     });
+    test('the control plane killed once more: it does not send again what the proxies have', async (context) => {
+      await showResume(theMesh(), (text) => context.diagnostic(text));
+    });
+    // How an agent of somebody else's is told to leave DNS alone is its own matter.
+    if (!variables.includes('PEER_CNI'))
+      test('proxies that ask for addresses one by one', async (context) => {
+        await showOnDemand(theMesh(), (text) => context.diagnostic(text));
+      });
   });
 }
 
@@ -221,18 +230,6 @@ async function comparePluggedIn(mesh: Mesh, say: (text: string) => void): Promis
   const { signing, upper, root } = company;
   assert.deepEqual(others, [signing.certPem, upper.certPem, root.certPem, rootsPem]);
   say(`leaf, then ${others.slice(0, -1).map((pem) => new X509Certificate(pem).subject)}, then both roots`);
-}
-
-/** A connection from the other node, over mTLS, that began after `since`. */
-async function crossesNodes(mesh: Mesh, node: string, workload: string, since: string): Promise<void> {
-  await waitForRecord(
-    mesh,
-    node,
-    since,
-    `a connection to the ${workload}`,
-    (fields) =>
-      startsWith(fields.get('dst.workload'), workload) && fields.has('src.identity') && !fields.has('error'),
-  );
 }
 
 test('a command replaces ztunnel on one node: arguments, environment and files as a ztunnel expects them', async (t) => {
