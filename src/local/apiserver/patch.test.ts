@@ -64,6 +64,22 @@ test('JSON patch: every operation', () => {
   assert.deepEqual(jsonPatch(target, [{ op: 'replace', path: '', value: { x: 1 } }]), { x: 1 });
 });
 
+test('JSON patch: `test` of null refused a field that is not there, so that istiod never gave a ServiceEntry addresses', () => {
+  const patch = [
+    { op: 'test', path: '/status', value: null },
+    { op: 'add', path: '/status', value: {} },
+    { op: 'test', path: '/status/addresses', value: null },
+    { op: 'add', path: '/status/addresses', value: [1] },
+  ];
+  assert.deepEqual(jsonPatch({ a: 1 }, patch), { a: 1, status: { addresses: [1] } });
+  assert.deepEqual(jsonPatch({ a: 1, status: null }, patch), { a: 1, status: { addresses: [1] } });
+  for (const held of [{ status: {} }, { status: { addresses: [2] } }])
+    assert.throws(() => jsonPatch(held, patch), refused(422));
+  // Nothing is tested below what is not there, nor behind the end of a list.
+  assert.throws(() => jsonPatch({ a: 1 }, patch.slice(2)), refused(422));
+  assert.throws(() => jsonPatch({ a: [1] }, [{ op: 'test', path: '/a/1', value: null }]), refused(422));
+});
+
 const refused = (code: number) => (error: unknown) =>
   error instanceof StatusError && error.body.code === code;
 

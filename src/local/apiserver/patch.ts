@@ -1,6 +1,6 @@
 // Merge patch (RFC 7386) and JSON patch (RFC 6902). Strategic merge: strategic.ts; apply: apply.ts.
 
-import { applyPatch, type Operation } from 'rfc6902';
+import { applyPatch, type Operation, Pointer } from 'rfc6902';
 import { clone, isObject, type JsonObject } from './object.ts';
 import { badRequest, StatusError } from './status.ts';
 
@@ -33,15 +33,22 @@ export function jsonPatch(target: JsonObject, patch: unknown): unknown {
     path: `/root${operation.path}`,
     ...('from' in operation ? { from: `/root${operation.from}` } : {}),
   })) as Operation[];
-  applyPatch(root, operations).forEach((failure, index) => {
-    if (failure !== null)
-      throw new StatusError(
-        422,
-        'Invalid',
-        `the server rejected our request due to an error in our request: operation ${index} (${(patch as Operation[])[index]!.op} ${(patch as Operation[])[index]!.path}): ${failure.message}`,
-      );
+  operations.forEach((operation, index) => {
+    if (isTestOfAbsence(root, operation)) return;
+    const [failure] = applyPatch(root, [operation]);
+    if (failure === null || failure === undefined) return;
+    const { op, path } = (patch as Operation[])[index]!;
+    const message = `the server rejected our request due to an error in our request: operation ${index} (${op} ${path}): ${failure.message}`;
+    throw new StatusError(422, 'Invalid', message);
   });
   return root.root;
+}
+
+/** To Kubernetes a field that is not there is null when it is tested (not so in RFC 6902 §4.6): "add unless there is one". */
+function isTestOfAbsence(root: object, operation: Operation): boolean {
+  if (operation.op !== 'test' || operation.value !== null) return false;
+  const { parent, key } = Pointer.fromJSON(operation.path).evaluate(root);
+  return isObject(parent) && !Object.hasOwn(parent, key);
 }
 
 const OPERATIONS = ['add', 'remove', 'replace', 'move', 'copy', 'test'];

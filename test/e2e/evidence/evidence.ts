@@ -50,12 +50,19 @@ export async function waitForRecord(
   since: string,
   what: string,
   accept: (fields: ReadonlyMap<string, string>) => boolean,
+  limitMs?: number,
 ): Promise<AccessRecord> {
   let found: AccessRecord | undefined;
-  await until(async () => {
-    found = (await accessRecords(mesh, node)).find((record) => record.time >= since && accept(record.fields));
-    return found !== undefined;
-  }, `${what} in the access log of ${node}`);
+  await until(
+    async () => {
+      found = (await accessRecords(mesh, node)).find(
+        (record) => record.time >= since && accept(record.fields),
+      );
+      return found !== undefined;
+    },
+    `${what} in the access log of ${node}`,
+    limitMs,
+  );
   return found as AccessRecord;
 }
 
