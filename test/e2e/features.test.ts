@@ -1,4 +1,5 @@
-// Runs the evidence of every feature against one mesh, as `npm run see` does one by one.
+// Runs the evidence of every feature against one mesh, as `npm run see` does one by one. PROXY_ENV gives the node proxies
+// other settings than their manifest's: PROXY_ENV='ZTUNNEL_WORKER_THREADS=2'.
 
 import assert from 'node:assert/strict';
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
@@ -6,10 +7,13 @@ import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { ALL_EVIDENCE } from './evidence/all.ts';
 import { type Mesh, projectDir, startMesh } from './harness.ts';
+import { setProxyEnv } from './lib/rotate-root.ts';
 
 let mesh: Mesh | undefined;
 before(async () => {
   mesh = await startMesh();
+  const settings = process.env.PROXY_ENV?.split(' ').filter((setting) => setting !== '') ?? [];
+  if (settings.length > 0) await setProxyEnv(mesh, ...settings);
 });
 after(() => mesh?.stop());
 
