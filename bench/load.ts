@@ -147,10 +147,16 @@ async function connections(): Promise<void> {
   const loops = Array.from({ length: amount }, async () => {
     while (!stopping) {
       const socket = await open('c');
+      let received = 0;
       await new Promise<void>((resolve) => {
         socket.on('close', () => resolve());
-        socket.resume();
+        socket.on('data', (chunk: Buffer) => {
+          received += chunk.length;
+        });
       });
+      // A proxy that refuses would be the fastest.
+      if (received !== MESSAGE_BYTES)
+        throw new Error(`a connection ended with ${received} bytes of its answer`);
       if (counting) count += 1;
     }
   });
