@@ -70,6 +70,40 @@ test('adaptive: a single piece is sent when its callback ends; the turn is waite
   assert.deepEqual(socket.writes, ['g'], 'one that brought a single piece is quiet again');
 });
 
+test('adaptive: what connections bring that come turn by turn goes out in one write', async () => {
+  const pool = new SlabPool(64);
+  const socket = new Scripted(true);
+  const writer = new GatheredWriter(pool, socket, 128, () => {}, 'adaptive');
+  for (const text of ['one ', 'two ', 'three']) {
+    pool.expectMore();
+    writer.bytes(bytes(text));
+    await callback();
+    assert.deepEqual(socket.writes, []);
+    await turn();
+  }
+  await turn();
+  assert.deepEqual(socket.writes.splice(0), ['one two three']);
+
+  writer.bytes(bytes('single'));
+  await turn();
+  assert.deepEqual(socket.writes.splice(0), ['single'], 'no connection came: one turn');
+  writer.bytes(bytes('alone'));
+  await callback();
+  assert.deepEqual(socket.writes, ['alone'], 'and the writer is quiet again');
+});
+
+test('adaptive: connections that never cease do not hold back what the first one brought', async () => {
+  const pool = new SlabPool(64);
+  const socket = new Scripted(true);
+  const writer = new GatheredWriter(pool, socket, 128, () => {}, 'adaptive');
+  for (let each = 0; each < 10; each++) {
+    pool.expectMore();
+    writer.bytes(bytes('x'));
+    await turn();
+  }
+  assert.notEqual(socket.writes.length, 0);
+});
+
 test('callers asked to wait hear of room, also when the socket takes everything at once', async () => {
   for (const isSync of [true, false]) {
     const socket = new Scripted(isSync);

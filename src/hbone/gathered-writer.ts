@@ -12,13 +12,25 @@ import { BufferPool } from './buffer-pool.ts';
 const MAX_FREE_SLABS = 8;
 /** Of the backlog: callers may go on when less is left. More than half, for a backlog of two reads with what frames them. */
 const ROOM_SHARE = 0.6;
+/** Turns that gathered bytes wait at most while each turn brings a connection. */
+const MAX_TURNS_AWAITED = 4;
 const { copy } = Buffer.prototype;
 
 /** Slabs of one size and the times of sending, shared by the writers of one data plane. */
 export class SlabPool extends BufferPool {
   #dueThisTurn: GatheredWriter[] = [];
   #dueSoon: GatheredWriter[] = [];
+  #isMoreExpected = false;
+  #turnsAwaited = 0;
   readonly #flushTurn = (): void => {
+    if (this.#isMoreExpected && this.#turnsAwaited < MAX_TURNS_AWAITED) {
+      this.#isMoreExpected = false;
+      this.#turnsAwaited += 1;
+      setImmediate(this.#flushTurn);
+      return;
+    }
+    this.#isMoreExpected = false;
+    this.#turnsAwaited = 0;
     const due = this.#dueThisTurn;
     this.#dueThisTurn = [];
     for (const writer of due) writer.flush();
@@ -37,8 +49,17 @@ export class SlabPool extends BufferPool {
     if (this.#dueThisTurn.push(writer) === 1) setImmediate(this.#flushTurn);
   }
 
+  /**
+   * A connection was accepted. The loop accepts one per turn, so others may be waiting: what they bring, too, is to go
+   * out with the same write.
+   */
+  expectMore(): void {
+    this.#isMoreExpected = true;
+  }
+
   flushAtEndOfCallback(writer: GatheredWriter): void {
-    if (this.#dueSoon.push(writer) === 1) queueMicrotask(this.#flushSoon);
+    if (this.#isMoreExpected) this.flushAtEndOfTurn(writer);
+    else if (this.#dueSoon.push(writer) === 1) queueMicrotask(this.#flushSoon);
   }
 }
 

@@ -125,6 +125,7 @@ export function createPodService(deps: PodServiceDeps, config: ZtunnelConfig, po
       }
       const opener = new TcpEnd(deps.io, handle);
       opener.whenClosed = whenClosed;
+      if (isOutbound) deps.sessions.outboxes.expectMore();
       const served =
         direction === 'socks5'
           ? socks5(opener, connection)
