@@ -4,6 +4,7 @@ import { existsSync, readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { reasonOf } from '#base/errors.ts';
 import { createCniAgent } from '#cni/agent.ts';
+import { createBranchEni, hasEarlyDemuxOff } from '#cni/branch-eni.ts';
 import { readCniConfig } from '#cni/config.ts';
 import { startHealthServer, startMetricsServer } from '#cni/health.ts';
 import { type InstallWatch, keepInstalled } from '#cni/install/install-watch.ts';
@@ -40,6 +41,7 @@ async function run(config: ReturnType<typeof readCniConfig>, log: Logger): Promi
   const kubeletUid = config.kubeletUid ?? findKubeletUid(config.agent.procDir) ?? 0;
   const backend = await chooseBackend({ ...config.backend, kubeletUid }, log);
   log.info('rules are written by', { backend: backend.name, kubeletUid });
+  const hasBranchEni = config.branchEni && hasEarlyDemuxOff(config.agent.procDir);
   const agent = createCniAgent(
     {
       client,
@@ -48,6 +50,7 @@ async function run(config: ReturnType<typeof readCniConfig>, log: Logger): Promi
       peerAuthentications,
       rules: backend.pods,
       probes: backend.probes,
+      branchEni: hasBranchEni ? createBranchEni(log) : undefined,
       onReconciled: (type) => metrics.reconciled(type),
       onPluginAnswer: (status) => metrics.pluginAnswered(status),
       log,

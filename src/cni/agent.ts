@@ -11,6 +11,7 @@ import type { Informer } from '#k8s/informer.ts';
 import type { Namespace, PeerAuthentication, Pod } from '#k8s/objects.ts';
 import { closeFd, netnsId, openNetns } from '#linux/netns.ts';
 import type { Logger } from '#telemetry/log.ts';
+import type { BranchEni } from './branch-eni.ts';
 import { DATAPLANE_MODE_LABEL } from './constants.ts';
 import { type Eligibility, type Enrolled, type EnrolmentPolicy, eligibility, nextStep } from './decision.ts';
 import { createEnrolment, uidOf } from './enrolment.ts';
@@ -47,6 +48,7 @@ export interface CniAgentDeps {
   /** How rules get into pods and onto the node. */
   readonly rules: PodRules;
   readonly probes: HostProbes;
+  readonly branchEni?: BranchEni | undefined;
   readonly findNetns?: FindNetns;
   readonly older?: OlderConnectionCalls;
 }
@@ -124,6 +126,7 @@ export function createCniAgent(deps: CniAgentDeps, options: CniAgentOptions): Cn
       table,
       rules,
       probes,
+      branchEni: deps.branchEni,
       client,
       findNetns,
       hostNetns,

@@ -20,6 +20,7 @@ test('the defaults are those of a node', () => {
     },
     backend: { ipv6: false, runDir: '/var/run/istio-cni' },
     kubeletUid: undefined,
+    branchEni: true,
     installer: {
       netDir: '/etc/cni/net.d',
       binDir: '/opt/cni/bin',

@@ -16,6 +16,8 @@ export interface CniConfig {
   readonly backend: Omit<BackendOptions, 'kubeletUid'>;
   /** Undefined: looked up among the node's processes. */
   readonly kubeletUid: number | undefined;
+  /** Probes of pods with a branch interface are cared for, where the node is set up for them. */
+  readonly branchEni: boolean;
   readonly installer: InstallerOptions;
   readonly removeOnExit: boolean;
   readonly healthPort: number;
@@ -77,6 +79,7 @@ export function readCniConfig(env: Environment, projectDir: string): CniConfig {
         : {}),
     },
     kubeletUid: env.CULVERT_KUBELET_UID ? count('CULVERT_KUBELET_UID', 0, 0xffff_fffe) : undefined,
+    branchEni: flag('AMBIENT_ENABLE_AWS_BRANCH_ENI_PROBE', true),
     installer: {
       netDir: text('CNI_NET_DIR', '/etc/cni/net.d'),
       binDir: text('CNI_BIN_DIR', '/opt/cni/bin'),

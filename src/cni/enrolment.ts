@@ -15,6 +15,7 @@ import { closeFd, type NetnsId, netnsId, openNetns, sameNetns } from '#linux/net
 import { familyOf, type IpAddress } from '#net/ip.ts';
 import type { ZdsWorkloadInfo } from '#proto/zds.ts';
 import type { Logger } from '#telemetry/log.ts';
+import type { BranchEni } from './branch-eni.ts';
 import { REDIRECTION_ANNOTATION } from './constants.ts';
 import { podIps, redirectionOf } from './decision.ts';
 import type { FindNetns } from './netns-finder.ts';
@@ -35,6 +36,8 @@ export interface EnrolmentDeps {
   readonly table: PodTable;
   readonly rules: PodRules;
   readonly probes: HostProbes;
+  /** Absent where pods cannot have branch interfaces. */
+  readonly branchEni?: BranchEni | undefined;
   readonly zds: Pick<ZdsServer, 'add' | 'del'>;
   readonly client: Pick<KubeClient, 'patch'>;
   readonly findNetns: FindNetns;
@@ -69,7 +72,7 @@ export interface Enrolment {
 }
 
 export function createEnrolment(deps: EnrolmentDeps, settings: EnrolmentSettings): Enrolment {
-  const { table, rules, probes, zds, client, findNetns, hostNetns, older, clock, log } = deps;
+  const { table, rules, probes, branchEni, zds, client, findNetns, hostNetns, older, clock, log } = deps;
 
   function holdNetns(pod: Pod, entry: TableEntry, path: string | undefined): number {
     if (path === undefined && entry.netnsFd !== undefined) return entry.netnsFd;
@@ -133,7 +136,7 @@ export function createEnrolment(deps: EnrolmentDeps, settings: EnrolmentSettings
       for (const reason of overrides.ignored) log.warn('pod setting ignored', { ...fieldsOf(pod), reason });
       const serve = async (): Promise<void> => {
         await zds.add({ uid, info: entry.info, netnsFd }, options.waitForZtunnelMs);
-        await probes.set(uid, ips);
+        await letProbesPass(uid, ips);
       };
       let netnsFd: number;
       let isOpen: boolean;
@@ -177,6 +180,7 @@ export function createEnrolment(deps: EnrolmentDeps, settings: EnrolmentSettings
       if (!podEnded && entry !== undefined && (await drain(entry, pod))) return 'draining';
       if (entry !== undefined) entry.stage = 'removing';
       await probes.remove(uid);
+      branchEni?.remove(uid);
       // ztunnel first: with the rules gone its connections would go on in the clear.
       await zds.del(uid);
       if (!podEnded) await takeRulesOut(uid, entry);
@@ -187,7 +191,7 @@ export function createEnrolment(deps: EnrolmentDeps, settings: EnrolmentSettings
     },
 
     async setAddresses(uid, ips) {
-      await probes.set(uid, ips);
+      await letProbesPass(uid, ips);
       const entry = table.entry(uid);
       if (entry !== undefined) entry.ips = ips;
     },
@@ -234,6 +238,11 @@ export function createEnrolment(deps: EnrolmentDeps, settings: EnrolmentSettings
     entry.isCaptured = true;
     if (kept > 0)
       log.info('connections older than the enrolment go on past ztunnel', { ...fieldsOf(pod), kept });
+  }
+
+  async function letProbesPass(uid: string, ips: readonly IpAddress[]): Promise<void> {
+    await probes.set(uid, ips);
+    branchEni?.set(uid, ips);
   }
 
   async function rulesStand(netnsFd: number, pod: Pod | undefined): Promise<boolean> {
