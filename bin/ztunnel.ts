@@ -61,6 +61,7 @@ async function main(env: Environment): Promise<void> {
       clock: systemClock,
       random: Math.random,
       spareMemory: threadMemory(),
+      descriptors,
       openCapture: createInPodCapture({ log: inpodLog, scope: captureScope, stock, descriptors }, config),
       ...(config.threads === 1 ? {} : { startWorkers: await furtherThreads(log) }),
       ...resolvConf(config),

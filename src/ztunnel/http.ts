@@ -4,6 +4,7 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import { errnoOf, MeshError, reasonOf } from '#base/errors.ts';
 import type { Scope } from '#base/scope.ts';
 import type { Logger } from '#telemetry/log.ts';
+import type { DescriptorGuard } from './capture/descriptor-guard.ts';
 
 export interface HttpAnswer {
   readonly status?: number;
@@ -33,7 +34,7 @@ export interface HttpListen {
 
 /** Serves until the scope closes. Resolves with the bound port. @throws MeshError PORT_IN_USE */
 export function serveHttp(
-  deps: { readonly log: Logger; readonly scope: Scope },
+  deps: { readonly log: Logger; readonly scope: Scope; readonly descriptors?: DescriptorGuard | undefined },
   listen: HttpListen,
   routes: HttpRoutes,
 ): Promise<number> {
@@ -46,6 +47,7 @@ export function serveHttp(
       });
     },
   );
+  deps.descriptors?.watch(server, { isAttendant: true });
   deps.scope.onClose(() => {
     server.close();
     server.closeIdleConnections();

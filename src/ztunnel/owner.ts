@@ -20,6 +20,7 @@ import type { DemandOutcome } from '#xds/demands.ts';
 import type { OpenXdsStream } from '#xds/transport.ts';
 import { adminRoutes, type LogControl } from './admin.ts';
 import type { OpenCapture, PodNetns } from './capture/capture.ts';
+import type { DescriptorGuard } from './capture/descriptor-guard.ts';
 import type { ZtunnelConfig } from './config.ts';
 import type { Connections } from './connections.ts';
 import { createDataPath, type DataPathDeps } from './data-path.ts';
@@ -62,6 +63,8 @@ export interface DataPlaneDeps {
   /** Absent: the servers of /etc/resolv.conf. */
   readonly queryDns?: QueryDns;
   readonly spareMemory?: DataPathDeps['spareMemory'];
+  /** Absent: every connection to admin, metrics and readiness is taken. */
+  readonly descriptors?: DescriptorGuard;
   /** Puts the static state into the store, and keeps it there, before anything is served. */
   readonly loadState?: (deps: {
     readonly store: Store;
@@ -113,7 +116,7 @@ async function build(deps: DataPlaneDeps, config: ZtunnelConfig, scope: Scope): 
   // The probes must be answered while everything else starts, and until everything else has ended.
   const serverScope = scope.child('servers');
   const readiness = createReadiness([STATE_TASK, PROXY_TASK]);
-  const serve = serverOf(log, serverScope);
+  const serve = serverOf(deps, serverScope);
   let silent: Workers['silent'] | undefined;
   const readinessPort = await serve('readiness', undefined, config.readinessPort, {
     '/healthz/ready': async ({ method }) => {
@@ -322,13 +325,14 @@ function hasLoopbackV6(): boolean {
   }
 }
 
-function serverOf(log: Logger, scope: Scope) {
+function serverOf({ log, descriptors }: DataPlaneDeps, scope: Scope) {
   return (
     name: string,
     host: string | undefined,
     port: number,
     routes: Parameters<typeof serveHttp>[2],
-  ): Promise<number> => serveHttp({ log: log.scoped(name), scope }, { name, host, port }, routes);
+  ): Promise<number> =>
+    serveHttp({ log: log.scoped(name), scope, descriptors }, { name, host, port }, routes);
 }
 
 function startXds(

@@ -1,4 +1,6 @@
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import net from 'node:net';
 import { test } from 'node:test';
 import { createLogger } from '#telemetry/log.ts';
 import { DescriptorGuard } from './descriptor-guard.ts';
@@ -63,4 +65,33 @@ test('a thousand refusals are one line, and so is the end of it', () => {
   guard.check(20);
   assert.equal(lines.length, 3);
   assert.match(lines[2]!, /free again.*refused=1001/);
+});
+
+/** Whether a connection is answered that leaves so many numbers below the limit. */
+async function isTaken(left: number, isAttendant: boolean): Promise<boolean> {
+  const { guard, set, pass } = rig('unlimited');
+  const server = net.createServer((socket) => socket.destroyed || socket.end('taken'));
+  guard.watch(server, { isAttendant });
+  // Before the guard's own.
+  server.prependListener('connection', (socket) => {
+    set((socket as unknown as { readonly _handle: { readonly fd: number } })._handle.fd + left);
+    pass(1000);
+  });
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const client = net.connect((server.address() as net.AddressInfo).port, '127.0.0.1');
+  let answer = '';
+  client.setEncoding('utf8').on('data', (text: string) => {
+    answer += text;
+  });
+  client.on('error', () => {}); // A refusal may be a reset.
+  await once(client, 'close');
+  server.close();
+  return answer === 'taken';
+}
+
+test('a full table: DNS over TCP is refused; admin, metrics and readiness have half of the reserve', async () => {
+  // Of so small a limit 16 are the reserve.
+  assert.deepEqual([await isTaken(17, false), await isTaken(16, false)], [true, false]);
+  assert.deepEqual([await isTaken(9, true), await isTaken(8, true)], [true, false]);
 });

@@ -3,6 +3,7 @@
 // The kernel gives out the lowest free number, which says how full the table is without counting.
 
 import { readFileSync } from 'node:fs';
+import type net from 'node:net';
 import type { Clock } from '#base/clock.ts';
 import { MeshError } from '#base/errors.ts';
 import type { Logger } from '#telemetry/log.ts';
@@ -33,14 +34,28 @@ export class DescriptorGuard {
     this.#deps = deps;
   }
 
-  /** Whether a connection that got this number must be refused. */
-  isFull(fd: number): boolean {
+  /** Whether a connection that got this number must be refused, so that this share of the reserve stays free. */
+  isFull(fd: number, share = 1): boolean {
     this.#refresh();
-    if (fd < this.#limit - reserveOf(this.#limit)) {
+    if (fd < this.#limit - reserveOf(this.#limit) * share) {
       if (this.#refused > 0) this.#calm();
       return false;
     }
     return true;
+  }
+
+  /**
+   * Closes what a listener accepts when the table is full. Those who look after the proxy (`isAttendant`) may use half of the
+   * reserve: a probe must be answered, and a reason be found, while connections are refused.
+   */
+  watch(listener: net.Server, { isAttendant = false } = {}): void {
+    listener.prependListener('connection', (socket: net.Socket) => {
+      const fd =
+        (socket as unknown as { readonly _handle: { readonly fd: number } | null })._handle?.fd ?? -1;
+      if (!this.isFull(fd, isAttendant ? 0.5 : 1)) return;
+      this.refused();
+      socket.destroy();
+    });
   }
 
   /** A connection was not taken. */

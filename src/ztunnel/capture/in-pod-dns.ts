@@ -11,6 +11,7 @@ import { listenTcp, tcpSocket, udpSocket } from '#linux/socket.ts';
 import type { SocketAddress } from '#net/host-port.ts';
 import { familyOf, type IpAddress } from '#net/ip.ts';
 import type { PodNetns } from './capture.ts';
+import type { DescriptorGuard } from './descriptor-guard.ts';
 import type { ListenerStock } from './listener-stock.ts';
 
 export interface PodDnsOptions {
@@ -32,6 +33,7 @@ export function openPodDns(
   options: PodDnsOptions,
   { id: netnsId, fd: netnsFd }: Pick<PodNetns, 'id' | 'fd'>,
   stock?: ListenerStock,
+  descriptors?: DescriptorGuard,
 ): DnsSockets {
   const { packetMark, reusePort, dnsProxy } = options;
   const marked = packetMark === undefined ? {} : { mark: packetMark };
@@ -61,7 +63,9 @@ export function openPodDns(
         const udp = shared(`udp ${ip}`, () => udpSocket({ family, netnsFd, ...marked, bind }));
         datagrams.push(adoptUdp(family, udp));
         const tcp = shared(`tcp ${ip}`, () => listenTcp({ ip, port, netnsFd, ...marked, reusePort }).fd);
-        listeners.push(adoptListener(tcp));
+        const listener = adoptListener(tcp);
+        descriptors?.watch(listener);
+        listeners.push(listener);
       } catch (error) {
         const hasNone = error instanceof MeshError && NO_SUCH_FAMILY.has(error.details.errno);
         if (familyOf(ip) === 4 || !hasNone) throw error;

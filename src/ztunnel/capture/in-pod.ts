@@ -100,7 +100,10 @@ function openInPod(
   otherThreads: number,
 ): PodCapture {
   const { dnsProxy } = options;
-  const dns = dnsProxy === undefined ? undefined : openPodDns({ ...options, dnsProxy }, netns, deps.stock);
+  const dns =
+    dnsProxy === undefined
+      ? undefined
+      : openPodDns({ ...options, dnsProxy }, netns, deps.stock, deps.descriptors);
   const closers: (() => void)[] = [];
   const shares = new Shares(netns, otherThreads);
   let isTransparent = options.originalSource !== 'never';
