@@ -2,13 +2,12 @@
 
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
+import { inheritedMode, type Mode } from '#k8s/mutual-tls.ts';
 import type { MutualTlsMode, PeerAuthentication } from '#k8s/objects.ts';
 import { matchOf, type PolicyRule } from '#model/policy.ts';
 import { peerAuthentication } from '../ambient/fixtures.ts';
 import {
   convertPeerAuthentication,
-  inheritedMode,
-  type Mode,
   peerAuthenticationFor,
   staticStrictPolicy,
 } from './peer-authentication.ts';

@@ -2,6 +2,7 @@
 // selector-scoped policies a workload lists (control-plane.md §2.16). How one object becomes one policy stands beside.
 
 import { objectKey } from '#k8s/informer.ts';
+import { hasSelector, inheritedMode } from '#k8s/mutual-tls.ts';
 import type { AuthorizationPolicy, KubeObject, LabelSelector, PeerAuthentication } from '#k8s/objects.ts';
 import { matchesLabels } from '#k8s/selectors.ts';
 import { type Policy, policyKey } from '#model/policy.ts';
@@ -14,8 +15,6 @@ import { type Conversion, convertAuthorizationPolicy } from './authorization-pol
 import {
   convertedKey,
   convertPeerAuthentication,
-  hasSelector,
-  inheritedMode,
   peerAuthenticationFor,
   staticStrictPolicy,
 } from './peer-authentication.ts';

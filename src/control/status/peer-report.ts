@@ -3,7 +3,7 @@
 
 import { objectKey } from '#k8s/informer.ts';
 import type { PeerAuthentication } from '#k8s/objects.ts';
-import { hasSelector, oldest } from '../policies/peer-authentication.ts';
+import { hasSelector, oldest } from '#k8s/mutual-tls.ts';
 import type { Report } from './condition.ts';
 import { ZTUNNEL_ACCEPTED, ZTUNNEL_MANAGER } from './policy-report.ts';
 import type { StatusView } from './view.ts';
