@@ -1,20 +1,10 @@
 // Mirrors Endpoints that people write (for a Service without selector) into EndpointSlices: everything else reads slices only.
 
 import { objectKey } from '#k8s/informer.ts';
-import {
-  ENDPOINT_SLICES,
-  ENDPOINTS,
-  type EndpointSlice,
-  type Endpoints,
-  SERVICES,
-  type Service,
-} from '#k8s/objects.ts';
-import { isNotFound } from '#k8s/status.ts';
-import { type ControllerContext, settleOn } from './context.ts';
+import { ENDPOINTS, type EndpointSlice, type Endpoints, SERVICES, type Service } from '#k8s/objects.ts';
+import type { ControllerContext } from './context.ts';
 import type { AddressType, Endpoint, EndpointPort } from './endpoint-plan.ts';
-import { MANAGED_BY, SERVICE_NAME } from './endpoint-slices.ts';
-import { controllerReference } from './ownership.ts';
-import { childName } from './pods.ts';
+import { ownSlices } from './own-slices.ts';
 import { createWorkQueue, type WorkQueue } from './queue.ts';
 
 const OUR_NAME = 'endpointslicemirroring-controller.k8s.io';
@@ -70,71 +60,37 @@ export function isMirrored(endpoints: Endpoints | undefined, service: Service | 
   return service.spec.type !== 'ExternalName' && Object.keys(service.spec.selector ?? {}).length === 0;
 }
 
-export function createEndpointMirror({ client, informers, log, random }: ControllerContext): WorkQueue {
+export function createEndpointMirror(context: ControllerContext): WorkQueue {
+  const { informers, log } = context;
   const services = informers.of(SERVICES);
   const endpoints = informers.of(ENDPOINTS);
-  const slices = informers.of(ENDPOINT_SLICES);
-  const settled = settleOn(slices);
-
-  const ours = (key: string): EndpointSlice[] =>
-    [...slices.all()].filter(
-      ({ metadata }) =>
-        metadata.labels?.[MANAGED_BY] === OUR_NAME &&
-        metadata.deletionTimestamp === undefined &&
-        `${metadata.namespace}/${metadata.labels[SERVICE_NAME]}` === key,
-    );
+  const slices = ownSlices(context, OUR_NAME);
 
   const reconcile = async (key: string): Promise<void> => {
     const source = endpoints.get(key);
     const wanted = source !== undefined && isMirrored(source, services.get(key)) ? mirrorOf(source) : [];
-    const surplus = ours(key);
+    const surplus = slices.of(key);
     for (const slice of wanted) {
       const same = surplus.findIndex((existing) => contentOf(existing) === contentOf(slice));
       if (same >= 0) surplus.splice(same, 1);
       else if (source !== undefined) await create(source, slice);
     }
     // New ones first: a service never loses all its endpoints in between.
-    for (const slice of surplus) await remove(slice);
+    for (const slice of surplus) await slices.remove(slice);
   };
 
-  const create = async (source: Endpoints, slice: MirroredSlice): Promise<void> => {
-    const { name, namespace = '', labels } = source.metadata;
-    const made = await client.create(ENDPOINT_SLICES, {
-      apiVersion: 'discovery.k8s.io/v1',
-      kind: ENDPOINT_SLICES.kind,
-      metadata: {
-        name: childName(name, random),
-        generateName: `${name}-`,
-        namespace,
-        labels: { ...labels, [SERVICE_NAME]: name, [MANAGED_BY]: OUR_NAME },
-        ownerReferences: [controllerReference(ENDPOINTS, source)],
-      },
-      addressType: slice.addressType,
-      ports: [...slice.ports],
-      endpoints: [...slice.endpoints],
+  const create = (source: Endpoints, { addressType, ports, endpoints }: MirroredSlice): Promise<void> =>
+    slices.create(ENDPOINTS, source, source.metadata.labels, {
+      addressType,
+      ports: [...ports],
+      endpoints: [...endpoints],
     });
-    await settled.created(made);
-  };
-
-  const remove = async (slice: EndpointSlice): Promise<void> => {
-    const { name, namespace = '' } = slice.metadata;
-    try {
-      await client.delete(ENDPOINT_SLICES, name, { namespace });
-    } catch (error) {
-      if (!isNotFound(error)) throw error;
-    }
-    await settled.deleted(slice);
-  };
 
   const queue = createWorkQueue({ log }, { name: 'endpointslicemirroring' }, reconcile);
   const enqueue = (object: Service | Endpoints): void => queue.add(objectKey(object));
   services.addHandlers({ upsert: enqueue, remove: enqueue });
   endpoints.addHandlers({ upsert: enqueue, remove: enqueue });
-  const enqueueSourceOf = ({ metadata }: EndpointSlice): void => {
-    if (metadata.labels?.[MANAGED_BY] === OUR_NAME)
-      queue.add(`${metadata.namespace}/${metadata.labels[SERVICE_NAME]}`);
-  };
-  slices.addHandlers({ upsert: enqueueSourceOf, remove: enqueueSourceOf });
+  slices.watch(queue);
   return queue;
 }
 

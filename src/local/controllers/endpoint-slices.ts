@@ -1,50 +1,23 @@
 // EndpointSlices of every Service with a selector: planned by endpoint-plan.ts, written here with as few changes as possible.
 
 import { objectKey } from '#k8s/informer.ts';
-import { ENDPOINT_SLICES, type EndpointSlice, PODS, type Pod, SERVICES, type Service } from '#k8s/objects.ts';
-import { isNotFound } from '#k8s/status.ts';
-import { type ControllerContext, settleOn } from './context.ts';
+import { type EndpointSlice, PODS, type Pod, SERVICES, type Service } from '#k8s/objects.ts';
+import type { ControllerContext } from './context.ts';
 import { hasPlannedEndpoints, planSlices, type SlicePlan, selectsPod } from './endpoint-plan.ts';
-import { controllerReference } from './ownership.ts';
-import { childName } from './pods.ts';
+import { MANAGED_BY, ownSlices, SERVICE_NAME, type SliceContent } from './own-slices.ts';
 import { createWorkQueue, type WorkQueue } from './queue.ts';
 
-export const SERVICE_NAME = 'kubernetes.io/service-name';
-export const MANAGED_BY = 'endpointslice.kubernetes.io/managed-by';
 const OUR_NAME = 'endpointslice-controller.k8s.io';
 const HEADLESS = 'service.kubernetes.io/headless';
 
 export function createEndpointSliceController(context: ControllerContext): WorkQueue {
-  const { client, informers, log, random } = context;
+  const { informers, log } = context;
   const services = informers.of(SERVICES);
   const pods = informers.of(PODS);
-  const slices = informers.of(ENDPOINT_SLICES);
-  const slicesSettled = settleOn(slices);
+  const slices = ownSlices(context, OUR_NAME);
 
-  const ours = (key: string): EndpointSlice[] =>
-    [...slices.all()].filter(
-      ({ metadata }) =>
-        metadata.labels?.[MANAGED_BY] === OUR_NAME &&
-        metadata.deletionTimestamp === undefined &&
-        `${metadata.namespace}/${metadata.labels[SERVICE_NAME]}` === key,
-    );
-
-  const create = async (service: Service, plan: SlicePlan): Promise<void> => {
-    const { name, namespace = '' } = service.metadata;
-    const made = await client.create(ENDPOINT_SLICES, {
-      apiVersion: 'discovery.k8s.io/v1',
-      kind: ENDPOINT_SLICES.kind,
-      metadata: {
-        name: childName(name, random),
-        generateName: `${name}-`,
-        namespace,
-        labels: labelsFor(service),
-        ownerReferences: [controllerReference(SERVICES, service)],
-      },
-      ...contentOf(plan),
-    });
-    await slicesSettled.created(made);
-  };
+  const create = (service: Service, plan: SlicePlan): Promise<void> =>
+    slices.create(SERVICES, service, labelsFor(service), contentOf(plan));
 
   const update = async (service: Service, slice: EndpointSlice, plan: SlicePlan): Promise<void> => {
     const labels = labelsFor(service);
@@ -56,36 +29,21 @@ export function createEndpointSliceController(context: ControllerContext): WorkQ
         (slice.endpoints ?? []).map(comparable),
       ]);
     if (same) return;
-    const updated = await client.update(ENDPOINT_SLICES, {
-      ...slice,
-      metadata: { ...slice.metadata, labels },
-      ...contentOf(plan),
-    });
-    await slicesSettled.updated(updated);
-  };
-
-  const remove = async (slice: EndpointSlice): Promise<void> => {
-    const { name, namespace = '' } = slice.metadata;
-    try {
-      await client.delete(ENDPOINT_SLICES, name, { namespace });
-    } catch (error) {
-      if (!isNotFound(error)) throw error;
-    }
-    await slicesSettled.deleted(slice);
+    await slices.update({ ...slice, metadata: { ...slice.metadata, labels }, ...contentOf(plan) });
   };
 
   const reconcile = async (key: string): Promise<void> => {
     const service = services.get(key);
-    const existing = ours(key);
+    const existing = slices.of(key);
     const gone = service === undefined || service.metadata.deletionTimestamp !== undefined;
     if (gone || !hasPlannedEndpoints(service)) {
-      for (const slice of existing) await remove(slice);
+      for (const slice of existing) await slices.remove(slice);
       return;
     }
     const { kept, fresh, surplus } = assign(planSlices(service, [...pods.all()]), existing);
     for (const [slice, plan] of kept) await update(service, slice, plan);
     for (const plan of fresh) await create(service, plan);
-    for (const slice of surplus) await remove(slice);
+    for (const slice of surplus) await slices.remove(slice);
   };
 
   const queue = createWorkQueue({ log }, { name: 'endpointslices' }, reconcile);
@@ -102,11 +60,7 @@ export function createEndpointSliceController(context: ControllerContext): WorkQ
     },
     remove: enqueueServicesOf,
   });
-  const enqueueServiceOf = ({ metadata }: EndpointSlice): void => {
-    if (metadata.labels?.[MANAGED_BY] === OUR_NAME)
-      queue.add(`${metadata.namespace}/${metadata.labels[SERVICE_NAME]}`);
-  };
-  slices.addHandlers({ upsert: enqueueServiceOf, remove: enqueueServiceOf });
+  slices.watch(queue);
   return queue;
 }
 
@@ -134,7 +88,7 @@ function assign(
   return { kept, fresh: open, surplus: [...free] };
 }
 
-const contentOf = (plan: SlicePlan): Pick<EndpointSlice, 'addressType' | 'endpoints' | 'ports'> => ({
+const contentOf = (plan: SlicePlan): SliceContent => ({
   addressType: plan.addressType,
   endpoints: [...plan.endpoints],
   ports: [...plan.ports],
