@@ -2,8 +2,8 @@
 // hold where it is aimed is told here as for AuthorizationPolicies (docs/DIFFERENCES.md). Pure, given the view.
 
 import { objectKey } from '#k8s/informer.ts';
-import type { PeerAuthentication } from '#k8s/objects.ts';
 import { hasSelector, oldest } from '#k8s/mutual-tls.ts';
+import type { PeerAuthentication } from '#k8s/objects.ts';
 import type { Report } from './condition.ts';
 import { ZTUNNEL_ACCEPTED, ZTUNNEL_MANAGER } from './policy-report.ts';
 import type { StatusView } from './view.ts';
