@@ -1,6 +1,9 @@
 // How programs are bundled: the same for what is installed and for what is measured.
 
+import { join } from 'node:path';
 import type { BuildOptions, Plugin } from 'esbuild';
+
+const bundled = (name: string): string => join(import.meta.dirname, 'bundled', name);
 
 /**
  * Loads Node's own modules by `require`. An ES import of one evaluates all its exports, the lazy ones too: importing
@@ -35,7 +38,14 @@ export const BUNDLE_OPTIONS: BuildOptions = {
   sourcesContent: false,
   // koffi loads a prebuilt native library that lies beside its own package; the CEL evaluator is loaded by few clusters.
   external: ['koffi', '@bufbuild/cel', '@bufbuild/cel/ext'],
+  inject: [bundled('collect-once.ts')],
   plugins: [requireBuiltins],
   logLevel: 'warning',
   banner: { js: "import{createRequire as __cr}from'node:module';const require=__cr(import.meta.url);" },
+};
+
+/** The control plane: Connect shall not load the whole of fetch. */
+export const CONTROL_OPTIONS: BuildOptions = {
+  ...BUNDLE_OPTIONS,
+  inject: [bundled('collect-once.ts'), bundled('plain-headers.ts')],
 };

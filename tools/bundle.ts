@@ -13,7 +13,7 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import { build } from 'esbuild';
-import { BUNDLE_OPTIONS } from './bundle-options.ts';
+import { BUNDLE_OPTIONS, CONTROL_OPTIONS } from './bundle-options.ts';
 
 const root = join(import.meta.dirname, '..');
 const dist = join(root, 'dist');
@@ -54,8 +54,10 @@ if (await acquireLock()) {
     // The proxy loads a few things only when it is told to (a static state file, an authority of its own). In a bundle
     // of one file they would cost every node's proxy their weight, so it alone is split.
     const [proxy, others] = [join(root, 'bin/ztunnel.ts'), entryPoints()];
+    const control = join(root, 'bin/control.ts');
     const shared = { ...BUNDLE_OPTIONS, outdir: dist };
-    await build({ ...shared, entryPoints: others.filter((name) => name !== proxy) });
+    await build({ ...shared, entryPoints: others.filter((name) => name !== proxy && name !== control) });
+    await build({ ...CONTROL_OPTIONS, outdir: dist, entryPoints: [control] });
     await build({ ...shared, entryPoints: [proxy], splitting: true, chunkNames: 'chunks/[name]-[hash]' });
     // The stamp carries the time the build began: a source saved during the build counts as newer.
     writeFileSync(stamp, `${startedAt.toISOString()}\n`);

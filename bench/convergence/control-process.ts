@@ -7,7 +7,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { build } from 'esbuild';
 import { NODE_FLAGS } from '#local/machine/plan.ts';
-import { BUNDLE_OPTIONS } from '../../tools/bundle-options.ts';
+import { CONTROL_OPTIONS } from '../../tools/bundle-options.ts';
 import { cpuSeconds, memoryOf } from '../lib/process.ts';
 
 export interface ControlProcess {
@@ -71,7 +71,7 @@ export function runningControl(address: string, pid: number | undefined): Contro
 /** Bundled and started as an installed one is. */
 async function bundleOurs(): Promise<string> {
   const outfile = join(import.meta.dirname, '../../dist/bench-control.mjs');
-  await build({ ...BUNDLE_OPTIONS, entryPoints: [join(import.meta.dirname, 'control.ts')], outfile });
+  await build({ ...CONTROL_OPTIONS, entryPoints: [join(import.meta.dirname, 'control.ts')], outfile });
   return outfile;
 }
 

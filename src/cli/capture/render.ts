@@ -38,7 +38,7 @@ export function describePayload(payload: Buffer): { kind: 'text' | 'tls' | 'byte
     const text = sample
       .toString('latin1')
       .replace(/\r?\n/g, ' ⏎ ')
-      .replace(/[^\x20-\x7e⏎]/g, '·');
+      .replace(/[^\x20-\x7e\u23ce]/g, '·');
     return {
       kind: 'text',
       text: `${size}: ${text.slice(0, SHOWN_CHARACTERS)}${text.length > SHOWN_CHARACTERS ? '…' : ''}`,

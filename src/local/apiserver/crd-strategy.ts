@@ -25,8 +25,8 @@ const versionsOf = (object: ApiObject): JsonObject[] => {
 export const crdStrategy: Strategy = {
   generation: true,
   nameRule: 'subdomain',
-  load: async (body) => {
-    if (body.includes('x-kubernetes-validations')) await loadCel();
+  load: async (body, stored) => {
+    if (body.includes(RULES) && !hasOnlyRulesOf(stored, body)) await loadCel();
   },
   defaults: (object) => {
     const names = at(object, 'spec', 'names');
@@ -81,6 +81,37 @@ function establishedStatus(object: ApiObject, old: unknown, context: StrategyCon
     acceptedNames: conflict === undefined ? at(object, 'spec', 'names') : (at(old, 'acceptedNames') ?? {}),
     storedVersions: storage === undefined || stored.includes(storage) ? stored : [...stored, storage],
   };
+}
+
+const RULES = 'x-kubernetes-validations';
+
+/**
+ * Whether a definition or a patch of one brings no rule that the stored definition lacks. Whoever installs the mesh into a cluster
+ * that has its definitions already need not load the evaluator, several megabytes, for rules that are there.
+ */
+function hasOnlyRulesOf(stored: ApiObject | undefined, body: Buffer): boolean {
+  if (stored === undefined) return false;
+  let parsed: unknown;
+  try {
+    parsed = JSON.parse(body.toString());
+  } catch {
+    return false; // YAML or protobuf
+  }
+  // A JSON patch has its keys in paths.
+  if (!isObject(parsed)) return false;
+  const known = new Set(expressionsIn(stored));
+  return expressionsIn(parsed).every((expression) => known.has(expression));
+}
+
+/** Every rule and message expression, wherever it stands: what compiles in one place compiles in any. */
+function expressionsIn(value: unknown): string[] {
+  if (Array.isArray(value)) return value.flatMap(expressionsIn);
+  if (!isObject(value)) return [];
+  return Object.entries(value).flatMap(([key, child]) =>
+    key === RULES && Array.isArray(child)
+      ? child.map((rule) => JSON.stringify([at(rule, 'rule'), at(rule, 'messageExpression')]))
+      : expressionsIn(child),
+  );
 }
 
 function validate(object: ApiObject, old: ApiObject | undefined): FieldError[] {

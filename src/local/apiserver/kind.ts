@@ -49,8 +49,8 @@ export interface Strategy {
   readonly keepStatusOnCreate?: boolean;
   /** What of metadata a write to `status` carries: pods are annotated that way by CNI agents. */
   readonly statusCarries?: readonly ('labels' | 'annotations')[];
-  /** Loads what `validate` needs and cannot wait for; awaited before a write whose body this is. */
-  readonly load?: (body: Buffer) => Promise<void>;
+  /** Loads what `validate` needs and cannot wait for; awaited before a write with this body to this object. */
+  readonly load?: (body: Buffer, stored: ApiObject | undefined) => Promise<void>;
   readonly defaults?: (object: ApiObject) => void;
   readonly prepareCreate?: (object: ApiObject, context: StrategyContext) => void;
   readonly prepareUpdate?: (object: ApiObject, old: ApiObject, context: StrategyContext) => void;

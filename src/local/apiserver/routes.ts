@@ -134,7 +134,11 @@ async function serveResource(
     return question === undefined ? undefined : await ask(deps, question, path, request);
   }
   if (path.namespace !== undefined && !kind.namespaced) return undefined;
-  if (request.method !== 'GET') await kind.strategy.load?.(request.body);
+  if (request.method !== 'GET' && kind.strategy.load !== undefined) {
+    const { namespace, name } = path;
+    const stored = name === undefined ? undefined : deps.store.get(kind.resource, namespace, name);
+    await kind.strategy.load(request.body, stored?.object);
+  }
   if (path.name === undefined) return serveCollection(deps, kind, path, request);
   if (kind.namespaced && path.namespace === undefined) return undefined;
   return await serveNamed(deps, kind, { ...path, name: path.name }, request);
