@@ -32,8 +32,8 @@ import {
   type Service,
 } from '#k8s/objects.ts';
 import { CRL_CONFIG_MAP, ROOT_CONFIG_MAP } from './ca/config-map-distributor.ts';
+import { keptOfNode, keptOfPod, withoutBallast } from './kept-fields.ts';
 import { startWhenDefined } from './optional-informer.ts';
-import { slimNode, slimPod } from './slim.ts';
 
 export interface InformersOptions {
   readonly systemNamespace: string;
@@ -70,17 +70,17 @@ export function startInformers(
   scope: Scope,
 ): Informers {
   const informers: Informers = {
-    namespaces: start(deps, NAMESPACES),
-    nodes: start(deps, NODES, { keep: slimNode }),
-    pods: start(deps, PODS, { keep: slimPod }),
-    services: start(deps, SERVICES),
-    slices: start(deps, ENDPOINT_SLICES),
-    serviceEntries: start(deps, SERVICE_ENTRIES),
-    workloadEntries: start(deps, WORKLOAD_ENTRIES),
+    namespaces: start(deps, NAMESPACES, { keep: withoutBallast }),
+    nodes: start(deps, NODES, { keep: keptOfNode }),
+    pods: start(deps, PODS, { keep: keptOfPod }),
+    services: start(deps, SERVICES, { keep: withoutBallast }),
+    slices: start(deps, ENDPOINT_SLICES, { keep: withoutBallast }),
+    serviceEntries: start(deps, SERVICE_ENTRIES, { keep: withoutBallast }),
+    workloadEntries: start(deps, WORKLOAD_ENTRIES, { keep: withoutBallast }),
     gateways: startWhenDefined(start, deps, GATEWAYS),
     gatewayClasses: startWhenDefined(start, deps, GATEWAY_CLASSES),
-    authorizationPolicies: start(deps, AUTHORIZATION_POLICIES),
-    peerAuthentications: start(deps, PEER_AUTHENTICATIONS),
+    authorizationPolicies: start(deps, AUTHORIZATION_POLICIES, { keep: withoutBallast }),
+    peerAuthentications: start(deps, PEER_AUTHENTICATIONS, { keep: withoutBallast }),
     meshConfigs: start(deps, CONFIG_MAPS, {
       namespace: options.systemNamespace,
       fieldSelector: `metadata.name=${MESH_CONFIG_MAP}`,

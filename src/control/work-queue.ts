@@ -3,6 +3,7 @@
 import { Backoff } from '#base/backoff.ts';
 import { reasonOf } from '#base/errors.ts';
 import type { Scope } from '#base/scope.ts';
+import { apiStatusOf } from '#k8s/status.ts';
 import type { Logger } from '#telemetry/log.ts';
 
 export interface WorkQueueDeps {
@@ -51,7 +52,7 @@ export class WorkQueue {
         this.#failures.delete(key);
       } catch (error) {
         if (scope.closed) break;
-        const delayMs = this.#backoffOf(key).next();
+        const delayMs = Math.max(this.#backoffOf(key).next(), apiStatusOf(error)?.retryAfterMs ?? 0);
         log.warn('work failed; it will be tried again', {
           key,
           error: reasonOf(error),

@@ -22,6 +22,11 @@ export interface Informer<T> {
   close(): void;
 }
 
+export interface InformerOptions<T> extends ListOptions {
+  /** What of an object is held; runs as it arrives. The rest of it takes no memory. */
+  readonly keep?: (object: T) => T;
+}
+
 export interface InformerDeps {
   readonly client: KubeClient;
   readonly log: Logger;

@@ -14,9 +14,11 @@ export class JsonLinesDecoder {
     this.#limitBytes = limitBytes;
   }
 
-  /** The values whose lines ended in this chunk. Throws SyntaxError on malformed JSON or an endless line. */
-  push(chunk: Uint8Array): unknown[] {
-    const values: unknown[] = [];
+  /**
+   * The values whose lines ended in this chunk. Throws SyntaxError on malformed JSON or an endless line; what came before
+   * it is in `values` by then.
+   */
+  push(chunk: Uint8Array, values: unknown[] = []): unknown[] {
     let start = 0;
     // No byte of a multi-byte UTF-8 sequence is 0x0a, so lines can be cut before decoding.
     for (let end = chunk.indexOf(NEWLINE); end >= 0; end = chunk.indexOf(NEWLINE, start)) {

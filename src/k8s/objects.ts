@@ -538,6 +538,8 @@ export interface AuthorizationPolicySource {
   notIpBlocks?: string[];
   remoteIpBlocks?: string[];
   notRemoteIpBlocks?: string[];
+  trustDomains?: string[];
+  notTrustDomains?: string[];
 }
 
 export interface AuthorizationPolicyOperation {

@@ -74,7 +74,6 @@ class LocalCopy<T extends KubeObject> {
         old = undefined;
       }
     }
-    forgetOwners(object);
     this.objects.set(key, object);
     for (const handlers of this.#handlers) this.#guard(() => handlers.upsert(object, old), object);
   }
@@ -119,7 +118,7 @@ function forgetOwners({ metadata }: KubeObject): void {
 async function follow<T extends KubeObject>(
   deps: InformerDeps,
   resource: Resource<T>,
-  { keep = (object) => object, ...options }: InformerOptions<T>,
+  { keep = (object: T) => object, ...options }: InformerOptions<T>,
   copy: LocalCopy<T>,
   signal: AbortSignal,
 ): Promise<void> {
@@ -141,15 +140,16 @@ async function follow<T extends KubeObject>(
     for await (const event of events) {
       if (signal.aborted) return;
       if (event.type === 'BOOKMARK') {
-        if (initial !== undefined && event.initialEventsEnd) {
+        if (initial !== undefined) {
+          // A server that knows nothing of the demand never says that the list is whole.
+          if (!event.initialEventsEnd) return fallBack();
           copy.replace(initial);
           initial = undefined;
         }
-        if (initial === undefined && event.resourceVersion !== '') version = event.resourceVersion;
+        if (event.resourceVersion !== '') version = event.resourceVersion;
       } else {
         const { type } = event;
-        // At once, also while a list is collected: a whole one may be more than there is room for.
-        const object = keep(event.object);
+        const object = kept(event.object);
         if (initial === undefined) {
           if (type === 'DELETED') copy.drop(object);
           else copy.put(object);
@@ -162,12 +162,23 @@ async function follow<T extends KubeObject>(
         reported = '';
       }
     }
+    if (initial !== undefined && !signal.aborted) fallBack();
+  };
+
+  const fallBack = (): void => {
+    log.debug(`the API server serves no WatchList of ${resource.plural}; listing instead`);
+    watchListServed = false;
+  };
+
+  const kept = (object: T): T => {
+    forgetOwners(object);
+    return keep(object);
   };
 
   const list = async (): Promise<void> => {
     const { items, resourceVersion } = await client.list(resource, options);
     if (signal.aborted) return;
-    copy.replace(new Map(items.map((object) => [objectKey(object), keep(object)])));
+    copy.replace(new Map(items.map((object) => [objectKey(object), kept(object)])));
     version = resourceVersion;
   };
 
@@ -180,10 +191,9 @@ async function follow<T extends KubeObject>(
       if (performance.now() - startedAt < 1000) await sleep(backoff.next(), signal);
     } catch (error) {
       if (signal.aborted) return;
-      const status = apiStatusOf(error)?.status;
+      const { status, retryAfterMs = 0 } = apiStatusOf(error) ?? {};
       if (version === undefined && watchListServed && (status === 400 || status === 422)) {
-        log.debug(`the API server serves no WatchList of ${resource.plural}; listing instead`);
-        watchListServed = false;
+        fallBack();
         continue;
       }
       if (needsRelist(error)) {
@@ -194,7 +204,7 @@ async function follow<T extends KubeObject>(
         reported = reasonOf(error);
         log.warn(`cannot follow ${resource.plural}; trying again`, { error: reported });
       }
-      await sleep(backoff.next(), signal);
+      await sleep(Math.max(backoff.next(), retryAfterMs), signal);
     }
   }
 }

@@ -14,6 +14,8 @@ export interface RestClientOptions {
   readonly requestTimeoutMs?: number;
   /** How long the server is asked to hold a watch, before jitter. */
   readonly watchSeconds?: number;
+  /** After how long without any byte a watch is taken for dead. */
+  readonly watchSilenceMs?: number;
   readonly random?: Random;
 }
 
@@ -22,6 +24,11 @@ const REQUEST_TIMEOUT_MS = 30_000;
 const WATCH_SECONDS = 290;
 /** A watch that outlives its own timeoutSeconds by this much hangs on a dead connection. */
 const WATCH_OVERTIME_MS = 15_000;
+/**
+ * API servers send a bookmark a minute. Where one does not, a quiet watch is opened anew a little more often: cheap, and
+ * the price of noticing a connection that is open but carries nothing any more.
+ */
+const WATCH_SILENCE_MS = 90_000;
 
 const PATCH_TYPES: Readonly<Record<PatchKind, string>> = {
   merge: 'application/merge-patch+json',
@@ -51,6 +58,7 @@ export function createRestClient(endpoint: ApiEndpoint, options: RestClientOptio
   const {
     requestTimeoutMs = REQUEST_TIMEOUT_MS,
     watchSeconds = WATCH_SECONDS,
+    watchSilenceMs: silenceLimitMs = WATCH_SILENCE_MS,
     random = Math.random,
   } = options;
   const transport = createTransport(endpoint, requestTimeoutMs);
@@ -135,7 +143,7 @@ export function createRestClient(endpoint: ApiEndpoint, options: RestClientOptio
       });
       const { signal } = watchOptions;
       const streamLimitMs = seconds * 1000 + WATCH_OVERTIME_MS;
-      const chunks = transport.chunks({ method: 'GET', path, signal, streamLimitMs });
+      const chunks = transport.chunks({ method: 'GET', path, signal, streamLimitMs, silenceLimitMs });
       yield* untilAborted(signal, decodeWatchStream(chunks, resource));
     },
 

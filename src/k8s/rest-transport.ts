@@ -34,6 +34,8 @@ export interface Call {
   readonly signal?: AbortSignal | undefined;
   /** Streams only: cut when it has not ended after this long, because the connection must be dead. */
   readonly streamLimitMs?: number;
+  /** Streams only: cut when nothing has come for this long. */
+  readonly silenceLimitMs?: number;
 }
 
 const TCP_KEEP_ALIVE_MS = 30_000;
@@ -104,7 +106,8 @@ export function createTransport(endpoint: ApiEndpoint, requestTimeoutMs: number)
     const response = await open(call, streaming);
     const status = response.statusCode ?? 0;
     if (status >= 200 && status < 300) return response;
-    throw statusError(status, parseIfJson(await readText(response, base)), describe(call));
+    const body = parseIfJson(await readText(response, base));
+    throw statusError(status, body, describe(call), response.headers['retry-after']);
   };
 
   const json = async <Answer>(call: Call): Promise<Answer> => {
@@ -124,18 +127,20 @@ export function createTransport(endpoint: ApiEndpoint, requestTimeoutMs: number)
     json,
     async *chunks(call) {
       const response = await openChecked(call, true);
-      const { streamLimitMs } = call;
-      const limit =
-        streamLimitMs === undefined
+      const cutAfter = (limitMs: number | undefined, what: string) =>
+        limitMs === undefined
           ? undefined
-          : setTimeout(
-              () => response.destroy(new Error(`${describe(call)} did not end in ${streamLimitMs} ms`)),
-              streamLimitMs,
-            );
+          : setTimeout(() => response.destroy(new Error(`${describe(call)} ${what} ${limitMs} ms`)), limitMs);
+      const limit = cutAfter(call.streamLimitMs, 'did not end in');
+      const silence = cutAfter(call.silenceLimitMs, 'was silent for');
       try {
-        yield* chunksOf(response, base);
+        for await (const chunk of chunksOf(response, base)) {
+          silence?.refresh();
+          yield chunk;
+        }
       } finally {
         clearTimeout(limit);
+        clearTimeout(silence);
         response.destroy();
       }
     },

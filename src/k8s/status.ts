@@ -7,25 +7,46 @@ export interface ApiStatus {
   readonly status: number;
   /** Kubernetes' own word: `NotFound`, `AlreadyExists`, `Conflict`, `Expired`, …; empty when the server gave none. */
   readonly reason: string;
+  /** How long the server asks to be left alone; 0 when it says nothing. */
+  readonly retryAfterMs: number;
 }
 
-/** The failure that stands for a refusal; `body` is the parsed answer, a `Status` object if the server is polite. */
-export function statusError(httpStatus: number, body: unknown, request: string): MeshError {
+/** A server that asks for longer is asked again nevertheless: it may have been restarted meanwhile. */
+const RETRY_AFTER_LIMIT_MS = 60_000;
+
+/**
+ * The failure that stands for a refusal; `body` is the parsed answer, a `Status` object if the server is polite.
+ * `retryAfter` is the header of that name: seconds (RFC 9110 §10.2.3; API servers send no dates).
+ */
+export function statusError(
+  httpStatus: number,
+  body: unknown,
+  request: string,
+  retryAfter?: string,
+): MeshError {
   const answer = (typeof body === 'object' && body !== null ? body : {}) as {
     readonly [field in 'code' | 'reason' | 'message']?: unknown;
-  };
+  } & { readonly details?: { readonly retryAfterSeconds?: unknown } | null };
   const status = typeof answer.code === 'number' ? answer.code : httpStatus;
   const reason = typeof answer.reason === 'string' ? answer.reason : '';
   const text = typeof answer.message === 'string' ? answer.message : '';
   const message = text === '' ? `the API server answered ${status} to ${request}` : text;
-  return new MeshError('API_STATUS', message, { details: { status, reason } });
+  const seconds = Number(retryAfter ?? answer.details?.retryAfterSeconds ?? 0);
+  const retryAfterMs = seconds > 0 ? Math.min(seconds * 1000, RETRY_AFTER_LIMIT_MS) : 0;
+  return new MeshError('API_STATUS', message, {
+    details: { status, reason, ...(retryAfterMs === 0 ? {} : { retryAfterMs }) },
+  });
 }
 
 /** What the server said, or undefined when the thrown value is no refusal of the API server. */
 export function apiStatusOf(thrown: unknown): ApiStatus | undefined {
   if (!(thrown instanceof MeshError) || thrown.code !== 'API_STATUS') return undefined;
-  const { status, reason } = thrown.details;
-  return { status: Number(status), reason: typeof reason === 'string' ? reason : '' };
+  const { status, reason, retryAfterMs = 0 } = thrown.details;
+  return {
+    status: Number(status),
+    reason: typeof reason === 'string' ? reason : '',
+    retryAfterMs: Number(retryAfterMs),
+  };
 }
 
 export const isNotFound = (thrown: unknown): boolean => apiStatusOf(thrown)?.status === 404;

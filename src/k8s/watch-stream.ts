@@ -15,17 +15,24 @@ export async function* decodeWatchStream<T extends KubeObject>(
   resource: Resource<T>,
 ): AsyncGenerator<WatchEvent<T>> {
   const decoder = new JsonLinesDecoder();
-  for await (const chunk of chunks)
-    for (const value of decode(() => decoder.push(chunk), resource)) yield watchEvent(value, resource);
-  for (const value of decode(() => decoder.end(), resource)) yield watchEvent(value, resource);
+  for await (const chunk of chunks) yield* eventsOf((values) => decoder.push(chunk, values), resource);
+  yield* eventsOf((values) => values.push(...decoder.end()), resource);
 }
 
-function decode(read: () => unknown[], resource: Resource): unknown[] {
+/** What came before a line that cannot be read has happened nevertheless. */
+function* eventsOf<T extends KubeObject>(
+  read: (values: unknown[]) => void,
+  resource: Resource<T>,
+): Generator<WatchEvent<T>> {
+  const values: unknown[] = [];
+  let failure: unknown;
   try {
-    return read();
+    read(values);
   } catch (error) {
-    throw MeshError.from(error, 'API_UNREACHABLE', `the watch of ${resource.plural} is broken`);
+    failure = MeshError.from(error, 'API_UNREACHABLE', `the watch of ${resource.plural} is broken`);
   }
+  for (const value of values) yield watchEvent(value, resource);
+  if (failure !== undefined) throw failure;
 }
 
 /** One line of the stream as an event. */

@@ -73,6 +73,13 @@ describe('what is sent', () => {
 });
 
 describe('rules at L4', () => {
+  test('trust domains of a source are not for node proxies: an ALLOW loses the rule, and is not widened by it', () => {
+    const source = { principals: ['cluster.local/ns/a/sa/b'], trustDomains: ['cluster.local'] };
+    assert.deepEqual(enforced({ rules: [{ from: [{ source }] }] }).rules, []);
+    const denied = enforced({ action: 'DENY', rules: [{ from: [{ source }] }] }).rules;
+    assert.equal(denied.length, 1);
+  });
+
   test('an empty rule matches everything', () => {
     assert.deepEqual(rulesOf('ALLOW', [{}]), [{ clauses: [] }]);
   });

@@ -131,6 +131,8 @@ class RuleReader {
       'notRequestPrincipals',
       'remoteIpBlocks',
       'notRemoteIpBlocks',
+      'trustDomains',
+      'notTrustDomains',
     ]);
     const account = (text: string) => serviceAccountMatch(text, this.#namespace);
     return matchOf({

@@ -20,18 +20,27 @@ export function reportsOfPolicy(
   options: ConversionOptions,
 ): readonly Report[] {
   const isOurs = view.deps.isOurs(object);
-  return [
-    {
-      manager: ZTUNNEL_MANAGER,
-      types: [ZTUNNEL_ACCEPTED],
-      statements: isOurs ? ofNodeProxies(object, view, options) : [],
-    },
-    {
-      manager: WAYPOINT_MANAGER,
-      types: [WAYPOINT_ACCEPTED],
-      statements: isOurs ? ofWaypoints(object, view) : [],
-    },
-  ];
+  const byNodeProxies = isOurs ? ofNodeProxies(object, view, options) : [];
+  const byWaypoints = isOurs ? ofWaypoints(object, view) : [];
+  // One manager speaks at a time, after the other has fallen silent: in Istio's own definition conditions are one value,
+  // and two who each apply theirs would take turns for ever. A policy in dry-run that is aimed at a waypoint gets both.
+  return byWaypoints.length > 0
+    ? [
+        {
+          manager: ZTUNNEL_MANAGER,
+          types: byNodeProxies.length > 0 ? [] : [ZTUNNEL_ACCEPTED],
+          statements: [],
+        },
+        {
+          manager: WAYPOINT_MANAGER,
+          types: [WAYPOINT_ACCEPTED, ...(byNodeProxies.length > 0 ? [ZTUNNEL_ACCEPTED] : [])],
+          statements: [...byWaypoints, ...byNodeProxies],
+        },
+      ]
+    : [
+        { manager: WAYPOINT_MANAGER, types: [WAYPOINT_ACCEPTED], statements: [] },
+        { manager: ZTUNNEL_MANAGER, types: [ZTUNNEL_ACCEPTED], statements: byNodeProxies },
+      ];
 }
 
 function ofNodeProxies(

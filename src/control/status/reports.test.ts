@@ -58,12 +58,15 @@ describe('AuthorizationPolicy without targets', () => {
   });
 
   test('the generation that was looked at is told', () => {
-    const [report] = reportsOfPolicy(
+    const reports = reportsOfPolicy(
       object<AuthorizationPolicy>('X', 'shop/p', { spec: {} }),
       world.view(),
       L4,
     );
-    assert.equal(report?.statements[0]?.generation, 3);
+    assert.deepEqual(
+      reports.flatMap(({ statements }) => statements.map(({ generation }) => generation)),
+      [3],
+    );
   });
 
   test('HTTP attributes: True, with the reason UnsupportedValue and their names', () => {
@@ -87,8 +90,8 @@ describe('AuthorizationPolicy without targets', () => {
     const dryRun = { 'istio.io/dry-run': 'true' };
     assert.deepEqual(ofPolicy({ rules: [{}] }, 'shop/p', dryRun).brief, ztunnel('False/UnsupportedValue'));
     assert.deepEqual(ofPolicy({ targetRefs: [{ kind: 'Service', name: 'none' }] }, 'shop/p', dryRun).brief, [
-      ...ztunnel('False/UnsupportedValue'),
       ...byWaypoint('False/TargetNotFound'),
+      'istio-ambient-waypoint-policy: ZtunnelAccepted=False/UnsupportedValue',
     ]);
   });
 
