@@ -136,6 +136,15 @@ async function until<T>(what: string, look: () => T | undefined | false): Promis
   throw new Error(`${what} did not come about`);
 }
 
+async function untilAsync<T>(what: string, look: () => Promise<T | undefined>): Promise<T> {
+  for (let tries = 0; tries < 2000; tries++) {
+    const found = await look();
+    if (found !== undefined) return found;
+    await new Promise((resolve) => setTimeout(resolve, 5));
+  }
+  throw new Error(`${what} did not come about`);
+}
+
 interface Watched {
   readonly held: Map<string, DeltaResource>;
   responses: number;
@@ -180,6 +189,42 @@ async function page(port: number, path: string): Promise<{ status: number; body:
 const WEB_UID = 'Kubernetes//Pod/shop/web';
 
 describe('xDS', () => {
+  test('§10.1: who is connected and how far, on pages and as numbers; paths with two slashes as istioctl asks', async () => {
+    await control.ready;
+    const client = subscribe(ADDRESS_TYPE_URL);
+    await until('the first response', () => client.responses > 0);
+    api.put(PODS, pod('new', 'shop', 'web', 'n1', '10.244.1.9'));
+    await until('the change', () => client.held.has('Kubernetes//Pod/shop/new'));
+    const read = async (path: string) => JSON.parse((await page(control.ports.http, path)).body) as unknown;
+    const numbers = await untilAsync('it is counted', async () => {
+      const { body } = await page(control.ports.monitoring, '/metrics');
+      return /^pilot_proxy_convergence_time_count\{.*\} [1-9]/m.test(body) ? body : undefined;
+    });
+    assert.match(numbers, /^pilot_xds 1$/m);
+    assert.match(numbers, /^pilot_pushes_total [1-9]/m);
+    assert.match(numbers, /^pilot_proxy_queue_time_count [1-9]/m);
+    assert.match(numbers, /^pilot_debounce_time_count [1-9]/m);
+    assert.match(numbers, /^culvert_control_unsynced_kinds 0$/m);
+    const [status] = (await read('/debug/syncz')) as {
+      proxy: string;
+      proxy_type: string;
+      resources: Record<string, { sent: string; acked: string }>;
+    }[];
+    assert.deepEqual([status?.proxy, status?.proxy_type], ['ztunnel-n1.istio-system', 'ztunnel']);
+    const { sent, acked } = status!.resources[ADDRESS_TYPE_URL]!;
+    assert.ok(sent !== '' && sent === acked);
+    assert.partialDeepStrictEqual(await read('/debug/connections'), { totalClients: 1 });
+    assert.partialDeepStrictEqual(await read('/debug/adsz'), {
+      clients: [{ watches: { [ADDRESS_TYPE_URL]: '*' } }],
+    });
+    assert.partialDeepStrictEqual(await read('/debug/informerz'), {
+      namespaces: { synced: true, objects: 4 },
+    });
+    assert.deepEqual(await read('/debug/push_status'), []);
+    assert.ok(((await read('/debug/list')) as string[]).includes('ambientz'));
+    assert.equal((await page(control.ports.monitoring, '//version')).status, 200);
+  });
+
   test('a client sees workloads, services and policies, and every change of them', async () => {
     await control.ready;
     const addresses = subscribe(ADDRESS_TYPE_URL);
