@@ -176,7 +176,8 @@ test('kubectl cordon, drain and uncordon; a disruption budget is minded', async 
       metadata: { name, namespace: 'shop' },
     }),
     (error) => {
-      assert.deepEqual(apiStatusOf(error), { status: 429, reason: 'TooManyRequests' });
+      const { status, reason } = apiStatusOf(error) ?? {};
+      assert.deepEqual({ status, reason }, { status: 429, reason: 'TooManyRequests' });
       return /Cannot evict pod as it would violate the pod's disruption budget/.test(
         (error as Error).message,
       );
