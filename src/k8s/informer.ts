@@ -32,11 +32,6 @@ export interface InformerDeps {
   readonly log: Logger;
 }
 
-export interface InformerOptions<T> extends ListOptions {
-  /** What is kept of an object, for kinds of which there are many and few fields are asked for. Metadata stays. */
-  readonly keep?: (object: T) => T;
-}
-
 export type StartInformer = <T extends KubeObject>(
   deps: InformerDeps,
   resource: Resource<T>,
