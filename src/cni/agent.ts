@@ -333,8 +333,8 @@ export function createCniAgent(deps: CniAgentDeps, options: CniAgentOptions): Cn
   }
 
   function onRulesChanged(uid: string): void {
-    // What the agent itself writes is told as well, many lines at once.
-    if (touched.has(uid) || table.entry(uid)?.stage !== 'done') return;
+    // What the agent itself writes is told as well, many lines at once; an enrolment in progress is looked at when it is done.
+    if (touched.has(uid)) return;
     touched.add(uid);
     verifySoon(uid, 'rules');
   }
