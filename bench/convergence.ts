@@ -2,7 +2,7 @@
 // Methods and environment stand in bench/README.md.
 
 import { type ChildProcess, fork } from 'node:child_process';
-import { readFileSync, writeFileSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import { cpus, release } from 'node:os';
 import { join } from 'node:path';
 import type { KubeClient } from '#k8s/client.ts';
@@ -289,8 +289,5 @@ for (const peer of env.PEER_CONTROL === undefined ? [undefined] : [undefined, en
   pages.push(render(peer === undefined ? (env.BENCH_XDS ?? 'Ours') : 'The peer of PEER_CONTROL', outcomes));
 }
 const machine = `Linux ${release()}, ${cpus().length} cores (${cpus()[0]?.model ?? 'unknown'}), ${EVENTS} events of a kind`;
-const page = `# Convergence\n\nMade by \`npm run bench -- convergence --write\`; the method stands in [README.md](README.md).\n${machine}.\n\n${pages.join('\n')}`;
-console.log(page);
-if (process.argv.includes('--write'))
-  writeFileSync(join(import.meta.dirname, 'RESULTS-CONVERGENCE.md'), page);
+console.log(`${machine}.\n\n${pages.join('\n')}`);
 process.exit(0);
