@@ -1,9 +1,13 @@
 import assert from 'node:assert/strict';
-import { test } from 'node:test';
+import { before, test } from 'node:test';
+import { loadCel } from './cel/engine.ts';
 import type { ApiObject, JsonObject } from './object.ts';
 import { type Filter, selectorFilter } from './selectors.ts';
 import { makeRig, podNamed, type Rig } from './test-rig.ts';
 import { startWatch, type WatchRequest } from './watch.ts';
+
+// The definition of AuthorizationPolicy has rules.
+before(loadCel);
 
 interface Event {
   readonly type: string;
