@@ -100,7 +100,8 @@ spec:
       schema: { openAPIV3Schema: { type: object, x-kubernetes-preserve-unknown-fields: true } }
 `;
 };
-const ENTRY = `
+/** An entry that waits for an address, and one of each kind of which the control plane says something. */
+const SPOKEN_OF = `
 apiVersion: networking.istio.io/v1
 kind: ServiceEntry
 metadata: { name: outside, namespace: shop }
@@ -108,6 +109,26 @@ spec:
   hosts: [outside.example]
   ports: [{ number: 80, name: http, protocol: HTTP }]
   resolution: DNS
+---
+apiVersion: networking.istio.io/v1
+kind: WorkloadEntry
+metadata: { name: outside, namespace: shop, labels: { istio.io/use-waypoint: nobody } }
+spec: { address: 192.0.2.7 }
+---
+apiVersion: v1
+kind: Service
+metadata: { name: through-nobody, namespace: shop, labels: { istio.io/use-waypoint: nobody } }
+spec: { ports: [{ port: 80 }] }
+---
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: { name: for-nobody, namespace: shop }
+spec: { selector: { matchLabels: { app: nobody } } }
+---
+apiVersion: security.istio.io/v1
+kind: PeerAuthentication
+metadata: { name: for-nobody, namespace: shop }
+spec: { selector: { matchLabels: { app: nobody } }, mtls: { mode: PERMISSIVE } }
 `;
 
 test('every rule in deploy/ is used by the program that has it', async () => {
@@ -123,11 +144,13 @@ test('every rule in deploy/ is used by the program that has it', async () => {
     '-p',
     '{"data":{"root-cert.pem":"x"}}',
   );
-  // Kinds that are watched once the cluster has them, and an entry that waits for an address.
+  // Kinds that are watched once the cluster has them, and objects whose status is written.
   await mesh.apply(
-    [gatewayDefinition('Gateway', 'Namespaced'), gatewayDefinition('GatewayClass', 'Cluster'), ENTRY].join(
-      '---',
-    ),
+    [
+      gatewayDefinition('Gateway', 'Namespaced'),
+      gatewayDefinition('GatewayClass', 'Cluster'),
+      SPOKEN_OF,
+    ].join('---'),
   );
   // Started again it reads everything anew, its authority too.
   process.kill(mesh.pidOf('control'), 'SIGKILL');
@@ -150,7 +173,7 @@ test('every rule in deploy/ is used by the program that has it', async () => {
       return left.length === 0;
     },
     'every rule to be used',
-    20_000,
+    60_000,
   ).catch(() => assert.deepEqual(left, [], 'granted, and never used'));
 });
 
