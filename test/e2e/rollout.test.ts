@@ -8,7 +8,15 @@ import { after, before, test } from 'node:test';
 import { type Mesh, projectDir, startMesh, until } from './harness.ts';
 import { newCompanyAuthority, plugIn, revocationLists } from './lib/plugged-in.ts';
 import type { LoadResult } from './lib/request-load.ts';
-import { LONG_LIVED, onCluster, rotateRoot, SHORT_LIVED, setProxyEnv, takeOver } from './lib/rotate-root.ts';
+import {
+  authorityReport,
+  LONG_LIVED,
+  onCluster,
+  rotateRoot,
+  SHORT_LIVED,
+  setProxyEnv,
+  takeOver,
+} from './lib/rotate-root.ts';
 
 const REQUESTS_PER_SECOND = 200;
 const CLIENT_SLEEP = '86397';
@@ -171,8 +179,7 @@ test('a rotation of the root under load, every request with a handshake of its o
   const traffic = await startLoad(mesh, `http://${vip}/`, 20);
   await rotateRoot(mesh, (text) => context.diagnostic(text));
   // The old root is gone; proxies that still trusted it learn so with their next certificate.
-  const isHealthy = async (): Promise<boolean> =>
-    (JSON.parse(await onCluster(mesh, 'ca', '-o', 'json')) as { findings: unknown[] }).findings.length === 0;
+  const isHealthy = async (): Promise<boolean> => (await authorityReport(mesh)).findings.length === 0;
   await until(isHealthy, 'nothing to be said of the authority');
   const { answered, failed } = await traffic.end();
   const said = await mesh.kubectl('logs', '-n', 'istio-system', '-l', 'app=ztunnel', '--tail=-1');
