@@ -22,6 +22,7 @@ import { listenTcp, tcpSocket } from '#linux/socket.ts';
 import { warmThreadPool } from '#linux/thread-pool.ts';
 import { ip } from '#net/ip.ts';
 import { fdOf } from '../lib/descriptors.ts';
+import { SKIPPED } from './lib/iptables-kinds.ts';
 
 const NODE = `cvrul${process.pid}n`;
 const POD = `cvrul${process.pid}p`;
@@ -166,7 +167,7 @@ const BACKENDS: Readonly<Record<string, Backend>> = {
 };
 
 for (const [name, backend] of Object.entries(BACKENDS))
-  describe(name, () => {
+  describe(name, { skip: SKIPPED[name] ?? false }, () => {
     let rules: PodRules;
     let hostRules: HostRules;
     before(async () => {
