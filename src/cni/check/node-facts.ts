@@ -1,8 +1,7 @@
 // What the node's own files say: connection tracking, reverse paths, IPv6, CNI configuration. Reading only.
 
-import { readdirSync } from 'node:fs';
-import { extname, join } from 'node:path';
-import { type ConfigList, readConfigFile, readIfThere } from '../install/config-files.ts';
+import { join } from 'node:path';
+import { type ConfigList, configNames, readConfigFile, readIfThere } from '../install/config-files.ts';
 import type { Finding } from './finding.ts';
 
 export interface NodeDirs {
@@ -46,13 +45,7 @@ export async function hasIpv6({ procDir }: NodeDirs): Promise<boolean> {
 }
 
 export async function readLists({ netDir }: NodeDirs): Promise<NodeConfigLists> {
-  let names: string[];
-  try {
-    names = readdirSync(netDir);
-  } catch {
-    return [];
-  }
-  const files = names.filter((name) => ['.conf', '.conflist'].includes(extname(name))).sort();
+  const files = await configNames(netDir);
   const lists = await Promise.all(
     files.map(async (file) => {
       const found = await readConfigFile(join(netDir, file));

@@ -37,15 +37,24 @@ export async function findPrimary(
 ): Promise<ConfigFile | undefined> {
   const { wanted, ignored = [] } = options;
   const stem = (name: string): string => basename(name, extname(name));
-  const names = (await readdir(netDir))
-    .filter((name) => EXTENSIONS.includes(extname(name)) && !ignored.includes(name))
-    .filter((name) => wanted === undefined || stem(name) === stem(wanted))
-    .sort();
+  const names = (await configNames(netDir))
+    .filter((name) => !ignored.includes(name))
+    .filter((name) => wanted === undefined || stem(name) === stem(wanted));
   for (const name of names) {
     const file = await readConfigFile(join(netDir, name));
     if (file !== undefined) return file;
   }
   return undefined;
+}
+
+/** Sorted, as runtimes take them. A node without the directory has no network yet; any other failure is one. */
+export async function configNames(netDir: string): Promise<string[]> {
+  try {
+    return (await readdir(netDir)).filter((name) => EXTENSIONS.includes(extname(name))).sort();
+  } catch (error) {
+    if (errnoOf(error) === 'ENOENT') return [];
+    throw error;
+  }
 }
 
 /** Undefined: not there, or nothing that a runtime would use. */

@@ -1,7 +1,7 @@
 // Puts the plugin where the runtime calls it, and tells whether it still is there (cni.md A.10). Three ways, for three
 // kinds of node: chained to the primary network, in a list of our own before it, or alone for a meta-plugin to call.
 
-import { mkdir, readdir, rm } from 'node:fs/promises';
+import { mkdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { MeshError } from '#base/errors.ts';
 import { PLUGIN_TYPE } from '../constants.ts';
@@ -138,12 +138,6 @@ const ownNames = (options: InstallerOptions): string[] => [
 
 async function primaryOf(options: InstallerOptions): Promise<ConfigFile | undefined> {
   const { netDir, primaryName } = options;
-  // A node without the directory has no network yet.
-  const isThere = await readdir(netDir).then(
-    () => true,
-    () => false,
-  );
-  if (!isThere) return undefined;
   return findPrimary(netDir, {
     ignored: ownNames(options),
     ...(primaryName === undefined ? {} : { wanted: primaryName }),
