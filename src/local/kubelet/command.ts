@@ -14,6 +14,7 @@ import { isAlive, sessionMembers } from '#local/machine/process-id.ts';
 import type { Tools } from '#local/machine/tools.ts';
 import type { CommandEnd, CommandStreams, ExecOptions } from '#local/streams/pod-streams.ts';
 import { type RunningContainer, whenPrepared } from './container.ts';
+import { followSize } from './terminal-size.ts';
 
 /** What the command left running may hold its output open; so long without a byte, and we stop listening. */
 const QUIET_MS = 500;
@@ -122,7 +123,7 @@ async function runOnTerminal(
   const { masterFd, slavePath } = openTerminal();
   const terminal = new TerminalStream(masterFd);
   try {
-    streams.onResize((size) => {
+    await followSize(streams, (size) => {
       if (!terminal.destroyed) setTerminalSize(masterFd, size);
     });
     if (streams.stdin !== undefined) feed(streams.stdin, terminal, { end: false });
