@@ -1,6 +1,7 @@
 // `culvert up`: FRONT. Starts the machine, brings the mesh up in it, shows it, and ends it all on Ctrl-C.
 
 import { writeFileSync } from 'node:fs';
+import { uptime } from 'node:os';
 import { dirname, isAbsolute, join, relative, resolve } from 'node:path';
 import { MeshError } from '#base/errors.ts';
 import type { UpFlags } from '#cli/command.ts';
@@ -12,7 +13,6 @@ import { bringUpMesh } from '#cli/up.ts';
 import { kubeconfigEndpoint } from '#k8s/kubeconfig.ts';
 import { createRestClient } from '#k8s/rest-client.ts';
 import { startMachine } from '#local/machine/front.ts';
-import { ageMs } from '#local/machine/process-id.ts';
 import { readReplacements } from '#local/machine/replacements.ts';
 import { createLogger } from '#telemetry/log.ts';
 import { actions } from './lib/actions.ts';
@@ -22,8 +22,9 @@ import { env, projectDir, runDirOf, version } from './lib/person.ts';
 /** By then the mesh stands, and what is left to do is to wait and to print. */
 const SETTLED_MS = 15_000;
 
-// The launcher ends in exec: this process began when the person pressed return, before bundles and Node.
-const startedAtMs = performance.now() - (ageMs() ?? process.uptime() * 1000);
+// In seconds since boot, by the launcher. The age of this process would not do: it may have been npm's set-up before.
+const launchedAtS = Number(env.CULVERT_LAUNCHED_AT ?? uptime() - process.uptime());
+const startedAtMs = performance.now() - (uptime() - launchedAtS) * 1000;
 const monotonicMs = (): number => performance.now();
 
 async function up(flags: UpFlags): Promise<void> {

@@ -56,9 +56,11 @@ if (await acquireLock()) {
     const [proxy, others] = [join(root, 'bin/ztunnel.ts'), entryPoints()];
     const control = join(root, 'bin/control.ts');
     const shared = { ...BUNDLE_OPTIONS, outdir: dist };
-    await build({ ...shared, entryPoints: others.filter((name) => name !== proxy && name !== control) });
-    await build({ ...CONTROL_OPTIONS, outdir: dist, entryPoints: [control] });
-    await build({ ...shared, entryPoints: [proxy], splitting: true, chunkNames: 'chunks/[name]-[hash]' });
+    await Promise.all([
+      build({ ...shared, entryPoints: others.filter((name) => name !== proxy && name !== control) }),
+      build({ ...CONTROL_OPTIONS, outdir: dist, entryPoints: [control] }),
+      build({ ...shared, entryPoints: [proxy], splitting: true, chunkNames: 'chunks/[name]-[hash]' }),
+    ]);
     // The stamp carries the time the build began: a source saved during the build counts as newer.
     writeFileSync(stamp, `${startedAt.toISOString()}\n`);
     utimesSync(stamp, startedAt, startedAt);

@@ -8,9 +8,6 @@ export interface ProcessId {
   readonly startTicks: string;
 }
 
-/** Linux counts in hundredths of a second here, whatever its own clock does (USER_HZ, proc(5)). */
-const MS_PER_TICK = 10;
-
 interface ProcessStat {
   readonly state: string;
   readonly groupId: number;
@@ -43,14 +40,6 @@ function readStat(pid: number): ProcessStat | undefined {
 export function identify(pid: number): ProcessId | undefined {
   const stat = readStat(pid);
   return stat === undefined ? undefined : { pid, startTicks: stat.startTicks };
-}
-
-/** How long this process has been there, also as the programs that it was before its last exec. */
-export function ageMs(): number | undefined {
-  const own = readStat(process.pid);
-  if (own === undefined) return undefined;
-  const uptimeS = Number(readFileSync('/proc/uptime', 'utf8').split(' ')[0]);
-  return uptimeS * 1000 - Number(own.startTicks) * MS_PER_TICK;
 }
 
 /** A zombie counts as ended: it waits for its parent only. */
