@@ -4,6 +4,7 @@ import { cidrContains, parseCidr } from '#net/cidr.ts';
 import { parseIp } from '#net/ip.ts';
 import { until } from '../harness.ts';
 import { type Evidence, runInPod, waitForRecord } from './evidence.ts';
+import { showServiceKinds } from './service-kinds.ts';
 
 /** Names that Kubernetes does not know: pods that have another service, too; an endpoint known by name only. */
 const ENTRIES = `
@@ -53,7 +54,8 @@ const POOL = parseCidr('240.240.0.0/16')!;
 
 export const evidence: Evidence = {
   id: 'M8',
-  title: 'a name that Kubernetes does not know: a ServiceEntry is given addresses, resolved, and served',
+  title:
+    'every kind of service is served; a ServiceEntry for a name that Kubernetes does not know is given addresses and resolved',
   async show(mesh, say) {
     const since = new Date().toISOString();
     await mesh.apply(ENTRIES);
@@ -100,5 +102,6 @@ export const evidence: Evidence = {
       for (const name of ['goods', 'goods-by-name'])
         await mesh.client.delete(SERVICE_ENTRIES, name, { namespace: 'shop' });
     }
+    await showServiceKinds(mesh, say);
   },
 };

@@ -5,6 +5,7 @@ import { isReady } from '../../../src/cli/screen/map.ts';
 import { type Evidence, getScript, now, podNamed, runInPod, waitForRecord } from './evidence.ts';
 import { showMeshPortTrap } from './mesh-port-trap.ts';
 import { askFromOutside, secondAddress, showSecondFamily } from './second-family.ts';
+import { showUncapturedPods } from './uncaptured-pods.ts';
 
 export const evidence: Evidence = {
   id: 'R6',
@@ -49,6 +50,7 @@ spec: { mtls: { mode: STRICT } }
       const { items } = await mesh.client.list(PODS, { namespace: 'shop' });
       assert.ok(items.every(isReady), 'every pod of the shop is still ready');
       say('and the kubelet still finds every pod of the shop ready');
+      await showUncapturedPods(mesh, say);
     } finally {
       await mesh.client.delete(PEER_AUTHENTICATIONS, 'strict', { namespace: 'shop' });
     }
