@@ -66,6 +66,8 @@ const KINDS: Readonly<Record<Mode, string>> = {
 };
 /** Between the end of a measurement and a look at memory. */
 const SETTLE_MS = 2000;
+/** How long the proxies are watched with nothing to do. */
+const IDLE_MS = 20_000;
 
 /** Only measurements whose name contains one of these texts, for a quick look; the results page is then not written. */
 const ONLY = (process.env.BENCH_ONLY ?? '').split('|');
@@ -241,6 +243,13 @@ try {
   const ours = await contender();
   const contenders =
     PEER === undefined && THREADS === undefined ? [ours] : [ours, await contender(PEER, THREADS)];
+  say(`nothing to do for ${IDLE_MS / 1000} s`);
+  const clocks = contenders.map(({ ztunnel }) => ztunnel.map((pid) => ({ pid })));
+  const before = clocks.map((each) => each.map(cpuSeconds));
+  await delay(IDLE_MS);
+  const idleCpu = clocks.map((each, index) =>
+    each.map((clock, node) => ((cpuSeconds(clock) - before[index]![node]!) / IDLE_MS) * 1000 * 100),
+  );
   for (let round = 1; round <= ROUNDS; round++) {
     for (const measurement of MEASUREMENTS.filter(({ name }) => ONLY.some((text) => name.includes(text)))) {
       say(`round ${round} of ${ROUNDS}: ${measurement.name}`);
@@ -260,7 +269,11 @@ try {
     .processes()
     .map(({ pid }) => pssOf(pid))
     .reduce((sum, pss) => sum + pss, 0);
-  const [run, peer] = contenders.map(({ results, memory }) => ({ results, memory }));
+  const [run, peer] = contenders.map(({ results, memory }, index) => ({
+    results,
+    memory,
+    idleCpuPercent: idleCpu[index]!,
+  }));
   const text = renderResults(
     {
       commit: execFileSync('git', ['-C', projectDir, 'rev-parse', '--short', 'HEAD'], {

@@ -21,6 +21,8 @@ export interface Proxies {
   >;
   /** What the two proxies hold: at the start, after requests, after streams. */
   readonly memory: ReadonlyMap<string, readonly Memory[]>;
+  /** Percent of a core of each with nothing to do. */
+  readonly idleCpuPercent: readonly number[];
 }
 
 export function median(values: readonly number[]): number {
@@ -130,6 +132,8 @@ function page(run: Proxies): string {
   return `| What | without a proxy | through both ztunnels | ratio | per proxy, and added latency |
 |---|---|---|---|---|
 ${rows.join('\n')}
+
+CPU of the two ztunnels (n1, n2) with nothing to do: ${run.idleCpuPercent.map((value) => value.toFixed(2)).join(', ')} % of a core.
 
 Memory of the two ztunnels (n1, n2), MiB:
 
