@@ -19,6 +19,7 @@ import type { Logger } from '#telemetry/log.ts';
 import { PLAIN_TEXT_TYPE } from '#telemetry/metrics.ts';
 import type { XdsClientInfo } from '#xds/client-stream.ts';
 import { DEFAULT_DEBOUNCE, startXdsServer, type XdsServer } from '#xds/server.ts';
+import { workloadsOf } from './ambient/workload-view.ts';
 import { createCertificateService } from './ca/certificate-service.ts';
 import {
   CRL_CONFIG_MAP,
@@ -248,7 +249,7 @@ export async function createControlPlane(
     const issue = () => issueServing(signer.current(), options);
     const xds = await startXdsServer(
       {
-        sources: [mesh.addresses, mesh.policies],
+        sources: [mesh.addresses, workloadsOf(mesh.addresses), mesh.policies],
         authenticate: xdsAuthenticator(cachedReviewer(review, clock, REVIEW_CACHE), options),
         log: log.scoped('xds'),
         methods: certificateMethods(sign, log.scoped('ca')),

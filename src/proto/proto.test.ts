@@ -2,6 +2,7 @@
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { fromBinary } from '@bufbuild/protobuf';
 import fc from 'fast-check';
 import { MeshError } from '#base/errors.ts';
 import type { Address } from '#model/address.ts';
@@ -17,8 +18,10 @@ import {
   encodeDeltaRequest,
   encodeDeltaResponse,
 } from './discovery.ts';
+import * as wire from './gen/workload_pb.js';
 import { Sharing } from './sharing.ts';
 import { decodeAddress, encodeAddress } from './workload.ts';
+import { workloadIn } from './workload-part.ts';
 
 test('a workload survives the wire, whatever others it shares with', () => {
   const sharing = new Sharing();
@@ -35,6 +38,16 @@ test('a service survives the wire', () => {
     fc.property(service, (value) => {
       const decoded = decodeAddress(encodeAddress({ kind: 'service', service: value }));
       assert.deepEqual(plain(decoded), plain({ kind: 'service', service: value }));
+    }),
+  );
+});
+
+test('the workload inside an address is a message of its own', () => {
+  fc.assert(
+    fc.property(workload, (value) => {
+      const address = encodeAddress({ kind: 'workload', workload: value });
+      const whole = fromBinary(wire.AddressSchema, address);
+      assert.deepEqual(fromBinary(wire.WorkloadSchema, workloadIn(address)!), whole.type.value);
     }),
   );
 });

@@ -137,7 +137,8 @@ export class ClientStream {
     if (this.#ended) return;
     for (const state of this.#types) {
       const { subscription } = state;
-      const names = changed.get(subscription.source.typeUrl);
+      const { typeUrl, changesWith = typeUrl } = subscription.source;
+      const names = changed.get(changesWith);
       if (names === undefined) continue;
       subscription.onChange(names);
       if (subscription.pending > 0) state.waiting ??= times;

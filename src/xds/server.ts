@@ -93,7 +93,8 @@ export async function startXdsServer(deps: XdsServerDeps, options: XdsServerOpti
     for (const stream of streams) stream.onPush(changed, { changedAt, pushedAt });
   });
   const sources = deps.sources.map((source) => {
-    scope.onClose(source.onChange((names) => onChange(source.typeUrl, names)));
+    if (source.changesWith === undefined)
+      scope.onClose(source.onChange((names) => onChange(source.typeUrl, names)));
     const shared = new SharedSource(source);
     scope.onClose(() => shared.close());
     return shared;

@@ -41,7 +41,7 @@ export class SharedSource {
   everything(): Delta {
     const known = this.#everything?.revision === this.#revision ? this.#everything.delta.deref() : undefined;
     if (known !== undefined) return known;
-    const delta: Delta = { resources: [...this.source.list()], removed: [], aliases: false };
+    const delta = this.delta(this.source.list(), [], false);
     this.#everything = { revision: this.#revision, delta: new WeakRef(delta) };
     return delta;
   }
@@ -57,9 +57,18 @@ export class SharedSource {
       if (resource === undefined) removed.push(name);
       else resources.push(resource);
     }
-    const delta: Delta = { resources, removed, aliases: false };
+    const delta = this.delta(resources, removed, false);
     this.#pushes.set(names, { revision: this.#revision, delta });
     return delta;
+  }
+
+  /** Without what the type does not carry. */
+  delta(resources: Iterable<XdsResource>, removed: Iterable<string>, aliases: boolean): Delta {
+    const { source } = this;
+    const carried = [...resources].filter(
+      (it) => source.carry === undefined || source.carry(it) !== undefined,
+    );
+    return { resources: carried, removed: [...removed], aliases };
   }
 
   /** The fields of a response that depend on nothing but the delta. */
@@ -78,7 +87,10 @@ export class SharedSource {
     const fields = aliases.length === 0 ? this.#fields : this.#fieldsWithAliases;
     let field = fields.get(resource);
     if (field === undefined) {
-      field = encodeResourceField(this.source.typeUrl, resource, aliases);
+      const { source } = this;
+      const { name, version } = resource;
+      const bytes = source.carry?.(resource) ?? resource.bytes;
+      field = encodeResourceField(source.typeUrl, { name, version, bytes }, aliases);
       fields.set(resource, field);
     }
     return field;

@@ -23,6 +23,13 @@ export interface ResourceSource {
   get(name: string): XdsResource | undefined;
   /** What an on-demand subscriber means by a key: by name, by alias, and what follows it; `get` alone when absent. */
   resolve?(key: string): Iterable<XdsResource>;
+  /**
+   * What of a resource goes out under this type: all of it when absent. Undefined for what the type does not carry; its
+   * name is in use nevertheless, so nobody is told that it is gone, and what follows it is sent.
+   */
+  carry?(resource: XdsResource): Uint8Array | undefined;
+  /** The type whose changes are all that there are of this one too, for another view of the same resources. */
+  readonly changesWith?: string;
   /** Names that were added, changed or removed. Returns how to stop. */
   onChange(handler: (names: ReadonlySet<string>) => void): () => void;
 }

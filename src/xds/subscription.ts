@@ -161,7 +161,7 @@ export class Subscription {
         resources.set(name, resource);
       }
     }
-    return { resources: [...resources.values()], removed: [...removed], aliases: true };
+    return this.#shared.delta(resources.values(), removed, true);
   }
 
   #takeEverything({ versions, asked }: { versions: ReadonlyMap<string, string>; asked: Set<string> }): Delta {
@@ -172,7 +172,7 @@ export class Subscription {
     const removed = new Set<string>();
     for (const name of [...asked, ...versions.keys()])
       if (this.source.get(name) === undefined) removed.add(name);
-    return { resources, removed: [...removed], aliases: false };
+    return this.#shared.delta(resources, removed, false);
   }
 
   sent(nonce: string): void {

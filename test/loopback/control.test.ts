@@ -33,6 +33,7 @@ import {
   encodeDeltaRequest,
 } from '#proto/discovery.ts';
 import { ADDRESS_TYPE_URL, decodeAddress } from '#proto/workload.ts';
+import { WORKLOAD_TYPE_URL } from '#proto/workload-part.ts';
 import { createLogger, silentLogger } from '#telemetry/log.ts';
 import { requestFor } from '#tls/csr.ts';
 import { startXdsClient, ztunnelNode } from '#xds/client.ts';
@@ -152,7 +153,12 @@ interface Watched {
 }
 
 /** A raw delta client of one type that acknowledges everything. */
-function subscribe(typeUrl: string, token = 'good', nodeId = NODE_ID): Watched {
+function subscribe(
+  typeUrl: string,
+  token = 'good',
+  nodeId = NODE_ID,
+  initialResourceVersions: ReadonlyMap<string, string> = new Map(),
+): Watched {
   const watched: Watched = { held: new Map(), responses: 0, end: undefined };
   const stream = channel(token).stream(DELTA_DISCOVERY_PATH);
   stream.onMessage((bytes) => {
@@ -165,7 +171,8 @@ function subscribe(typeUrl: string, token = 'good', nodeId = NODE_ID): Watched {
   stream.onEnd(({ code, message }) => {
     watched.end = { code, message };
   });
-  stream.send(encodeDeltaRequest(deltaRequest(typeUrl, { node: { id: nodeId, metadata: {} } })));
+  const node = { id: nodeId, metadata: {} };
+  stream.send(encodeDeltaRequest(deltaRequest(typeUrl, { node, initialResourceVersions })));
   return watched;
 }
 
@@ -282,6 +289,22 @@ describe('xDS', () => {
       clients.map(({ node }) => node),
       [NODE_ID, NODE_ID],
     );
+  });
+
+  test('§4: the type Workload: workloads only, each with every change, and nothing again to who comes back', async () => {
+    await control.ready;
+    const client = subscribe(WORKLOAD_TYPE_URL);
+    await until('the first response', () => client.responses > 0);
+    const uids = ['Kubernetes//Pod/istio-system/ztunnel-n1', 'Kubernetes//Pod/shop/db', WEB_UID];
+    assert.deepEqual([...client.held.keys()].sort(), uids);
+    assert.ok([...client.held.values()].every(({ typeUrl }) => typeUrl === WORKLOAD_TYPE_URL));
+    api.put(PODS, pod('new', 'shop', 'web', 'n1', '10.244.1.9'));
+    api.remove(PODS, 'db', 'shop');
+    await until('both changes', () => client.held.has('Kubernetes//Pod/shop/new') && client.held.size === 3);
+    const versions = new Map([...client.held].map(([name, { version }]) => [name, version]));
+    const resumed = subscribe(WORKLOAD_TYPE_URL, 'good', NODE_ID, versions);
+    await until('an answer', () => resumed.responses > 0);
+    assert.equal(resumed.held.size, 0);
   });
 
   test('a ServiceEntry is given addresses in its status, and is published with them', async () => {
