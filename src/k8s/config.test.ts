@@ -14,15 +14,17 @@ const readFrom = (files: Record<string, string>) => (path: string) => {
 
 const dir = '/var/run/secrets/kubernetes.io/serviceaccount';
 
-test('in a pod: the environment and the service account files; the token is read afresh', () => {
+test('in a pod: the environment and the service account files, which are read afresh', () => {
   const files = { [`${dir}/token`]: 'first\n', [`${dir}/ca.crt`]: 'CA' };
   const env = { KUBERNETES_SERVICE_HOST: '10.96.0.1', KUBERNETES_SERVICE_PORT: '443' };
   const endpoint = inClusterEndpoint(env, readFrom(files));
   assert.equal(endpoint.server, 'https://10.96.0.1:443');
-  assert.equal(endpoint.caPem, 'CA');
+  assert.deepEqual(endpoint.tls?.(), { caPem: 'CA' });
   assert.equal(endpoint.token?.(), 'first');
   files[`${dir}/token`] = 'second';
   assert.equal(endpoint.token?.(), 'second');
+  files[`${dir}/ca.crt`] = 'NEXT';
+  assert.deepEqual(endpoint.tls?.(), { caPem: 'NEXT' });
   const six = inClusterEndpoint({ ...env, KUBERNETES_SERVICE_HOST: 'fd00::1' }, readFrom(files));
   assert.equal(six.server, 'https://[fd00::1]:443');
 });

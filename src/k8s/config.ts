@@ -1,7 +1,7 @@
 // Where the API server is and who we are to it, from inside a pod. From outside: kubeconfig.ts.
 
 import { MeshError, reasonOf } from '#base/errors.ts';
-import type { ApiEndpoint } from './rest-transport.ts';
+import type { ApiEndpoint, TlsMaterial } from './rest-transport.ts';
 
 export type ReadFile = (path: string) => string;
 export type Environment = Readonly<Record<string, string | undefined>>;
@@ -28,10 +28,11 @@ export function inClusterEndpoint(env: Environment, readFile: ReadFile): ApiEndp
     );
   const token = (): string =>
     readOrFail(readFile, `${SERVICE_ACCOUNT_DIR}/token`, 'the service account token').trim();
-  token();
-  return {
-    server: `https://${host.includes(':') ? `[${host}]` : host}:${port}`,
+  const tls = (): TlsMaterial => ({
     caPem: readOrFail(readFile, `${SERVICE_ACCOUNT_DIR}/ca.crt`, "the API server's root certificate"),
-    token,
-  };
+  });
+  // What cannot be read is told at once.
+  token();
+  tls();
+  return { server: `https://${host.includes(':') ? `[${host}]` : host}:${port}`, tls, token };
 }

@@ -3,7 +3,13 @@
 
 import { reasonOf } from '#base/errors.ts';
 import { invalidConfig } from './config.ts';
-import type { ApiEndpoint } from './rest-transport.ts';
+import type { TlsMaterial } from './rest-transport.ts';
+
+/** Who a user of a kubeconfig is; both are read anew whenever they are used. */
+export interface Credentials {
+  readonly certificate?: () => Pick<TlsMaterial, 'clientCertPem' | 'clientKeyPem'>;
+  readonly token?: () => string;
+}
 
 export interface ExecPlugin {
   readonly apiVersion?: string;
@@ -32,25 +38,28 @@ interface ExecStatus {
   readonly expirationTimestamp?: string;
 }
 
-/** Certificates are taken once, tokens are renewed when they expire. @throws MeshError CONFIG_INVALID */
+/** @throws MeshError CONFIG_INVALID */
 export function pluginCredentials(
   deps: PluginDeps,
   plugin: ExecPlugin,
   place: { readonly user: string; readonly path: string },
-): Pick<ApiEndpoint, 'token' | 'clientCertPem' | 'clientKeyPem'> {
+): Credentials {
   let status = askPlugin(deps, plugin, place);
-  const { clientCertificateData: clientCertPem, clientKeyData: clientKeyPem } = status;
+  const current = (): ExecStatus => {
+    const expiresAt = Date.parse(status.expirationTimestamp ?? '');
+    if (expiresAt <= deps.now()) status = askPlugin(deps, plugin, place);
+    return status;
+  };
   return {
-    ...(clientCertPem === undefined || clientKeyPem === undefined ? {} : { clientCertPem, clientKeyPem }),
-    ...(status.token === undefined
+    ...(status.clientCertificateData === undefined
       ? {}
       : {
-          token: () => {
-            const expiresAt = Date.parse(status.expirationTimestamp ?? '');
-            if (expiresAt <= deps.now()) status = askPlugin(deps, plugin, place);
-            return status.token ?? '';
+          certificate: () => {
+            const { clientCertificateData: clientCertPem, clientKeyData: clientKeyPem } = current();
+            return { clientCertPem, clientKeyPem };
           },
         }),
+    ...(status.token === undefined ? {} : { token: () => current().token ?? '' }),
   };
 }
 
@@ -91,5 +100,7 @@ function askPlugin(
     throw invalidConfig(`${who} printed no ExecCredential with a status`);
   if (status.token === undefined && status.clientCertificateData === undefined)
     throw invalidConfig(`${who} gave neither a token nor a certificate`);
+  if ((status.clientCertificateData === undefined) !== (status.clientKeyData === undefined))
+    throw invalidConfig(`${who} gave a client certificate without its key, or a key without one`);
   return status;
 }

@@ -39,32 +39,32 @@ users:
 
 test('a kubeconfig with inline material', () => {
   const user = `{client-certificate-data: ${base64('CERT')}, client-key-data: ${base64('KEY')}}`;
-  assert.deepEqual(kubeconfigEndpoint(kubeconfig(user)), {
-    server: 'https://127.0.0.1:16443',
-    caPem: 'CA',
-    clientCertPem: 'CERT',
-    clientKeyPem: 'KEY',
-  });
+  const { server, tls, token } = kubeconfigEndpoint(kubeconfig(user));
+  assert.equal(server, 'https://127.0.0.1:16443');
+  assert.deepEqual(tls?.(), { caPem: 'CA', clientCertPem: 'CERT', clientKeyPem: 'KEY' });
+  assert.equal(token, undefined);
   assert.equal(kubeconfigEndpoint(kubeconfig('{token: abc}')).token?.(), 'abc');
   assert.equal(kubeconfigEndpoint(kubeconfig('{token: abc}'), 'nobody').token, undefined);
 });
 
-test('file references start at the kubeconfig', () => {
+test('file references start at the kubeconfig, and the files are read afresh', () => {
   const text = kubeconfig(
     '{client-certificate: c.pem, client-key: /abs/k.pem, tokenFile: t}',
     'certificate-authority: pki/ca.pem',
   );
-  const readFile = readFrom({
+  const files = {
     '/home/me/pki/ca.pem': 'CA',
     '/home/me/c.pem': 'C',
     '/abs/k.pem': 'K',
     '/home/me/t': 'T\n',
-  });
+  };
+  const readFile = readFrom(files);
   const endpoint = kubeconfigEndpoint(text, undefined, { path: '/home/me/config', readFile });
-  assert.deepEqual(
-    [endpoint.caPem, endpoint.clientCertPem, endpoint.clientKeyPem, endpoint.token?.()],
-    ['CA', 'C', 'K', 'T'],
-  );
+  assert.deepEqual(endpoint.tls?.(), { caPem: 'CA', clientCertPem: 'C', clientKeyPem: 'K' });
+  assert.equal(endpoint.token?.(), 'T');
+  files['/home/me/c.pem'] = 'C2';
+  files['/abs/k.pem'] = 'K2';
+  assert.deepEqual(endpoint.tls?.(), { caPem: 'CA', clientCertPem: 'C2', clientKeyPem: 'K2' });
 });
 
 test('what cannot be used is named', () => {
@@ -111,12 +111,12 @@ users: [{name: me, user: {token: second}}]
   const current = chooseContext(merged, undefined, { readFile });
   assert.equal(current.name, 'b');
   assert.equal(current.endpoint.server, 'https://two/k8s/clusters/c-1');
-  assert.equal(current.endpoint.caPem, 'CA2');
+  assert.deepEqual(current.endpoint.tls?.(), { caPem: 'CA2' });
   assert.equal(current.endpoint.serverName, 'inner');
   assert.equal(current.endpoint.token?.(), 'first');
   const other = chooseContext(merged, 'a', { readFile });
   assert.deepEqual(
-    [other.namespace, other.endpoint.server, other.endpoint.caPem],
+    [other.namespace, other.endpoint.server, other.endpoint.tls?.().caPem],
     ['shop', 'https://one:6443', 'CA1'],
   );
   assert.throws(() => chooseContext(merged, 'c', { readFile }), refused(/no context c \(there are: a, b\)/));
@@ -136,7 +136,7 @@ test('which files are read: the flag, else KUBECONFIG, else the home directory',
 
 test('a cluster without a root certificate is verified by the roots of the system', () => {
   const endpoint = kubeconfigEndpoint(kubeconfig('{token: abc}', 'extensions: []'));
-  assert.equal(endpoint.caPem, undefined);
+  assert.deepEqual(endpoint.tls?.(), { caPem: undefined });
 });
 
 const execUser =
@@ -172,6 +172,26 @@ test('a credential plugin is asked again only when its token has expired', () =>
   });
 });
 
+test('a credential plugin’s certificate is renewed like a token', () => {
+  let nowMs = Date.parse('2026-01-01T00:00:00Z');
+  let runs = 0;
+  const run = (): string => {
+    runs++;
+    const status = { clientCertificateData: `CERT${runs}`, clientKeyData: `KEY${runs}` };
+    return JSON.stringify({
+      kind: 'ExecCredential',
+      status: { ...status, expirationTimestamp: '2026-01-01T00:10:00Z' },
+    });
+  };
+  const merged = mergeKubeconfigs([{ path: 'k', text: kubeconfig(execUser) }]);
+  const plugins = { now: () => nowMs, run };
+  const { endpoint } = chooseContext(merged, undefined, { readFile: readFrom({}), plugins });
+  assert.deepEqual(endpoint.tls?.(), { caPem: 'CA', clientCertPem: 'CERT1', clientKeyPem: 'KEY1' });
+  assert.equal(endpoint.token, undefined);
+  nowMs += 10 * 60_000;
+  assert.deepEqual(endpoint.tls?.(), { caPem: 'CA', clientCertPem: 'CERT2', clientKeyPem: 'KEY2' });
+});
+
 test('a credential plugin that fails is named, and what it printed is not shown', () => {
   const ask = (answer: () => string, user = execUser): unknown =>
     chooseContext(mergeKubeconfigs([{ path: 'k', text: kubeconfig(user) }]), undefined, {
@@ -188,6 +208,8 @@ test('a credential plugin that fails is named, and what it printed is not shown'
   );
   assert.throws(() => ask(() => '{"kind":"Status"}'), refused(/no ExecCredential/));
   assert.throws(() => ask(() => '{"kind":"ExecCredential","status":{}}'), refused(/neither/));
+  const half = '{"kind":"ExecCredential","status":{"token":"t","clientCertificateData":"C"}}';
+  assert.throws(() => ask(() => half), refused(/without its key/));
   const old = '{exec: {apiVersion: client.authentication.k8s.io/v1alpha1, command: aws}}';
   assert.throws(() => ask(() => '', old), refused(/v1alpha1/));
 });

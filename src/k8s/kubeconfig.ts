@@ -5,8 +5,8 @@ import { dirname, resolve } from 'node:path';
 import { parse } from 'yaml';
 import { MeshError, reasonOf } from '#base/errors.ts';
 import { invalidConfig, type ReadFile, readOrFail } from './config.ts';
-import { type ExecPlugin, type PluginDeps, pluginCredentials } from './exec-plugin.ts';
-import type { ApiEndpoint } from './rest-transport.ts';
+import { type Credentials, type ExecPlugin, type PluginDeps, pluginCredentials } from './exec-plugin.ts';
+import type { ApiEndpoint, TlsMaterial } from './rest-transport.ts';
 
 interface Cluster {
   readonly server?: string;
@@ -119,12 +119,19 @@ export function chooseContext(
   const user = config.users.get(context.user ?? '');
   if (user === undefined && context.user !== undefined && context.user !== '')
     throw invalidConfig(`context ${name} of ${source} names the user ${context.user}, which is not there`);
+  const { server, serverName, roots } = clusterEndpoint(cluster, context.cluster ?? '', deps);
+  const { certificate, token } = user === undefined ? {} : credentials(user, context.user ?? '', deps);
+  const tls = (): TlsMaterial => ({ caPem: roots(), ...certificate?.() });
+  // What cannot be read is told at once.
+  tls();
   return {
     name,
     namespace: context.namespace,
     endpoint: {
-      ...clusterEndpoint(cluster, context.cluster ?? '', deps),
-      ...(user === undefined ? {} : credentials(user, context.user ?? '', deps)),
+      server,
+      tls,
+      ...(serverName === undefined ? {} : { serverName }),
+      ...(token === undefined ? {} : { token }),
     },
   };
 }
@@ -159,7 +166,7 @@ function clusterEndpoint(
   { value: cluster, path }: Placed<Cluster>,
   name: string,
   deps: EndpointDeps,
-): ApiEndpoint {
+): Pick<ApiEndpoint, 'server' | 'serverName'> & { readonly roots: () => string | undefined } {
   if (typeof cluster.server !== 'string') throw invalidConfig(`cluster ${name} of ${path} has no server`);
   if (cluster['insecure-skip-tls-verify'] === true)
     throw invalidConfig(
@@ -167,25 +174,22 @@ function clusterEndpoint(
     );
   if (cluster['proxy-url'] !== undefined)
     throw invalidConfig(`cluster ${name} of ${path} sets proxy-url, which is not supported`);
-  const caPem = materialOf(deps, path)(
-    cluster['certificate-authority-data'],
-    cluster['certificate-authority'],
-    "the cluster's root certificate",
-  );
+  // Without any the system's decide, as with kubectl.
+  const roots = (): string | undefined =>
+    materialOf(deps, path)(
+      cluster['certificate-authority-data'],
+      cluster['certificate-authority'],
+      "the cluster's root certificate",
+    );
   const serverName = cluster['tls-server-name'];
   return {
     server: cluster.server.replace(/\/+$/, ''),
-    // Without one the system's roots decide, as with kubectl.
-    ...(caPem === undefined ? {} : { caPem }),
+    roots,
     ...(serverName === undefined ? {} : { serverName }),
   };
 }
 
-function credentials(
-  { value: user, path }: Placed<User>,
-  name: string,
-  deps: EndpointDeps,
-): Pick<ApiEndpoint, 'token' | 'clientCertPem' | 'clientKeyPem'> {
+function credentials({ value: user, path }: Placed<User>, name: string, deps: EndpointDeps): Credentials {
   const unsupported =
     user['auth-provider'] !== undefined
       ? `the auth provider ${user['auth-provider'].name ?? ''}`
@@ -199,16 +203,22 @@ function credentials(
       `user ${name} of ${path} signs in with ${unsupported}, which is not supported: use a token or a client certificate`,
     );
   const material = materialOf(deps, path);
-  const clientCertPem = material(
-    user['client-certificate-data'],
-    user['client-certificate'],
-    'the client certificate',
-  );
-  const clientKeyPem = material(user['client-key-data'], user['client-key'], 'the client key');
-  if ((clientCertPem === undefined) !== (clientKeyPem === undefined))
+  const isGiven = (what: 'certificate' | 'key'): boolean =>
+    user[`client-${what}-data`] !== undefined || user[`client-${what}`] !== undefined;
+  if (isGiven('certificate') !== isGiven('key'))
     throw invalidConfig(`user ${name} of ${path} needs both a client certificate and its key`);
-  const certificate =
-    clientCertPem === undefined || clientKeyPem === undefined ? {} : { clientCertPem, clientKeyPem };
+  const certificate: Credentials = !isGiven('key')
+    ? {}
+    : {
+        certificate: () => ({
+          clientCertPem: material(
+            user['client-certificate-data'],
+            user['client-certificate'],
+            'the client certificate',
+          ),
+          clientKeyPem: material(user['client-key-data'], user['client-key'], 'the client key'),
+        }),
+      };
   const { token, tokenFile, exec } = user;
   if (tokenFile !== undefined) {
     const file = resolve(dirname(path), tokenFile);

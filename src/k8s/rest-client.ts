@@ -4,6 +4,7 @@
 import { StringDecoder } from 'node:string_decoder';
 import type { Random } from '#base/clock.ts';
 import type { KubeClient, List, ListOptions, PatchKind } from './client.ts';
+import { type ListPage, listInPages } from './list-pages.ts';
 import type { KubeObject, Resource } from './objects.ts';
 import { collectionPath, groupVersionOf, objectPath } from './path.ts';
 import { type ApiEndpoint, createTransport } from './rest-transport.ts';
@@ -75,19 +76,22 @@ export function createRestClient(endpoint: ApiEndpoint, options: RestClientOptio
     get: (resource, name, namespace) => json({ method: 'GET', path: objectPath(resource, name, namespace) }),
 
     async list<T extends KubeObject>(resource: Resource<T>, listOptions: ListOptions = {}): Promise<List<T>> {
-      const path = withQuery(collectionPath(resource, listOptions.namespace), selectors(listOptions));
-      const answer = await json<{ items?: T[] | null; metadata?: { resourceVersion?: string } }>({
-        method: 'GET',
-        path,
-      });
-      const items = answer.items ?? [];
+      const { items, resourceVersion } = await listInPages((page) =>
+        json<ListPage<T>>({
+          method: 'GET',
+          path: withQuery(collectionPath(resource, listOptions.namespace), {
+            ...selectors(listOptions),
+            ...page,
+          }),
+        }),
+      );
       // Servers may leave the type out of list items.
       const apiVersion = groupVersionOf(resource);
       for (const item of items) {
         item.apiVersion ??= apiVersion;
         item.kind ??= resource.kind;
       }
-      return { items, resourceVersion: answer.metadata?.resourceVersion ?? '' };
+      return { items, resourceVersion };
     },
 
     create: (resource, object, namespace) =>

@@ -5,21 +5,25 @@ import { Agent as HttpAgent, request as httpRequest, type IncomingMessage } from
 import { Agent as HttpsAgent, request as httpsRequest } from 'node:https';
 import type { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
-import { createSecureContext, type SecureContext } from 'node:tls';
+import { createSecureContext, type SecureContext, type SecureContextOptions } from 'node:tls';
 import { errnoOf, MeshError } from '#base/errors.ts';
 import { statusError } from './status.ts';
+
+export interface TlsMaterial {
+  /** Undefined: the system's roots. */
+  readonly caPem?: string | undefined;
+  readonly clientCertPem?: string | undefined;
+  readonly clientKeyPem?: string | undefined;
+}
 
 export interface ApiEndpoint {
   /** `https://host:port`; a path is put before every request's (some hosters reach clusters so). */
   readonly server: string;
-  /** Undefined: the system's roots. */
-  readonly caPem?: string;
   /** The name to verify in place of the address. */
   readonly serverName?: string;
-  /** Read before every request: projected tokens rotate. */
+  /** Read before every request, as `token` is: both rotate. A connection lives on with what it began with. */
+  readonly tls?: () => TlsMaterial;
   readonly token?: () => string;
-  readonly clientCertPem?: string;
-  readonly clientKeyPem?: string;
   readonly userAgent?: string;
   /** In place of TLS: a connection that is the server's already. */
   readonly connect?: () => Duplex;
@@ -54,6 +58,7 @@ export interface Transport {
 export function createTransport(endpoint: ApiEndpoint, requestTimeoutMs: number): Transport {
   const base = serverUrl(endpoint.server);
   const { agent, request: sendRequest } = connectionsTo(endpoint);
+  const tls = endpoint.connect === undefined ? keptTls(endpoint) : undefined;
 
   const headersOf = (call: Call, payload: string | undefined): Record<string, string | number> => ({
     accept: call.accept ?? 'application/json',
@@ -70,9 +75,11 @@ export function createTransport(endpoint: ApiEndpoint, requestTimeoutMs: number)
   const open = (call: Call, streaming: boolean, retried = false): Promise<IncomingMessage> => {
     const payload = call.body === undefined ? undefined : JSON.stringify(call.body);
     const headers = headersOf(call, payload);
+    const tlsOptions = tls?.() ?? {};
     return new Promise((resolve, reject) => {
       const request = sendRequest({
         agent,
+        ...tlsOptions,
         ...targetOf(base, call.path),
         method: call.method,
         headers,
@@ -148,27 +155,43 @@ export function createTransport(endpoint: ApiEndpoint, requestTimeoutMs: number)
   };
 }
 
-function connectionsTo(endpoint: ApiEndpoint): { agent: HttpAgent; request: typeof httpRequest } {
+function connectionsTo({ connect }: ApiEndpoint): { agent: HttpAgent; request: typeof httpRequest } {
   const kept = { keepAlive: true, maxFreeSockets: MAX_FREE_CONNECTIONS };
-  const { connect } = endpoint;
-  if (connect === undefined)
-    return { agent: new HttpsAgent({ ...kept, ...tlsOf(endpoint) }), request: httpsRequest };
+  if (connect === undefined) return { agent: new HttpsAgent(kept), request: httpsRequest };
   const agent = new HttpAgent(kept);
   agent.createConnection = connect;
   return { agent, request: httpRequest };
 }
 
-/** TLS towards the server: whom to trust, who we are. */
-export function tlsOf(endpoint: ApiEndpoint): { secureContext: SecureContext; servername?: string } {
-  const { caPem, clientCertPem, clientKeyPem, serverName } = endpoint;
-  return {
-    secureContext: createSecureContext({
-      ...(caPem === undefined ? {} : { ca: caPem }),
-      ...(clientCertPem === undefined ? {} : { cert: clientCertPem }),
-      ...(clientKeyPem === undefined ? {} : { key: clientKeyPem }),
-    }),
-    ...(serverName === undefined ? {} : { servername: serverName }),
+type TlsOptions = SecureContextOptions & {
+  readonly secureContext: SecureContext;
+  readonly servername?: string;
+};
+
+/** The same context for as long as the material is the same. */
+function keptTls(endpoint: ApiEndpoint): () => TlsOptions {
+  let kept: TlsOptions | undefined;
+  return () => {
+    const { caPem, clientCertPem, clientKeyPem } = endpoint.tls?.() ?? {};
+    if (kept === undefined || kept.ca !== caPem || kept.cert !== clientCertPem || kept.key !== clientKeyPem)
+      kept = tlsOf(endpoint, { caPem, clientCertPem, clientKeyPem });
+    return kept;
   };
+}
+
+/** TLS towards the server: whom to trust, who we are. @throws MeshError CONFIG_INVALID */
+export function tlsOf(
+  { server, serverName, tls }: ApiEndpoint,
+  { caPem: ca, clientCertPem: cert, clientKeyPem: key }: TlsMaterial = tls?.() ?? {},
+): TlsOptions {
+  let secureContext: SecureContext;
+  try {
+    secureContext = createSecureContext({ ca, cert, key });
+  } catch (error) {
+    throw MeshError.from(error, 'CONFIG_INVALID', `the certificates for ${server} cannot be used`);
+  }
+  // An agent keeps connections apart by all of these but the context.
+  return { secureContext, ca, cert, key, ...(serverName === undefined ? {} : { servername: serverName }) };
 }
 
 export function callerHeaders(endpoint: ApiEndpoint): Record<string, string> {

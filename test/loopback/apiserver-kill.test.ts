@@ -31,9 +31,7 @@ async function start(stateDir: string): Promise<Running> {
   const pki = (name: string): string => readFileSync(join(stateDir, 'pki', name), 'utf8');
   const client = createRestClient({
     server: `https://127.0.0.1:${line}`,
-    caPem: pki('ca.crt'),
-    clientCertPem: pki('admin.crt'),
-    clientKeyPem: pki('admin.key'),
+    tls: () => ({ caPem: pki('ca.crt'), clientCertPem: pki('admin.crt'), clientKeyPem: pki('admin.key') }),
   });
   return { child, client };
 }

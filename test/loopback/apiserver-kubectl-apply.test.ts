@@ -105,9 +105,7 @@ testEachKubectl('set image, rollout restart, history, undo and status', async (p
     const { caPem, adminCertPem, adminKeyPem } = rig.server;
     const client = createRestClient({
       server: rig.url,
-      caPem,
-      clientCertPem: adminCertPem,
-      clientKeyPem: adminKeyPem,
+      tls: () => ({ caPem, clientCertPem: adminCertPem, clientKeyPem: adminKeyPem }),
     });
     const controllers = await startControllers({
       client,

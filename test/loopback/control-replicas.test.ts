@@ -65,9 +65,11 @@ const openServer = async (): Promise<void> => {
 const connect = (): KubeClient => {
   const client = createRestClient({
     server: `https://127.0.0.1:${port}`,
-    caPem: server.caPem,
-    clientCertPem: server.adminCertPem,
-    clientKeyPem: server.adminKeyPem,
+    tls: () => ({
+      caPem: server.caPem,
+      clientCertPem: server.adminCertPem,
+      clientKeyPem: server.adminKeyPem,
+    }),
   });
   clients.push(client);
   return client;

@@ -64,9 +64,7 @@ export async function openCluster(
   const open = ({ certPem, keyPem } = admin): KubeClient => {
     const client = createRestClient({
       server: `https://127.0.0.1:${port}`,
-      caPem: server.caPem,
-      clientCertPem: certPem,
-      clientKeyPem: keyPem,
+      tls: () => ({ caPem: server.caPem, clientCertPem: certPem, clientKeyPem: keyPem }),
     });
     t.after(() => client.close());
     return client;

@@ -160,9 +160,11 @@ async function verdicts(
     const { port } = await server.listen({ host: '127.0.0.1', port: 0 });
     client = createRestClient({
       server: `https://127.0.0.1:${port}`,
-      caPem: server.caPem,
-      clientCertPem: server.adminCertPem,
-      clientKeyPem: server.adminKeyPem,
+      tls: () => ({
+        caPem: server.caPem,
+        clientCertPem: server.adminCertPem,
+        clientKeyPem: server.adminKeyPem,
+      }),
     });
     const { create } = client;
     let count = 0;

@@ -50,7 +50,7 @@ async function apiServer(t: TestContext, dial: ForwardTarget['dial']): Promise<A
     server.close();
   });
   const { port } = server.address() as AddressInfo;
-  return { server: `https://127.0.0.1:${port}`, caPem: root.certPem, token: () => 'secret' };
+  return { server: `https://127.0.0.1:${port}`, tls: () => ({ caPem: root.certPem }), token: () => 'secret' };
 }
 
 async function podServer(t: TestContext): Promise<number> {
@@ -136,7 +136,10 @@ test("a refusal before the upgrade is the server's own", async (t) => {
   });
   const { port } = server.address() as AddressInfo;
   await assert.rejects(
-    openPortForward({ server: `https://127.0.0.1:${port}`, caPem: root.certPem }, { ...pod, port: 1 }),
+    openPortForward(
+      { server: `https://127.0.0.1:${port}`, tls: () => ({ caPem: root.certPem }) },
+      { ...pod, port: 1 },
+    ),
     /pods "ztunnel-a" not found/,
   );
 });

@@ -26,9 +26,11 @@ test('a policy that closes the port of the mesh is one line; other events and fo
   await withApiServer(async ({ server, url }) => {
     const client = createRestClient({
       server: url,
-      caPem: server.caPem,
-      clientCertPem: server.adminCertPem,
-      clientKeyPem: server.adminKeyPem,
+      tls: () => ({
+        caPem: server.caPem,
+        clientCertPem: server.adminCertPem,
+        clientKeyPem: server.adminKeyPem,
+      }),
     });
     t.after(() => client.close());
     const create = (object: KubeObject): Promise<unknown> => client.create(EVENTS, object, 'default');

@@ -106,7 +106,10 @@ async function observe(
   let server = await listen(0);
   const { port } = server.address() as AddressInfo;
   const { token = () => 'token', ...rest } = options;
-  const client = createRestClient({ server: `https://127.0.0.1:${port}`, caPem: root.certPem, token }, rest);
+  const client = createRestClient(
+    { server: `https://127.0.0.1:${port}`, tls: () => ({ caPem: root.certPem }), token },
+    rest,
+  );
   const lines: string[] = [];
   const log = createLogger('test', { format: 'plain', level: 'warn', write: (text) => lines.push(text) });
   const informer = startInformer({ client, log }, CONFIG_MAPS);
@@ -226,6 +229,23 @@ test('compacted while it is listed: listed once more', async (t) => {
   ]);
   await seen.until('both', () => seen.told.length === 2);
   assert.deepEqual(seen.steps(), ['watch-list', 'list', 'list', 'watch@7']);
+});
+
+test('compacted between two pages of a list: listed whole; what the first page said is forgotten', async (t) => {
+  const page: Answer = (response) =>
+    void response
+      .writeHead(200)
+      .end(JSON.stringify({ metadata: { resourceVersion: '7', continue: 'more' }, items: [map('gone', 1)] }));
+  const seen = await observe(t, [
+    refused(422, 'Invalid'),
+    page,
+    refused(410, 'Expired'),
+    listed(9, map('a', 8)),
+    stream(added('b', 10)),
+  ]);
+  await seen.until('both', () => seen.told.length === 2);
+  assert.deepEqual(seen.told, ['new a@8', 'new b@10']);
+  assert.deepEqual(seen.steps(), ['watch-list', 'list', 'list', 'list', 'watch@9']);
 });
 
 test('429 with Retry-After: left alone for as long as it asks', async (t) => {

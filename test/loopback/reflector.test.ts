@@ -39,9 +39,11 @@ test('an informer follows the server through a restart without losing or repeati
   const { port } = await server.listen({ host: '127.0.0.1', port: 0 });
   const client = createRestClient({
     server: `https://127.0.0.1:${port}`,
-    caPem: server.caPem,
-    clientCertPem: server.adminCertPem,
-    clientKeyPem: server.adminKeyPem,
+    tls: () => ({
+      caPem: server.caPem,
+      clientCertPem: server.adminCertPem,
+      clientKeyPem: server.adminKeyPem,
+    }),
   });
   t.after(() => client.close());
   await client.create(CONFIG_MAPS, configMap('before'));

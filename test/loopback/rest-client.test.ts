@@ -5,6 +5,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import { createServer } from 'node:https';
 import type { AddressInfo } from 'node:net';
 import { type TestContext, test } from 'node:test';
+import type { TLSSocket } from 'node:tls';
 import { MeshError } from '#base/errors.ts';
 import type { KubeClient } from '#k8s/client.ts';
 import { CONFIG_MAPS, type ConfigMap, NAMESPACES, PODS } from '#k8s/objects.ts';
@@ -43,7 +44,11 @@ async function serve(t: TestContext, answer: Answer, options: RestClientOptions 
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
   const { port } = server.address() as AddressInfo;
   const client: KubeClient = createRestClient(
-    { server: `https://127.0.0.1:${port}`, caPem: root.certPem, token: () => `token-${seen.length}` },
+    {
+      server: `https://127.0.0.1:${port}`,
+      tls: () => ({ caPem: root.certPem }),
+      token: () => `token-${seen.length}`,
+    },
     options,
   );
   t.after(() => {
@@ -133,9 +138,108 @@ test('list: selectors in the query, types restored, null items', async (t) => {
   const url = new URL(seen[0]?.url ?? '', 'https://x');
   assert.equal(url.pathname, '/api/v1/configmaps');
   assert.deepEqual(Object.fromEntries(url.searchParams), {
+    limit: '500',
     labelSelector: 'a in (b,c)',
     fieldSelector: 'metadata.name=x',
   });
+});
+
+/** A server of one list in pages: by the token that asks for it. */
+async function servePages(t: TestContext, pages: Readonly<Record<string, Answer>>) {
+  const { client, seen } = await serve(t, (entry, response) => {
+    const { searchParams } = new URL(entry.url, 'https://x');
+    pages[searchParams.has('limit') ? (searchParams.get('continue') ?? 'first') : 'whole']?.(entry, response);
+  });
+  return {
+    names: async () => {
+      const { items, resourceVersion } = await client.list(CONFIG_MAPS, { labelSelector: 'app=x' });
+      return [resourceVersion, ...items.map(({ metadata }) => metadata.name)].join(' ');
+    },
+    asked: () => seen.map(({ url }) => new URL(url, 'https://x').search),
+  };
+}
+const page =
+  (names: string, next?: string, resourceVersion = '7'): Answer =>
+  (_, response) =>
+    json(response, 200, {
+      metadata: { resourceVersion, ...(next === undefined ? {} : { continue: next }) },
+      items: names === '' ? null : names.split(' ').map((name) => ({ metadata: { name } })),
+    });
+
+test('list: page after page, until none is announced; all of the version of the first', async (t) => {
+  const { names, asked } = await servePages(t, {
+    first: page('a b', 'one'),
+    one: page('', 'two'),
+    two: page('c', ''),
+  });
+  assert.equal(await names(), '7 a b c');
+  assert.deepEqual(asked(), [
+    '?labelSelector=app%3Dx&limit=500',
+    '?labelSelector=app%3Dx&limit=500&continue=one',
+    '?labelSelector=app%3Dx&limit=500&continue=two',
+  ]);
+});
+
+test('list: compacted between two pages, all is asked for once more, at once', async (t) => {
+  const { names, asked } = await servePages(t, {
+    first: page('a b', 'one'),
+    one: (_, response) => json(response, 410, { kind: 'Status', code: 410, reason: 'Expired' }),
+    whole: page('b c', undefined, '9'),
+  });
+  assert.equal(await names(), '9 b c');
+  assert.equal(asked().at(-1), '?labelSelector=app%3Dx');
+});
+
+test('list: a page that is refused for another reason fails the list', async (t) => {
+  const { names } = await servePages(t, {
+    first: page('a', 'one'),
+    one: (_, response) => json(response, 500, { kind: 'Status', code: 500, message: 'no' }),
+  });
+  await assert.rejects(names, { code: 'API_STATUS', message: 'no' });
+});
+
+test('a client certificate that was replaced is used from the next request on; a pair that does not fit fails it', async (t) => {
+  const root = await authority;
+  const [first, second] = await Promise.all(
+    ['first', 'second'].map((commonName) => root.issue({ commonName, client: true, validForMs: 3_600_000 })),
+  );
+  const leaf = await root.issue({
+    commonName: 'api',
+    ips: ['127.0.0.1'],
+    server: true,
+    validForMs: 3_600_000,
+  });
+  const callers: string[] = [];
+  const server = createServer(
+    { cert: leaf.certPem, key: leaf.keyPem ?? '', ca: root.certPem, requestCert: true },
+    (request, response) => {
+      callers.push(String((request.socket as TLSSocket).getPeerCertificate().subject.CN));
+      json(response, 200, { metadata: { name: 'x' } });
+    },
+  );
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  const { port } = server.address() as AddressInfo;
+  let pair = { clientCertPem: first?.certPem, clientKeyPem: first?.keyPem };
+  const client = createRestClient({
+    server: `https://127.0.0.1:${port}`,
+    tls: () => ({ caPem: root.certPem, ...pair }),
+  });
+  t.after(() => {
+    client.close();
+    server.closeAllConnections();
+    server.close();
+  });
+  await client.get(NAMESPACES, 'x');
+  await client.get(NAMESPACES, 'x');
+  // The files are replaced one after the other.
+  pair = { ...pair, clientCertPem: second?.certPem };
+  await assert.rejects(client.get(NAMESPACES, 'x'), {
+    code: 'CONFIG_INVALID',
+    message: /the certificates for https:.* cannot be used/,
+  });
+  pair = { ...pair, clientKeyPem: second?.keyPem };
+  await client.get(NAMESPACES, 'x');
+  assert.deepEqual(callers, ['first', 'first', 'second']);
 });
 
 test("refusals carry the server's words; other answers are named too", async (t) => {
@@ -177,7 +281,10 @@ test('a server with another root is not trusted', async (t) => {
   const { server } = await serve(t, (_, response) => json(response, 200, {}));
   const other = await createAuthority({ commonName: 'other root', validDays: 1 });
   const { port } = server.address() as AddressInfo;
-  const client = createRestClient({ server: `https://127.0.0.1:${port}`, caPem: other.certPem });
+  const client = createRestClient({
+    server: `https://127.0.0.1:${port}`,
+    tls: () => ({ caPem: other.certPem }),
+  });
   t.after(() => client.close());
   await assert.rejects(client.get(NAMESPACES, 'x'), { code: 'API_UNREACHABLE' });
 });
