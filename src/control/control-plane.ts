@@ -9,12 +9,13 @@
 
 import { Backoff } from '#base/backoff.ts';
 import { type Clock, sleep, systemClock } from '#base/clock.ts';
-import { MeshError, reasonOf } from '#base/errors.ts';
+import { reasonOf } from '#base/errors.ts';
 import { Scope } from '#base/scope.ts';
 import { VERSION } from '#base/version.ts';
 import type { KubeClient } from '#k8s/client.ts';
 import type { Informer, StartInformer } from '#k8s/informer.ts';
 import type { ConfigMap } from '#k8s/objects.ts';
+import { isAway } from '#k8s/status.ts';
 import type { Logger } from '#telemetry/log.ts';
 import { PLAIN_TEXT_TYPE } from '#telemetry/metrics.ts';
 import type { XdsClientInfo } from '#xds/client-stream.ts';
@@ -61,8 +62,11 @@ export interface ControlPlane {
 /** Well below the 30 s that node proxies give a call: they shall hear the reason. */
 const REVIEW_LIMIT_MS = 10_000;
 
-/** How long a positive token review of an xDS stream is believed (a certificate request always asks afresh). */
-const REVIEW_CACHE = { maxAgeMs: 60_000, maxEntries: 4096 } as const;
+/**
+ * How long a positive token review of an xDS stream is believed, and how long while the API server is away: who was let
+ * in is told what was known, so that a proxy that restarts meanwhile comes to work. A certificate request always asks.
+ */
+const REVIEW_CACHE = { maxAgeMs: 60_000, maxAgeAwayMs: 3_600_000, maxEntries: 4096 } as const;
 
 /** Readiness and metrics answer at once; the xDS port opens when the state is complete. */
 export async function createControlPlane(
@@ -71,7 +75,10 @@ export async function createControlPlane(
 ): Promise<ControlPlane> {
   const { client, log, clock = systemClock } = deps;
   const scope = new Scope('control plane');
-  const review = createTokenReviewer({ client }, { audiences: options.tokenAudiences });
+  const review = createTokenReviewer(
+    { client },
+    { audiences: options.tokenAudiences, limitMs: REVIEW_LIMIT_MS },
+  );
   const informers = startInformers(
     deps.startInformer,
     { client, log: log.scoped('kubernetes') },
@@ -180,7 +187,7 @@ export async function createControlPlane(
       try {
         return await ask();
       } catch (error) {
-        if (scope.closed || !mayPass(error)) throw error;
+        if (scope.closed || !isAway(error)) throw error;
         failure = reasonOf(error);
         log.warn('waiting for the API server', { error: failure });
       }
@@ -243,14 +250,13 @@ export async function createControlPlane(
         trustedAccounts: options.trustedNodeAccounts,
         defaultTtlSeconds: options.defaultWorkloadTtlSeconds,
         maxTtlSeconds: options.maxWorkloadTtlSeconds,
-        reviewLimitMs: REVIEW_LIMIT_MS,
       },
     );
     const issue = () => issueServing(signer.current(), options);
     const xds = await startXdsServer(
       {
         sources: [mesh.addresses, workloadsOf(mesh.addresses), mesh.policies],
-        authenticate: xdsAuthenticator(cachedReviewer(review, clock, REVIEW_CACHE), options),
+        authenticate: xdsAuthenticator(cachedReviewer({ review, clock, log }, REVIEW_CACHE), options),
         log: log.scoped('xds'),
         methods: certificateMethods(sign, log.scoped('ca')),
         answerDebug: debugAnswers({
@@ -313,12 +319,4 @@ function pendingNames(clients: readonly XdsClientInfo[]): number {
   let sum = 0;
   for (const { subscriptions } of clients) for (const { pending } of subscriptions) sum += pending;
   return sum;
-}
-
-function mayPass(error: unknown): boolean {
-  if (!(error instanceof MeshError)) return false;
-  const status = Number(error.details.status ?? 0);
-  return (
-    error.code === 'API_UNREACHABLE' || (error.code === 'API_STATUS' && (status >= 500 || status === 429))
-  );
 }

@@ -64,3 +64,10 @@ export const needsRelist = (thrown: unknown): boolean => {
   const answer = apiStatusOf(thrown);
   return answer?.status === 410 || (answer?.status === 504 && answer.reason === 'Timeout');
 };
+
+/** No answer came, or one that says nothing about the question: asked again later, the API server may answer. */
+export const isAway = (thrown: unknown): boolean => {
+  if (!(thrown instanceof MeshError)) return false;
+  const status = apiStatusOf(thrown)?.status ?? 0;
+  return thrown.code === 'API_UNREACHABLE' || status >= 500 || status === 429;
+};

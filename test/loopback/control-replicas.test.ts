@@ -7,6 +7,7 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
+import type { Clock } from '#base/clock.ts';
 import { Scope } from '#base/scope.ts';
 import { readOptions } from '#control/config.ts';
 import { type ControlPlane, createControlPlane } from '#control/control-plane.ts';
@@ -52,6 +53,9 @@ let port = 0;
 let admin: KubeClient;
 let token: string;
 let rootPem: string;
+/** How far the replicas' clocks are ahead, so that minutes need not be waited for. */
+let aheadMs = 0;
+const clock: Clock = { now: () => Date.now() + aheadMs, monotonicMs: () => performance.now() + aheadMs };
 
 const openServer = async (): Promise<void> => {
   const crds = readdirSync(CRDS).map((name) => readFileSync(join(CRDS, name), 'utf8'));
@@ -77,7 +81,7 @@ const connect = (): KubeClient => {
 
 async function startReplica(name: Name): Promise<void> {
   const replica = await createControlPlane(
-    { client: connect(), startInformer, log: silentLogger },
+    { client: connect(), startInformer, log: silentLogger, clock },
     {
       ...readOptions({ PILOT_DEBOUNCE_AFTER: '5ms', POD_NAME: name }),
       listen: { host: '127.0.0.1', xdsPort: 0, httpPort: 0, monitoringPort: 0 },
@@ -130,24 +134,34 @@ function channel(name: Name): GrpcChannel {
 interface Watched {
   /** Name → version. */
   readonly held: Map<string, string>;
+  /** Resources that it was sent. */
+  sent: number;
+  responses: number;
   removals: number;
   ended: boolean;
 }
 
-function subscribe(name: Name, typeUrl: string): Watched {
-  const watched: Watched = { held: new Map(), removals: 0, ended: false };
+function subscribe(
+  name: Name,
+  typeUrl: string,
+  initialResourceVersions: ReadonlyMap<string, string> = new Map(),
+): Watched {
+  const watched: Watched = { held: new Map(), sent: 0, responses: 0, removals: 0, ended: false };
   const stream = channel(name).stream(DELTA_DISCOVERY_PATH);
   stream.onMessage((bytes) => {
     const response = decodeDeltaResponse(bytes);
     for (const resource of response.resources) watched.held.set(resource.name, resource.version);
     for (const gone of response.removed) watched.held.delete(gone);
+    watched.sent += response.resources.length;
+    watched.responses++;
     watched.removals += response.removed.length;
     stream.send(encodeDeltaRequest(deltaRequest(typeUrl, { responseNonce: response.nonce })));
   });
   stream.onEnd(() => {
     watched.ended = true;
   });
-  stream.send(encodeDeltaRequest(deltaRequest(typeUrl, { node: { id: NODE_ID, metadata: {} } })));
+  const node = { id: NODE_ID, metadata: {} };
+  stream.send(encodeDeltaRequest(deltaRequest(typeUrl, { node, initialResourceVersions })));
   return watched;
 }
 
@@ -265,26 +279,42 @@ describe('two replicas', { concurrency: 1 }, () => {
     assert.deepEqual(await versions(), before);
   });
 
-  test('the API server away: streams stay, nothing is removed; back, changes arrive', async () => {
+  test('the API server away for minutes: who is connected stays, who comes is told what was known; back, only changes are sent', async () => {
     const watched = NAMES.map((name) => subscribe(name, AUTHORIZATION_TYPE_URL));
     await until('what there is', async () => watched.every(({ held }) => held.size > 0));
-    const before = watched.map(({ held }) => [...held].sort());
+    const before = watched.map(({ held, sent }) => [[...held].sort(), sent]);
     await server.close();
+    // Long enough that no review of a token is believed any more without being asked.
+    aheadMs = 5 * 60_000;
+    const known = watched[0]!.held;
+    const [fresh, resumed] = [
+      subscribe(NAMES[0], AUTHORIZATION_TYPE_URL),
+      subscribe(NAMES[1], AUTHORIZATION_TYPE_URL, known),
+    ];
+    await until('answers', async () => fresh.responses > 0 && resumed.responses > 0);
+    assert.deepEqual([...fresh.held].sort(), [...known].sort());
+    assert.equal(resumed.sent, 0);
+    // Nobody can say whether the pod still lives: no certificate.
+    const identity = 'spiffe://cluster.local/ns/istio-system/sa/ztunnel' as SpiffeId;
+    const { csrPem } = await requestFor(identity);
+    await assert.rejects(
+      createCaClient(channel(NAMES[0]), { impersonate: false }).sign(identity, csrPem, 3600),
+      /could not be reviewed/,
+    );
     await new Promise((resolve) => setTimeout(resolve, 2000));
     assert.deepEqual(
-      watched.map(({ held }) => [...held].sort()),
+      watched.map(({ held, sent }) => [[...held].sort(), sent]),
       before,
     );
     await openServer();
     await admin.create(AUTHORIZATION_POLICIES, policy('after'));
-    await until('the change', async () => watched.every(({ held }) => held.has('shop/after')));
+    const all = [...watched, fresh, resumed];
+    await until('the change', async () => all.every(({ held }) => held.has('shop/after')));
     assert.deepEqual(
-      watched.map(({ ended, removals }) => [ended, removals]),
-      [
-        [false, 0],
-        [false, 0],
-      ],
+      all.map(({ sent }) => sent),
+      [known.size, known.size, known.size, 1],
     );
+    for (const { ended, removals } of all) assert.deepEqual([ended, removals], [false, 0]);
     await until('its status', () => conditionOf('after', 'ZtunnelAccepted'));
   });
 

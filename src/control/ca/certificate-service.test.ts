@@ -94,7 +94,7 @@ function service({
             },
           },
         },
-        { audiences: ['istio-ca'] },
+        { audiences: ['istio-ca'], limitMs: setting.reviewLimitMs ?? 60_000 },
       ),
       pods,
       freshPods: async () => {
@@ -110,7 +110,6 @@ function service({
       trustedAccounts: new Set(['istio-system/ztunnel']),
       defaultTtlSeconds: DAY_S,
       maxTtlSeconds: 90 * DAY_S,
-      reviewLimitMs: setting.reviewLimitMs ?? 60_000,
     },
   );
   const request = (fields: Partial<CertificateRequest> = {}): CertificateRequest => ({

@@ -47,8 +47,6 @@ export interface CertificateServiceOptions {
   readonly trustedAccounts: ReadonlySet<string>;
   readonly defaultTtlSeconds: number;
   readonly maxTtlSeconds: number;
-  /** After that a review counts as not answered. */
-  readonly reviewLimitMs: number;
 }
 
 /** One PEM certificate per element, leaf first; the last element is the root bundle. */
@@ -79,7 +77,7 @@ export function createCertificateService(
   async function authenticate(token: string | undefined): Promise<Caller> {
     let review: Awaited<ReturnType<TokenReviewer>>;
     try {
-      review = await inTime(deps.review(token), options.reviewLimitMs);
+      review = await deps.review(token);
     } catch (error) {
       // Not the caller's fault: "unavailable" makes it try again instead of giving up its identity.
       throw refusal(
@@ -239,18 +237,6 @@ function readCsr(pem: string, identity: SpiffeId): ParsedCsr {
 }
 
 /** An API server that accepts calls and does not answer them must not hold proxies' calls without end. */
-async function inTime<T>(answer: Promise<T>, limitMs: number): Promise<T> {
-  let timer: NodeJS.Timeout | undefined;
-  const late = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => reject(new Error(`no answer from the API server in ${limitMs} ms`)), limitMs);
-  });
-  try {
-    return await Promise.race([answer, late]);
-  } finally {
-    clearTimeout(timer);
-  }
-}
-
 function refusal(status: CertificateStatus, reason: string, message: string, cause?: unknown): MeshError {
   const details: ErrorDetails = { status, reason };
   return new MeshError('CA_REFUSED', message, { details, ...(cause === undefined ? {} : { cause }) });

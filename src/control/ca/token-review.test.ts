@@ -1,24 +1,42 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { MeshError } from '#base/errors.ts';
+import { createLogger } from '#telemetry/log.ts';
 import { bearerToken, cachedReviewer, type Review } from './token-review.ts';
 
 const caller = { namespace: 'shop', serviceAccount: 'web', pod: undefined };
-const OPTIONS = { maxAgeMs: 60_000, maxEntries: 2 };
+const OPTIONS = { maxAgeMs: 60_000, maxAgeAwayMs: 600_000, maxEntries: 2 };
 const tokenUntil = (expMs: number | undefined): string =>
   `h.${Buffer.from(JSON.stringify(expMs === undefined ? {} : { exp: expMs / 1000 })).toString('base64url')}.s`;
 
-function setUp(answer: Review) {
+function setUp(first: Review) {
   let nowMs = 1_000_000;
+  let answer: Review | MeshError = first;
   const asked: (string | undefined)[] = [];
+  const lines: string[] = [];
   const review = cachedReviewer(
-    async (token) => {
-      asked.push(token);
-      return answer;
+    {
+      review: async (token) => {
+        asked.push(token);
+        if (answer instanceof MeshError) throw answer;
+        return answer;
+      },
+      clock: { now: () => nowMs, monotonicMs: () => nowMs },
+      log: createLogger('t', { format: 'plain', level: 'warn', write: (line) => lines.push(line) }),
     },
-    { now: () => nowMs, monotonicMs: () => nowMs },
     OPTIONS,
   );
-  return { review, asked, at: (ms: number) => (nowMs = ms) };
+  return {
+    review,
+    asked,
+    lines,
+    at: (ms: number) => {
+      nowMs = ms;
+    },
+    answers: (next: Review | MeshError) => {
+      answer = next;
+    },
+  };
 }
 const GOOD: Review = { kind: 'authenticated', caller };
 
@@ -41,6 +59,51 @@ test('never beyond the end of the token', async () => {
   at(1_010_000);
   await review(token);
   assert.equal(asked.length, 2);
+});
+
+const AWAY = new MeshError('API_UNREACHABLE', 'no answer');
+
+test('the API server away: who was let in is let in, with a word in the log, and nobody else', async () => {
+  const { review, lines, at, answers } = setUp(GOOD);
+  const token = tokenUntil(9_000_000);
+  await review(token);
+  answers(AWAY);
+  at(1_599_999);
+  assert.deepEqual(await review(token), GOOD);
+  assert.match(lines.join(''), /cannot be reviewed.*caller="shop\/web"/);
+  await assert.rejects(review(tokenUntil(8_000_000)), AWAY);
+  at(1_600_000);
+  await assert.rejects(review(token), AWAY);
+});
+
+test('an answer from a server that is back counts: a refusal ends what was remembered', async () => {
+  const { review, at, answers } = setUp(GOOD);
+  const token = tokenUntil(9_000_000);
+  await review(token);
+  const refused: Review = { kind: 'refused', reason: 'invalid-token', explain: 'the pod is gone' };
+  answers(refused);
+  at(1_060_000);
+  assert.deepEqual(await review(token), refused);
+  answers(AWAY);
+  await assert.rejects(review(token), AWAY);
+});
+
+test('the API server away: not beyond the end of the token, and not for want of a permission', async () => {
+  const ends = setUp(GOOD);
+  const token = tokenUntil(1_100_000);
+  await ends.review(token);
+  ends.answers(AWAY);
+  ends.at(1_099_999);
+  assert.deepEqual(await ends.review(token), GOOD);
+  ends.at(1_100_000);
+  await assert.rejects(ends.review(token), AWAY);
+
+  const forbidden = new MeshError('API_STATUS', 'no', { details: { status: 403, reason: 'Forbidden' } });
+  const barred = setUp(GOOD);
+  await barred.review(token);
+  barred.answers(forbidden);
+  barred.at(1_061_000);
+  await assert.rejects(barred.review(token), forbidden);
 });
 
 test('refusals, and tokens without a readable end, are asked every time', async () => {

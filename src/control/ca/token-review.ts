@@ -3,7 +3,10 @@
 
 import { createHash } from 'node:crypto';
 import type { Clock } from '#base/clock.ts';
+import { MeshError, reasonOf } from '#base/errors.ts';
 import type { KubeClient } from '#k8s/client.ts';
+import { isAway } from '#k8s/status.ts';
+import type { Logger } from '#telemetry/log.ts';
 
 export interface Caller {
   readonly namespace: string;
@@ -20,7 +23,7 @@ export type Review =
       readonly explain: string;
     };
 
-/** Rejects with MeshError `API_UNREACHABLE` or `API_STATUS` when the API server gave no answer. */
+/** Rejects with MeshError `API_UNREACHABLE` or `API_STATUS` when the API server gave no answer, or none in time. */
 export type TokenReviewer = (token: string | undefined) => Promise<Review>;
 
 export interface TokenReviewDeps {
@@ -46,16 +49,19 @@ const POD_UID = 'authentication.kubernetes.io/pod-uid';
 
 export function createTokenReviewer(
   { client }: TokenReviewDeps,
-  options: { readonly audiences: readonly string[] },
+  options: { readonly audiences: readonly string[]; readonly limitMs: number },
 ): TokenReviewer {
   const audiences = [...options.audiences];
   return async (token) => {
     if (token === undefined || token === '') return refused('no-token', 'the call carries no bearer token');
-    const answer = await client.request<TokenReviewAnswer>('POST', PATH, {
-      apiVersion: 'authentication.k8s.io/v1',
-      kind: 'TokenReview',
-      spec: { token, audiences },
-    });
+    const answer = await inTime(
+      client.request<TokenReviewAnswer>('POST', PATH, {
+        apiVersion: 'authentication.k8s.io/v1',
+        kind: 'TokenReview',
+        spec: { token, audiences },
+      }),
+      options.limitMs,
+    );
     const status = answer.status ?? {};
     if (status.authenticated !== true)
       return refused('invalid-token', status.error || 'the API server does not accept the token');
@@ -64,6 +70,21 @@ export function createTokenReviewer(
       return refused('wrong-audience', `the token is not meant for ${audiences.join(' or ')}`);
     return callerOf(status.user ?? {});
   };
+}
+
+async function inTime<T>(answer: Promise<T>, limitMs: number): Promise<T> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<never>((_, reject) => {
+    timer = setTimeout(
+      () => reject(new MeshError('API_UNREACHABLE', `no answer from the API server in ${limitMs} ms`)),
+      limitMs,
+    );
+  });
+  try {
+    return await Promise.race([answer, late]);
+  } finally {
+    clearTimeout(timer);
+  }
 }
 
 function callerOf(user: NonNullable<NonNullable<TokenReviewAnswer['status']>['user']>): Review {
@@ -83,33 +104,58 @@ const refused = (reason: (Review & { kind: 'refused' })['reason'], explain: stri
   explain,
 });
 
+export interface CacheDeps {
+  readonly review: TokenReviewer;
+  readonly clock: Clock;
+  readonly log: Logger;
+}
+
 export interface CacheOptions {
   readonly maxAgeMs: number;
+  /** As long as the API server gives no answer. */
+  readonly maxAgeAwayMs: number;
   readonly maxEntries: number;
 }
 
 /**
- * Remembers positive answers for at most `maxAgeMs` and never beyond the token's own end. Keyed by a hash: tokens are
- * not kept. Refusals are not remembered: a pod's first call may come before the API server knows its token.
+ * Remembers positive answers, never beyond the token's own end: for `maxAgeMs` they are believed, for `maxAgeAwayMs` while
+ * the API server is away. Keyed by a hash: tokens are not kept. Refusals are not remembered: a pod's first call may come
+ * before the API server knows its token.
  */
-export function cachedReviewer(review: TokenReviewer, clock: Clock, options: CacheOptions): TokenReviewer {
-  const known = new Map<string, { readonly answer: Review; readonly untilMs: number }>();
+export function cachedReviewer({ review, clock, log }: CacheDeps, options: CacheOptions): TokenReviewer {
+  const known = new Map<string, { readonly answer: Review; readonly atMs: number }>();
+  const ask = async (token: string, held: Review | undefined): Promise<Review> => {
+    try {
+      return await review(token);
+    } catch (error) {
+      if (held?.kind !== 'authenticated' || !isAway(error)) throw error;
+      const { namespace, serviceAccount, pod } = held.caller;
+      log.warn('a token is taken for what it was: it cannot be reviewed', {
+        caller: `${namespace}/${serviceAccount}`,
+        pod: pod?.name ?? '',
+        error: reasonOf(error),
+      });
+      return held;
+    }
+  };
   return async (token) => {
     if (token === undefined || token === '') return review(token);
     const key = createHash('sha256').update(token).digest('base64');
     const now = clock.now();
-    const held = known.get(key);
-    if (held !== undefined && held.untilMs > now) return held.answer;
+    const entry = known.get(key);
+    const ageMs = entry === undefined || expiryMsOf(token) <= now ? Infinity : now - entry.atMs;
+    if (entry !== undefined && ageMs < options.maxAgeMs) return entry.answer;
+    const held = ageMs < options.maxAgeAwayMs ? entry?.answer : undefined;
+    const answer = await ask(token, held);
+    if (answer === held) return answer;
     known.delete(key);
-    const answer = await review(token);
-    if (answer.kind !== 'authenticated') return answer;
-    const untilMs = Math.min(now + options.maxAgeMs, expiryMsOf(token));
+    if (answer.kind !== 'authenticated' || expiryMsOf(token) <= now) return answer;
     if (known.size >= options.maxEntries) {
       // Maps keep insertion order: the first is the oldest.
       const first = known.keys().next();
       if (first.done !== true) known.delete(first.value);
     }
-    known.set(key, { answer, untilMs });
+    known.set(key, { answer, atMs: now });
     return answer;
   };
 }
