@@ -2,13 +2,14 @@
 
 import assert from 'node:assert/strict';
 import { createPrivateKey } from 'node:crypto';
+import { once } from 'node:events';
 import { describe, it } from 'node:test';
 import tls from 'node:tls';
 import type { Scope } from '#base/scope.ts';
 import type { HboneRequest } from '#hbone/hbone.ts';
 import type { SpiffeId } from '#model/identity.ts';
 import { silentLogger } from '#telemetry/log.ts';
-import type { TlsPolicy } from '#tls/options.ts';
+import { DEFAULT_TLS_POLICY, type TlsPolicy, tlsParameters } from '#tls/options.ts';
 import type { WorkloadSecret } from '#tls/secret.ts';
 import { readWorkloadSecret } from '#tls/workload-certificate.ts';
 import {
@@ -234,6 +235,32 @@ describe('HBONE over TLS', () => {
         else await until('the refusal is reported', () => running.refusals.length === 1);
         assert.equal(running.refusals.length, admits ? 0 : 1);
         assert.equal(socket.isSessionReused(), false);
+      }),
+    );
+  }
+
+  // Groups in the order of a client's wish; a classical one must not be asked for a second hello.
+  for (const [who, groups, agreed] of [
+    ['Culvert', tlsParameters(DEFAULT_TLS_POLICY).ecdhCurve, 'X25519MLKEM768'],
+    ['a peer that has the hybrid group last', 'X25519:P-256:P-384:X25519MLKEM768', 'X25519'],
+    ['a peer without the hybrid group', 'X25519:P-256', 'X25519'],
+  ] as const) {
+    it(
+      `the key exchange with ${who} is ${agreed}`,
+      scoped(async (scope) => {
+        const authority = await newAuthority();
+        const server = await newSecret(authority, SERVER_ID);
+        const running = await startServer(scope, { secret: async () => server });
+        const { certPem, keyPem } = await authority.issue({ uris: [CLIENT_ID], validForMs: 60_000 });
+        const socket = tls.connect({
+          ...{ cert: certPem, key: keyPem!, ca: authority.certPem, ALPNProtocols: ['h2'] },
+          ecdhCurve: groups,
+          socket: await dialTcp(running.address, false),
+          checkServerIdentity: () => undefined,
+        });
+        scope.onClose(() => socket.destroy());
+        await once(socket, 'secureConnect');
+        assert.equal((socket.getEphemeralKeyInfo() as { name?: string }).name, agreed);
       }),
     );
   }

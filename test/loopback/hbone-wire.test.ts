@@ -180,8 +180,9 @@ describe('the HBONE client on the wire', () => {
       const hello = readClientHello(received());
       assert.deepEqual(hello.suites, [0x1302, 0x1301]);
       assert.equal(hello.extensions.has(0), false, 'server_name');
-      // X25519, P-256, P-384, X25519MLKEM768.
-      assert.deepEqual(words(hello.extensions.get(10)!.subarray(2)), [0x001d, 0x0017, 0x0018, 0x11ec]);
+      // The field's groups: X25519MLKEM768, X25519, P-256, P-384, with a key share of each of the first two.
+      assert.deepEqual(words(hello.extensions.get(10)!.subarray(2)), [0x11ec, 0x001d, 0x0017, 0x0018]);
+      assert.deepEqual(keyShareGroups(hello.extensions.get(51)!), [0x11ec, 0x001d]);
       assert.equal(hello.extensions.get(16)!.subarray(3).toString(), 'h2');
       assert.deepEqual([...hello.extensions.get(43)!], [2, 0x03, 0x04]);
       assert.equal(hello.extensions.has(41), false, 'pre_shared_key');
@@ -383,6 +384,14 @@ describe('header lists', () => {
 interface ClientHello {
   readonly suites: number[];
   readonly extensions: ReadonlyMap<number, Buffer>;
+}
+
+/** Of a ClientHello's key_share (RFC 8446 §4.2.8): groups with the lengths of their shares, behind a length of all. */
+function keyShareGroups(extension: Buffer): number[] {
+  const groups: number[] = [];
+  for (let at = 2; at < extension.length; at += 4 + extension.readUInt16BE(at + 2))
+    groups.push(extension.readUInt16BE(at));
+  return groups;
 }
 
 const words = (bytes: Buffer): number[] =>
