@@ -236,7 +236,6 @@ function readCsr(pem: string, identity: SpiffeId): ParsedCsr {
   return csr;
 }
 
-/** An API server that accepts calls and does not answer them must not hold proxies' calls without end. */
 function refusal(status: CertificateStatus, reason: string, message: string, cause?: unknown): MeshError {
   const details: ErrorDetails = { status, reason };
   return new MeshError('CA_REFUSED', message, { details, ...(cause === undefined ? {} : { cause }) });

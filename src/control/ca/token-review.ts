@@ -72,6 +72,7 @@ export function createTokenReviewer(
   };
 }
 
+/** An API server that accepts calls and does not answer them must not hold proxies' calls without end. */
 async function inTime<T>(answer: Promise<T>, limitMs: number): Promise<T> {
   let timer: NodeJS.Timeout | undefined;
   const late = new Promise<never>((_, reject) => {
