@@ -302,18 +302,10 @@ export const ACTIONS: Readonly<Record<string, (world: LeakWorld, place: Place) =
     await world.hasLeft(place);
     await world.label(place, null);
   },
-  async 'delete and make anew'(world, place) {
-    world.mood('silent');
-    await world.remove(place);
-    await world.create(place);
-  },
-  async 'make anew while the agent restarts'(world, place) {
-    world.mood('silent');
-    await world.remove(place);
-    await world.kill('cni', place.node);
-    await world.create(place);
-  },
-  /** A privileged hand in the pod's namespace: whoever can do this reads the traffic anyway. Judged from the moment the agent has mended it. */
+  /**
+   * A privileged hand in the pod's namespace: whoever can do this reads the traffic anyway. Judged from the moment the agent has mended it.
+   * Before a pod is deleted in the round: what was open to that one ends only when its tunnel is found dead.
+   */
   async 'flush the rules by hand'(world, place) {
     world.mood('silent');
     world.traffic.closeHeld();
@@ -324,5 +316,16 @@ export const ACTIONS: Readonly<Record<string, (world: LeakWorld, place: Place) =
     );
     world.inPod(place, 'nft', 'flush', 'ruleset');
     await until(() => /redirect to :15001/.test(world.rules(place)), 'the rules to be restored', 90_000);
+  },
+  async 'delete and make anew'(world, place) {
+    world.mood('silent');
+    await world.remove(place);
+    await world.create(place);
+  },
+  async 'make anew while the agent restarts'(world, place) {
+    world.mood('silent');
+    await world.remove(place);
+    await world.kill('cni', place.node);
+    await world.create(place);
   },
 };
