@@ -20,14 +20,27 @@ node_modules/.bin/tsc --noEmit
 echo '--- bundles'
 "$node" tools/bundle.ts
 
-echo '--- unit and loopback tests'
-"$node" --test --test-timeout=120000 --test-concurrency=2 'src/**/*.test.ts' 'tools/**/*.test.ts' 'test/*.test.ts' 'test/loopback/*.test.ts' 'test/fuzz/*.test.ts' 'test/endurance/*.test.ts'
+# Every test file is a process of its own: what one has compiled of the sources is kept for the next. Not for the e2e tests,
+# whose programs are started as people start them.
+compiled=$(mktemp -d)
+trap 'rm -rf "$compiled"' EXIT
 
-# One at a time: each owns ports and namespaces, and timing under a full machine tells nothing.
-one_by_one() { "$node" --test --test-timeout=400000 --test-concurrency=1 "$@"; }
-echo '--- netns and e2e tests'
+echo '--- unit and loopback tests'
+env NODE_COMPILE_CACHE="$compiled" "$node" --test --test-timeout=120000 --test-concurrency=2 'src/**/*.test.ts' 'tools/**/*.test.ts' 'test/*.test.ts' 'test/loopback/*.test.ts' 'test/fuzz/*.test.ts' 'test/endurance/*.test.ts'
+
+# Mostly waits for the kernel, each file in namespaces of its own: several at a time.
+netns_tests() {
+  "$@" env NODE_COMPILE_CACHE="$compiled" \
+    "$node" --test --test-timeout=400000 --test-concurrency=3 'test/netns/*.test.ts' 'test/interop/*.test.ts'
+}
+# A whole mesh each: one at a time.
+e2e_tests() { "$node" --test --test-timeout=400000 --test-concurrency=1 'test/e2e/*.test.ts'; }
+
 if [ "$(id -u)" = 0 ]; then
-  one_by_one 'test/netns/*.test.ts' 'test/interop/*.test.ts' 'test/e2e/*.test.ts'
+  echo '--- netns tests'
+  netns_tests
+  echo '--- e2e tests'
+  e2e_tests
   exit
 fi
 # An ordinary user is root in namespaces of its own; the programs themselves are started as people start them. The shell
@@ -40,5 +53,7 @@ as_root_inside true || {
   echo 'test: not run: test/netns and test/e2e, because this user may not make namespaces; bin/culvert up says what forbids it' >&2
   exit 1
 }
-as_root_inside "$node" --test --test-timeout=400000 --test-concurrency=1 'test/netns/*.test.ts' 'test/interop/*.test.ts'
-one_by_one 'test/e2e/*.test.ts'
+echo '--- netns tests'
+netns_tests as_root_inside
+echo '--- e2e tests'
+e2e_tests
