@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { until } from '../../test/lib/until.ts';
 import { createWorkQueue } from './work-queue.ts';
 
 const RETRY = { initialMs: 1, maxMs: 4 };
@@ -23,10 +24,10 @@ test('one run at a time per key; what is asked for meanwhile runs once more', as
   );
   queue.schedule('a');
   queue.schedule('a');
-  await until(() => gates.length === 1);
+  await until('the first run', () => gates.length === 1);
   for (let times = 0; times < 5; times++) queue.schedule('a');
   gates[0]!();
-  await until(() => gates.length === 2);
+  await until('the second run', () => gates.length === 2);
   assert.equal(runs, 2);
   // Exclusive work waits for the run, and holds the next one off.
   const order: string[] = [];
@@ -59,7 +60,7 @@ test('a failure is retried until it succeeds, with growing pauses; another key i
   );
   queue.schedule('bad');
   queue.schedule('good');
-  await until(() => done.size === 2);
+  await until('both are done', () => done.size === 2);
   assert.deepEqual(pauses, [1, 2, 4, 4]);
   await queue.close();
 });
@@ -81,16 +82,10 @@ test('no more than the allowed number run at once, and nothing starts after clos
     { concurrency: 3, retry: RETRY },
   );
   for (let key = 0; key < 20; key++) queue.schedule(`${key}`);
-  await until(() => total === 20);
+  await until('all have run', () => total === 20);
   assert.equal(most, 3);
   await queue.close();
   queue.schedule('late');
   await new Promise((resolve) => setImmediate(resolve));
   assert.equal(total, 20);
 });
-
-async function until(condition: () => boolean): Promise<void> {
-  for (let tries = 0; tries < 5000 && !condition(); tries++)
-    await new Promise((resolve) => setTimeout(resolve, 1));
-  assert.ok(condition());
-}

@@ -5,6 +5,7 @@ import { MeshError } from '#base/errors.ts';
 import { Scope } from '#base/scope.ts';
 import { decodeAck, decodeHello, encodeWorkloadRequest, type ZdsRequest } from '#proto/zds.ts';
 import { silentLogger } from '#telemetry/log.ts';
+import { until } from '../../test/lib/until.ts';
 import { createReadiness, type Readiness } from './readiness.ts';
 import { type PacketConnection, startZdsClient, type ZdsClient } from './zds.ts';
 
@@ -97,13 +98,6 @@ async function rig(settle?: () => Promise<unknown>): Promise<Rig> {
   return { agents, running, closedFds, fatal, readiness, client, scope, refuse };
 }
 
-async function until(condition: () => boolean): Promise<void> {
-  for (let rounds = 0; !condition(); rounds++) {
-    if (rounds > 2000) throw new Error('the condition did not come true');
-    await new Promise((resolve) => setTimeout(resolve, 1));
-  }
-}
-
 const add = (uid: string): ZdsRequest => ({
   kind: 'add',
   uid,
@@ -147,7 +141,7 @@ test('with several threads the agent is answered when all have done it, in order
   // A thread that has failed ends the process; until then nothing is confirmed.
   await agent!.says({ kind: 'del', uid: 'a' });
   waiting[2]!.reject(new MeshError('WORKER_FAILED', 'thread ztunnel-1 has ended'));
-  await until(() => agents.length === 2);
+  await until('another connection', () => agents.length === 2);
   assert.deepEqual(agent!.acks, ['ok', 'ok']);
   scope.close();
 });
@@ -160,7 +154,7 @@ test('pods outlive the connection; the next snapshot reaps what it does not name
   await agents[0]!.says(add('named-then-deleted'), 4);
   await agents[0]!.says(SNAPSHOT);
   agents[0]!.hangsUp();
-  await until(() => agents.length === 2 && agents[1]!.greeted);
+  await until('another greeting', () => agents.length === 2 && agents[1]!.greeted);
   assert.equal(running.size, 4);
   assert.deepEqual(readiness.pending(), PENDING);
   const second = agents[1]!;
@@ -183,7 +177,7 @@ test('a pod that cannot be bound is refused with a text, pending, and tried agai
   assert.deepEqual([...client.pending().keys()], ['a']);
   assert.deepEqual(readiness.pending(), PENDING);
   refuse.clear();
-  await until(() => running.has('a'));
+  await until('the pod runs', () => running.has('a'));
   assert.deepEqual([client.pending().size, readiness.pending()], [0, []]);
   assert.deepEqual(closedFds, []);
   scope.close();
@@ -203,7 +197,7 @@ test('a lost connection gives pending descriptors back and starts over', async (
   refuse.add('a');
   await agents[0]!.says(add('a'), 7);
   agents[0]!.hangsUp();
-  await until(() => agents.length === 2);
+  await until('another connection', () => agents.length === 2);
   assert.deepEqual([client.pending().size, closedFds], [0, [7]]);
   scope.close();
 });
@@ -247,7 +241,7 @@ for (const [name, request, fds] of [
   test(`${name}: refused, descriptors closed, a new connection`, async () => {
     const { agents, fatal, running, scope, closedFds } = await rig();
     assert.notEqual(await agents[0]!.says(request, ...fds), 'ok');
-    await until(() => agents.length === 2);
+    await until('another connection', () => agents.length === 2);
     assert.ok(agents[0]!.isClosed);
     assert.deepEqual([fatal.length, running.size, closedFds], [0, 0, fds]);
     scope.close();

@@ -3,10 +3,10 @@
 
 import assert from 'node:assert/strict';
 import { mkdtempSync, rmSync } from 'node:fs';
-import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
+import { freePort } from '../lib/free-port.ts';
 import { projectDir, until } from './harness.ts';
 import { shellBlocks } from './lib/doc-blocks.ts';
 import { DocShell, type Running } from './lib/doc-run.ts';
@@ -56,17 +56,6 @@ async function openPage(): Promise<Page> {
       }
     },
   };
-}
-
-function freePort(): Promise<number> {
-  return new Promise((resolve, reject) => {
-    const server = createServer();
-    server.on('error', reject);
-    server.listen(0, '127.0.0.1', () => {
-      const address = server.address();
-      server.close(() => resolve(typeof address === 'object' && address !== null ? address.port : 0));
-    });
-  });
 }
 
 /** Every pod of a namespace with its uid and restarts: equal before and after means that none restarted. */

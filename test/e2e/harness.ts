@@ -3,13 +3,13 @@
 
 import { type ChildProcess, execFile, spawn } from 'node:child_process';
 import { mkdtempSync, readdirSync, readFileSync, readlinkSync, rmSync } from 'node:fs';
-import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import type { KubeClient } from '#k8s/client.ts';
 import { kubeconfigEndpoint } from '#k8s/kubeconfig.ts';
 import { createRestClient } from '#k8s/rest-client.ts';
+import { freePort } from '../lib/free-port.ts';
 import type { OrdinaryUser } from './ordinary-user.ts';
 
 /** What the field's programs are called. */
@@ -263,16 +263,5 @@ function feed(command: string, args: string[], input: string, env: NodeJS.Proces
       else reject(new Error(`${command} ${args.join(' ')}: ${stderr || error.message}`));
     });
     child.stdin?.end(input);
-  });
-}
-
-function freePort(): Promise<number> {
-  return new Promise((resolve, reject) => {
-    const server = createServer();
-    server.on('error', reject);
-    server.listen(0, '127.0.0.1', () => {
-      const address = server.address();
-      server.close(() => resolve(typeof address === 'object' && address !== null ? address.port : 0));
-    });
   });
 }

@@ -29,8 +29,8 @@ import type { Authority } from '#tls/issue.ts';
 import { copy } from '#ztunnel/copy.ts';
 import { encodeProxyHeader } from '#ztunnel/proxy-header.ts';
 import { TcpEnd, TcpIo } from '#ztunnel/tcp.ts';
+import { until } from '../lib/until.ts';
 import { echo, record } from '../loopback/hbone-peers.ts';
-import { until } from '../loopback/ztunnel-rig.ts';
 import { field, Namespace, newAuthority, PEER, PeerZtunnel, secretOf, startCa } from './peer.ts';
 
 const POD = ip('10.77.0.1');
@@ -344,7 +344,7 @@ test('to the peer on another network: a tunnel in a tunnel through our gateway',
       const payload = Buffer.alloc(3_000_000, 'both ways');
       inner.stream.write(payload);
       inner.stream.end();
-      await until('the echo is complete', () => sink.outcome !== undefined, 30_000);
+      await until('the echo is complete', () => sink.outcome !== undefined);
       assert.deepEqual(sink.outcome, { clean: true });
       assert.ok(Buffer.concat(sink.chunks).equals(payload));
     } finally {

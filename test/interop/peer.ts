@@ -21,7 +21,7 @@ import { type Authority, createAuthority } from '#tls/issue.ts';
 import type { WorkloadSecret } from '#tls/secret.ts';
 import { readWorkloadSecret } from '#tls/workload-certificate.ts';
 import { newSigningServer } from '../lib/signing-server.ts';
-import { until } from '../loopback/ztunnel-rig.ts';
+import { until } from '../lib/until.ts';
 import { type DedicatedPeer, startDedicated } from './dedicated-peer.ts';
 import { localConfig } from './local-config.ts';
 

@@ -13,7 +13,8 @@ import { parseRevocationLists } from '#tls/crl.ts';
 import { writeDer } from '#tls/der.ts';
 import { Revocations } from '#tls/revocation.ts';
 import { crlPem, newCrl, newIntermediate } from '../lib/crls.ts';
-import { CLIENT_ID, newAuthority, newSecret, record, until } from '../loopback/hbone-peers.ts';
+import { until } from '../lib/until.ts';
+import { CLIENT_ID, newAuthority, newSecret, record } from '../loopback/hbone-peers.ts';
 import { toYaml } from './local-policies.ts';
 import {
   OWN,

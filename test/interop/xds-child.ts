@@ -15,6 +15,7 @@ import { ADDRESS_TYPE_URL, encodeAddress } from '#proto/workload.ts';
 import { silentLogger } from '#telemetry/log.ts';
 import { createAuthority } from '#tls/issue.ts';
 import { startXdsServer, type XdsServer } from '#xds/server.ts';
+import { untilTelling } from '../lib/until.ts';
 
 const authority = await createAuthority({ organization: 'test', validDays: 1 });
 const issued = await authority.issue({ dnsNames: ['localhost'], server: true, validForMs: 3_600_000 });
@@ -88,14 +89,7 @@ const dump = async (): Promise<Dump | undefined> => {
     return undefined;
   }
 };
-async function until(what: string, holds: () => Promise<boolean> | boolean): Promise<void> {
-  for (let turn = 0; turn < 3000; turn++) {
-    if (await holds()) return;
-    if (peer.exitCode !== null) break;
-    await new Promise((resolve) => setTimeout(resolve, 20));
-  }
-  throw new Error(`it did not come about: ${what}\n${said}`);
-}
+const until = untilTelling(() => said);
 const allAcknowledged = (): boolean => {
   const [client] = server.clients();
   return (

@@ -22,6 +22,7 @@ import { requestFor } from '#tls/csr.ts';
 import { createAuthority } from '#tls/issue.ts';
 import { newCsr, newSigningCertificate, rsaKeys, type SigningCertificate } from '../lib/authorities.ts';
 import { crlPem, newCrl } from '../lib/crls.ts';
+import { untilTelling } from '../lib/until.ts';
 import { FakeApi } from './control-fake-api.ts';
 
 const WEB = 'spiffe://cluster.local/ns/shop/sa/web' as SpiffeId;
@@ -120,14 +121,7 @@ const published = (name: string, key: string, namespace = 'shop'): string | unde
   api.get(CONFIG_MAPS, name, namespace)?.data?.[key];
 const roots = (): string | undefined => published('istio-ca-root-cert', 'root-cert.pem');
 
-async function until<T>(what: string, look: () => T | undefined | false): Promise<T> {
-  for (let tries = 0; tries < 4000; tries++) {
-    const found = look();
-    if (found !== undefined && found !== false) return found;
-    await new Promise((resolve) => setTimeout(resolve, 5));
-  }
-  throw new Error(`${what} did not come about\n${lines.join('')}`);
-}
+const until = untilTelling(() => lines.join(''));
 
 const logged = (...texts: string[]): boolean =>
   lines.some((line) => texts.every((text) => line.includes(text)));

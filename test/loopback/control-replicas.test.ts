@@ -38,6 +38,7 @@ import {
 import { ADDRESS_TYPE_URL } from '#proto/workload.ts';
 import { silentLogger } from '#telemetry/log.ts';
 import { requestFor } from '#tls/csr.ts';
+import { until } from '../lib/until.ts';
 
 const CRDS = join(import.meta.dirname, '../../deploy/crds');
 const NODE_ID = 'ztunnel~172.31.0.11~ztunnel-n1.istio-system~istio-system.svc.cluster.local';
@@ -89,15 +90,6 @@ async function startReplica(name: Name): Promise<void> {
   );
   replicas.set(name, replica);
   await replica.ready;
-}
-
-async function until<T>(what: string, look: () => Promise<T | undefined | false>): Promise<T> {
-  for (let tries = 0; tries < 1200; tries++) {
-    const found = await look();
-    if (found !== undefined && found !== false) return found;
-    await new Promise((resolve) => setTimeout(resolve, 50));
-  }
-  throw new Error(`${what} did not come about`);
 }
 
 const policy = (name: string, action: 'DENY' | 'AUDIT' = 'DENY'): AuthorizationPolicy => ({

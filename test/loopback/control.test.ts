@@ -38,6 +38,7 @@ import { createLogger, silentLogger } from '#telemetry/log.ts';
 import { requestFor } from '#tls/csr.ts';
 import { startXdsClient, ztunnelNode } from '#xds/client.ts';
 import { xdsOverGrpc } from '#xds/grpc-transport.ts';
+import { until } from '../lib/until.ts';
 import { FakeApi } from './control-fake-api.ts';
 
 const NODE_ID = 'ztunnel~172.31.0.11~ztunnel-n1.istio-system~istio-system.svc.cluster.local';
@@ -127,25 +128,6 @@ function channel(token: string | undefined, clusterId = 'Kubernetes'): GrpcChann
   );
 }
 
-/** Polls; the limit only ends a test that would hang. */
-async function until<T>(what: string, look: () => T | undefined | false): Promise<T> {
-  for (let tries = 0; tries < 2000; tries++) {
-    const found = look();
-    if (found !== undefined && found !== false) return found;
-    await new Promise((resolve) => setTimeout(resolve, 5));
-  }
-  throw new Error(`${what} did not come about`);
-}
-
-async function untilAsync<T>(what: string, look: () => Promise<T | undefined>): Promise<T> {
-  for (let tries = 0; tries < 2000; tries++) {
-    const found = await look();
-    if (found !== undefined) return found;
-    await new Promise((resolve) => setTimeout(resolve, 5));
-  }
-  throw new Error(`${what} did not come about`);
-}
-
 interface Watched {
   readonly held: Map<string, DeltaResource>;
   responses: number;
@@ -203,7 +185,7 @@ describe('xDS', () => {
     api.put(PODS, pod('new', 'shop', 'web', 'n1', '10.244.1.9'));
     await until('the change', () => client.held.has('Kubernetes//Pod/shop/new'));
     const read = async (path: string) => JSON.parse((await page(control.ports.http, path)).body) as unknown;
-    const numbers = await untilAsync('it is counted', async () => {
+    const numbers = await until('it is counted', async () => {
       const { body } = await page(control.ports.monitoring, '/metrics');
       return /^pilot_proxy_convergence_time_count\{.*\} [1-9]/m.test(body) ? body : undefined;
     });

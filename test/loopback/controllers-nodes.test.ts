@@ -16,7 +16,8 @@ import {
 } from '#k8s/objects.ts';
 import { apiStatusOf } from '#k8s/status.ts';
 import { testEachKubectl } from '../lib/kubectls.ts';
-import { deployment, inShop, openCluster, rolledOut, startKubelet, until } from './controllers-rig.ts';
+import { until } from '../lib/until.ts';
+import { deployment, inShop, openCluster, rolledOut, startKubelet } from './controllers-rig.ts';
 
 const taintKeys = ({ spec }: Node): string[] =>
   (spec?.taints ?? []).map(({ key, effect }) => `${key}:${effect}`);

@@ -7,7 +7,6 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { TestContext } from 'node:test';
 import { promisify } from 'node:util';
-import { sleep } from '#base/clock.ts';
 import { MeshError } from '#base/errors.ts';
 import type { KubeClient } from '#k8s/client.ts';
 import {
@@ -26,24 +25,12 @@ import { isNotFound } from '#k8s/status.ts';
 import { createApiServer } from '#local/apiserver/server.ts';
 import { startControllers } from '#local/controllers/controllers.ts';
 import { silentLogger } from '#telemetry/log.ts';
+import { until } from '../lib/until.ts';
 
 const run = promisify(execFile);
 
-const LIMIT_MS = 20_000;
-const POLL_MS = 10;
 /** A template with this image never becomes ready. */
 export const BROKEN_IMAGE = 'local/broken';
-
-/** Polls until `probe` returns something other than undefined or false. */
-export async function until<T>(what: string, probe: () => Promise<T | undefined | false>): Promise<T> {
-  const limitAt = performance.now() + LIMIT_MS;
-  for (;;) {
-    const found = await probe();
-    if (found !== undefined && found !== false) return found;
-    if (performance.now() > limitAt) throw new Error(`never saw: ${what}`);
-    await sleep(POLL_MS);
-  }
-}
 
 // Nodes of these tests send no heartbeats: only the test of that lets them fall silent.
 const NEVER_MS = 3_600_000;

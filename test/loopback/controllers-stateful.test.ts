@@ -13,6 +13,7 @@ import {
   type StatefulSet,
 } from '#k8s/objects.ts';
 import { PERSISTENT_VOLUME_CLAIMS, PERSISTENT_VOLUMES } from '#k8s/storage.ts';
+import { until } from '../lib/until.ts';
 import {
   BROKEN_IMAGE,
   deployment,
@@ -21,7 +22,6 @@ import {
   openCluster,
   rolledOut,
   startKubelet,
-  until,
 } from './controllers-rig.ts';
 
 function statefulSet(

@@ -11,7 +11,8 @@ import {
   type PersistentVolumeClaim,
   STORAGE_CLASSES,
 } from '#k8s/storage.ts';
-import { inShop, openCluster, startKubelet, until } from './controllers-rig.ts';
+import { until } from '../lib/until.ts';
+import { inShop, openCluster, startKubelet } from './controllers-rig.ts';
 
 const claim = (name: string, spec: Partial<PersistentVolumeClaim['spec']> = {}): PersistentVolumeClaim => ({
   apiVersion: 'v1',

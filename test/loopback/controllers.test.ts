@@ -19,6 +19,7 @@ import {
   SERVICES,
 } from '#k8s/objects.ts';
 import { CLUSTER_ROLES, type ClusterRole } from '#k8s/rbac.ts';
+import { until } from '../lib/until.ts';
 import {
   addNode,
   BROKEN_IMAGE,
@@ -28,7 +29,6 @@ import {
   openCluster,
   rolledOut,
   startKubelet,
-  until,
 } from './controllers-rig.ts';
 
 test('namespaces have an account and the root certificate, get them back, and can be deleted with all they hold', async (t) => {

@@ -12,6 +12,7 @@ import { framed } from '#dns/tcp-exchange.ts';
 import { serviceOf, workloadOf } from '#model/samples.ts';
 import { serviceKey, type Workload, type WorkloadUid } from '#model/workload.ts';
 import { ip } from '#net/ip.ts';
+import { until } from '../lib/until.ts';
 import {
   askTcp,
   askUdp,
@@ -27,7 +28,6 @@ import {
   type TestDnsOptions,
   type Upstream,
 } from './dns-rig.ts';
-import { until } from './ztunnel-rig.ts';
 
 const closers: (() => void)[] = [];
 after(() => {

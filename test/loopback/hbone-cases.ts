@@ -4,7 +4,8 @@ import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
 import type { Scope } from '#base/scope.ts';
 import type { HboneRequest, HboneStream } from '#hbone/hbone.ts';
-import { CLIENT_ID, echo, type Pair, record, SERVER_ID, until } from './hbone-peers.ts';
+import { until } from '../lib/until.ts';
+import { CLIENT_ID, echo, type Pair, record, SERVER_ID } from './hbone-peers.ts';
 
 export type StartPair = (scope: Scope, onRequest: (request: HboneRequest) => void) => Promise<Pair>;
 

@@ -17,6 +17,7 @@ import { parseRevocationLists } from '#tls/crl.ts';
 import { Revocations } from '#tls/revocation.ts';
 import { copy } from '#ztunnel/copy.ts';
 import { newCrl } from '../lib/crls.ts';
+import { until } from '../lib/until.ts';
 import {
   CLIENT_ID,
   echo,
@@ -29,7 +30,6 @@ import {
   scoped,
   startServer,
   type TestServer,
-  until,
 } from './hbone-peers.ts';
 import { createNodeServer } from './node-http2/server.ts';
 import { dialEnd } from './ztunnel-rig.ts';
@@ -154,7 +154,7 @@ for (const [name, createServer] of [
           pump();
         };
         pump();
-        await until('everything came back', () => sink.outcome !== undefined, 60_000);
+        await until('everything came back', () => sink.outcome !== undefined);
         assert.ok(Buffer.concat(sink.chunks).equals(payload));
       }),
     );
@@ -210,7 +210,7 @@ it(
     }
     const sink = record(far!);
     stream.end();
-    await until('everything came', () => sink.ended, 60_000);
+    await until('everything came', () => sink.ended);
     assert.equal(sink.bytes, written);
   }),
 );

@@ -59,15 +59,6 @@ export async function newSecret(
   return readWorkloadSecret(identity, createPrivateKey(keyPem ?? ''), answer, silentLogger, tls);
 }
 
-/** Polls; the generous limit is for broken code only. */
-export async function until(what: string, condition: () => boolean, limitMs = 10_000): Promise<void> {
-  const deadline = Date.now() + limitMs;
-  while (!condition()) {
-    if (Date.now() > deadline) throw new Error(`still waiting until ${what}`);
-    await new Promise((resolve) => setTimeout(resolve, 2));
-  }
-}
-
 /** Remembers what a stream delivered. */
 export class RecordingSink implements StreamSink {
   readonly chunks: Uint8Array[] = [];

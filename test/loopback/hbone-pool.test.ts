@@ -11,6 +11,7 @@ import type { HboneServerLimits } from '#hbone/server.ts';
 import type { SpiffeId } from '#model/identity.ts';
 import { silentLogger } from '#telemetry/log.ts';
 import { createWorkloadTlsServer } from '#tls/options.ts';
+import { until } from '../lib/until.ts';
 import {
   CLIENT_ID,
   dial,
@@ -25,7 +26,6 @@ import {
   scoped,
   startPair,
   startServer,
-  until,
 } from './hbone-peers.ts';
 
 const acceptAll = (request: HboneRequest): void => echo(request.accept({}));
@@ -142,9 +142,9 @@ describe('the HBONE pool', () => {
       const key = keyFor(running.address);
       const { stream } = await pool.connect(key, 'a:1', {});
       const sink = record(stream);
-      const sweeps = (): Promise<void> => {
+      const sweeps = async (): Promise<void> => {
         const before = looks;
-        return until('the pool looked twice', () => looks >= before + 2);
+        await until('the pool looked twice', () => looks >= before + 2);
       };
       nowMs = 99;
       await sweeps();

@@ -20,6 +20,7 @@ import type { Authority } from '#tls/issue.ts';
 import { Revocations } from '#tls/revocation.ts';
 import type { WorkloadSecret } from '#tls/secret.ts';
 import { type CrlOptions, newCrl, newIntermediate } from '../lib/crls.ts';
+import { until } from '../lib/until.ts';
 import {
   CLIENT_ID,
   echo,
@@ -32,7 +33,6 @@ import {
   scoped,
   startServer,
   type TestServer,
-  until,
 } from './hbone-peers.ts';
 
 const THIRD_ID = 'spiffe://cluster.local/ns/shop/sa/ledger' as SpiffeId;

@@ -12,6 +12,7 @@ import { silentLogger } from '#telemetry/log.ts';
 import { DEFAULT_TLS_POLICY, type TlsPolicy, tlsParameters } from '#tls/options.ts';
 import type { WorkloadSecret } from '#tls/secret.ts';
 import { readWorkloadSecret } from '#tls/workload-certificate.ts';
+import { until } from '../lib/until.ts';
 import {
   CLIENT_ID,
   dialTcp,
@@ -26,7 +27,6 @@ import {
   scoped,
   startServer,
   type TestServer,
-  until,
 } from './hbone-peers.ts';
 
 const OTHER_ID = 'spiffe://cluster.local/ns/shop/sa/payment' as SpiffeId;

@@ -12,6 +12,7 @@ import { ordinaryHeaders } from '#hbone/http2/header-rules.ts';
 import type { SocketAddress } from '#net/host-port.ts';
 import { clientTlsOptions, createWorkloadTlsServer } from '#tls/options.ts';
 import type { WorkloadSecret } from '#tls/secret.ts';
+import { until } from '../lib/until.ts';
 import {
   CLIENT_ID,
   dialTcp,
@@ -25,7 +26,6 @@ import {
   scoped,
   startServer,
   type TestServerOptions,
-  until,
 } from './hbone-peers.ts';
 
 const PREFACE = 'PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n';

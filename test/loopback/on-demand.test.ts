@@ -8,23 +8,22 @@ import { AUTHORIZATION_TYPE_URL } from '#proto/authorization.ts';
 import { decodeDeltaRequest, encodeDeltaResponse } from '#proto/discovery.ts';
 import { ADDRESS_TYPE_URL, encodeAddress } from '#proto/workload.ts';
 import type { OpenXdsStream } from '#xds/transport.ts';
+import { until } from '../lib/until.ts';
 import {
   application,
+  ownAddress,
   readAll,
   startPlane,
   type TestAuthority,
   type TestPlane,
   testAuthority,
-  until,
   workload,
 } from './ztunnel-rig.ts';
 
-// Other test files may run beside this one: an own part of 127.0.0.0/8.
-const net8 = `127.${130 + (process.pid % 100)}`;
-const CLIENT = `${net8}.1.2`;
-const SERVER = `${net8}.2.2`;
-const STRANGER = `${net8}.3.2`;
-const MUTE = `${net8}.4.2`;
+const CLIENT = ownAddress(2);
+const SERVER = ownAddress(3);
+const STRANGER = ownAddress(4);
+const MUTE = ownAddress(5);
 
 let authority: TestAuthority;
 let one: TestPlane;

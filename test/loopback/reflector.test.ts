@@ -5,23 +5,13 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { sleep } from '#base/clock.ts';
 import { objectKey } from '#k8s/informer.ts';
 import { CONFIG_MAPS, type ConfigMap } from '#k8s/objects.ts';
 import { startInformer } from '#k8s/reflector.ts';
 import { createRestClient } from '#k8s/rest-client.ts';
 import { createApiServer } from '#local/apiserver/server.ts';
 import { silentLogger } from '#telemetry/log.ts';
-
-const LIMIT_MS = 20_000;
-
-async function until(what: string, probe: () => boolean): Promise<void> {
-  const limitAt = performance.now() + LIMIT_MS;
-  while (!probe()) {
-    if (performance.now() > limitAt) throw new Error(`never saw: ${what}`);
-    await sleep(10);
-  }
-}
+import { until } from '../lib/until.ts';
 
 const configMap = (name: string): ConfigMap => ({
   apiVersion: 'v1',

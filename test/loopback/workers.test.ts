@@ -10,7 +10,7 @@ import { encodeDeltaResponse } from '#proto/discovery.ts';
 import { ADDRESS_TYPE_URL, encodeAddress } from '#proto/workload.ts';
 import { parseConfig } from '#ztunnel/config.ts';
 import { type Workers, workersOf } from '#ztunnel/workers/group.ts';
-import { until } from './ztunnel-rig.ts';
+import { until } from '../lib/until.ts';
 
 const ENTRY = new URL('../../bin/ztunnel-worker.ts', import.meta.url);
 const open: Workers[] = [];

@@ -21,6 +21,7 @@ import { type Authority, createAuthority } from '#tls/issue.ts';
 import { startXdsServer, type XdsServer, type XdsServerDeps, type XdsServerOptions } from '#xds/server.ts';
 import type { AnswerDebug, ResourceSource, XdsResource } from '#xds/source.ts';
 import { STATE_OF_THE_WORLD_PATH } from '#xds/state-of-the-world.ts';
+import { until } from '../lib/until.ts';
 
 const TYPE = 'type.googleapis.com/test.Thing';
 const OTHER = 'type.googleapis.com/test.Other';
@@ -164,14 +165,6 @@ function open({ port }: XdsServer, path = DELTA_DISCOVERY_PATH, acknowledges = t
     client.end = end;
   });
   return client;
-}
-
-async function until(what: string, condition: () => boolean): Promise<void> {
-  for (let turn = 0; turn < 4000; turn++) {
-    if (condition()) return;
-    await new Promise((resolve) => setTimeout(resolve, 5));
-  }
-  assert.fail(`it did not come about: ${what}`);
 }
 
 test('§4.1: the first message must carry a node id; what is no request at all is refused, too', async () => {

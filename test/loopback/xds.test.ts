@@ -2,7 +2,6 @@
 
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
-import { setTimeout as delay } from 'node:timers/promises';
 import { Scope } from '#base/scope.ts';
 import { createGrpcChannel, type GrpcChannelOptions } from '#grpc/client.ts';
 import { formatSpiffeId } from '#model/identity.ts';
@@ -28,6 +27,7 @@ import { xdsOverGrpc } from '#xds/grpc-transport.ts';
 import { startXdsServer, type XdsServer, type XdsServerOptions } from '#xds/server.ts';
 import type { ResourceSource, XdsResource } from '#xds/source.ts';
 import type { OpenXdsStream } from '#xds/transport.ts';
+import { until } from '../lib/until.ts';
 
 /** A source that a test writes to. */
 class TestSource implements ResourceSource {
@@ -199,14 +199,6 @@ function startNode(
     },
   );
   return Object.assign(node, { store, client, scope, responses, requests });
-}
-
-async function until(what: string, condition: () => boolean): Promise<void> {
-  const deadline = performance.now() + 10_000;
-  while (!condition()) {
-    if (performance.now() > deadline) assert.fail(`not within 10 s: ${what}`);
-    await delay(5);
-  }
 }
 
 const uid = (name: string): WorkloadUid => `Kubernetes//Pod/shop/${name}` as WorkloadUid;

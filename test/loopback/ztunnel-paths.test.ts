@@ -15,10 +15,12 @@ import { ip } from '#net/ip.ts';
 import { silentLogger } from '#telemetry/log.ts';
 import { createAuthority } from '#tls/issue.ts';
 import { copy } from '#ztunnel/copy.ts';
+import { until } from '../lib/until.ts';
 import { newSecret } from './hbone-peers.ts';
 import {
   application,
   dialEnd,
+  ownAddress,
   readAll,
   service,
   serviceKeyOf,
@@ -26,21 +28,18 @@ import {
   type TestAuthority,
   type TestPlane,
   testAuthority,
-  until,
   workload,
 } from './ztunnel-rig.ts';
 
-// Other test files may run beside this one: an own part of 127.0.0.0/8.
-const net8 = `127.${20 + (process.pid % 100)}`;
-const CLIENT = `${net8}.11.2`;
-const FIRST = `${net8}.12.2`;
-const SECOND = `${net8}.12.3`;
-const NOBODY = `${net8}.12.4`;
-const PLAIN = `${net8}.12.5`;
-const LEAVING = `${net8}.14.2`;
-const TUNNELLED = `${net8}.12.6`;
-const FAR = `${net8}.13.2`;
-const GATEWAY = `${net8}.13.9`;
+const CLIENT = ownAddress(2);
+const FIRST = ownAddress(3);
+const SECOND = ownAddress(4);
+const NOBODY = ownAddress(5);
+const PLAIN = ownAddress(6);
+const LEAVING = ownAddress(7);
+const TUNNELLED = ownAddress(8);
+const FAR = ownAddress(9);
+const GATEWAY = ownAddress(10);
 
 const scope = new Scope('test');
 let authority: TestAuthority;
@@ -51,7 +50,7 @@ const asked: string[] = [];
 const cart = workload('cart', CLIENT, 'n1');
 
 let lastVip = 0;
-const newVip = (): string => `${net8}.96.${++lastVip}`;
+const newVip = (): string => ownAddress(100 + ++lastVip);
 
 async function serve(podIp: string, onSocket: (socket: net.Socket) => void): Promise<number> {
   const { port, server: one } = await application(podIp, onSocket);

@@ -20,6 +20,10 @@ import { connected } from '#ztunnel/dial.ts';
 import { createDataPlane, type DataPlane, type DataPlaneDeps } from '#ztunnel/owner.ts';
 import { TcpEnd, TcpIo } from '#ztunnel/tcp.ts';
 
+/** Test files run side by side: an address of 127.0.0.0/8 that this process alone uses. `host` from 1 to 254. */
+export const ownAddress = (host: number): string =>
+  `127.${16 + ((process.pid >> 8) % 200)}.${process.pid & 0xff}.${host}`;
+
 export interface TestAuthority {
   readonly certPem: string;
   readonly keyPem: string;
@@ -227,13 +231,4 @@ export function readAll(socket: net.Socket): Promise<Buffer> {
     socket.once('end', () => resolve(Buffer.concat(chunks)));
     socket.once('close', () => resolve(Buffer.concat(chunks)));
   });
-}
-
-/** Polls with a generous limit; the condition is the synchronisation, not the time. */
-export async function until(what: string, condition: () => boolean, limitMs = 20_000): Promise<void> {
-  const deadline = Date.now() + limitMs;
-  while (!condition()) {
-    if (Date.now() > deadline) throw new Error(`not within ${limitMs} ms: ${what}`);
-    await new Promise((resolve) => setTimeout(resolve, 5));
-  }
 }

@@ -12,10 +12,11 @@ import type { Port } from '#net/host-port.ts';
 import { ip } from '#net/ip.ts';
 import { silentLogger } from '#telemetry/log.ts';
 import { createAuthority } from '#tls/issue.ts';
+import { until } from '../lib/until.ts';
 import { dial, newSecret, record, scoped } from './hbone-peers.ts';
-import { startPlane, testAuthority, until, workload } from './ztunnel-rig.ts';
+import { ownAddress, startPlane, testAuthority, workload } from './ztunnel-rig.ts';
 
-const ADDRESS = `127.${20 + (process.pid % 100)}.15.1`;
+const ADDRESS = ownAddress(2);
 const COLLECTOR = 'spiffe://cluster.local/ns/monitoring/sa/prometheus' as SpiffeId;
 
 test(

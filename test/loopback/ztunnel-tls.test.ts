@@ -14,15 +14,14 @@ import { createAuthority, parseCsr } from '#tls/issue.ts';
 import type { CertificateAuthorityClient } from '#tls/secret.ts';
 import type { ZtunnelConfig } from '#ztunnel/config.ts';
 import { crlPem, newCrl } from '../lib/crls.ts';
-import { application, readAll, startPlane, type TestPlane, until, workload } from './ztunnel-rig.ts';
-
-// Other test files may run beside this one: an own part of 127.0.0.0/8.
-const net8 = `127.${130 + (process.pid % 60)}`;
+import { until } from '../lib/until.ts';
+import { application, ownAddress, readAll, startPlane, type TestPlane, workload } from './ztunnel-rig.ts';
 
 interface Mesh {
   readonly near: TestPlane;
   readonly far: TestPlane;
-  readonly port: number;
+  /** From the pod on the near node to the one on the far. */
+  readonly dial: () => net.Socket;
 }
 
 let meshes = 0;
@@ -33,9 +32,9 @@ async function startMesh(
   ca: CertificateAuthorityClient,
   settings: Partial<ZtunnelConfig> = {},
 ): Promise<Mesh> {
-  const part = `${net8}.${++meshes}`;
-  const cart = workload('cart', `${part}.2`, 'n1');
-  const stock = workload('stock', `${part}.3`, 'n2');
+  meshes += 1;
+  const cart = workload('cart', ownAddress(2 * meshes), 'n1');
+  const stock = workload('stock', ownAddress(2 * meshes + 1), 'n2');
   const { port, server } = await application(stock.ips[0]!, (socket) => socket.pipe(socket));
   t.after(() => server.close());
   const planes: TestPlane[] = [];
@@ -50,15 +49,11 @@ async function startMesh(
   const [near, far] = planes as [TestPlane, TestPlane];
   await near.addPod(cart);
   await far.addPod(stock);
-  return { near, far, port };
+  return { near, far, dial: () => near.capture.dialFrom(cart.ips[0]!, `${stock.ips[0]}:${port}`) };
 }
 
-const part = (): string => `${net8}.${meshes}`;
-const dial = ({ near, port }: Mesh): net.Socket =>
-  near.capture.dialFrom(`${part()}.2`, `${part()}.3:${port}`);
-
 async function echoed(mesh: Mesh, text: string): Promise<string> {
-  const socket = dial(mesh);
+  const socket = mesh.dial();
   socket.end(text);
   return (await readAll(socket)).toString();
 }
@@ -85,7 +80,7 @@ describe('certificates of a running mesh', () => {
       // One stream for each session: every request is a handshake with the certificates of the moment.
       { poolMaxStreams: 1 },
     );
-    const held = dial(mesh);
+    const held = mesh.dial();
     held.write('before ');
     const serials = new Set<string>();
     let requests = 0;
@@ -130,7 +125,7 @@ describe('certificates of a running mesh', () => {
       },
       { crlPath },
     );
-    const live = dial(mesh);
+    const live = mesh.dial();
     live.write('hello');
     const [greeting] = (await once(live, 'data')) as [Buffer];
     assert.equal(greeting.toString(), 'hello');
@@ -141,7 +136,7 @@ describe('certificates of a running mesh', () => {
     await until('the far log says so', () => mesh.far.access('direction="inbound"', cut).length === 1);
     assert.match(mesh.far.access(cut)[0]!, /connection complete.*serial [0-9a-f]+, URI:spiffe:.*sa\/cart/);
 
-    const refused = dial(mesh);
+    const refused = mesh.dial();
     refused.write('again');
     await until('it is refused', () => refused.destroyed);
     await until('the far log says so', () => mesh.far.access('connection failed', cut).length === 1);

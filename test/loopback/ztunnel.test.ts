@@ -8,8 +8,10 @@ import { Worker } from 'node:worker_threads';
 import { gunzipSync } from 'node:zlib';
 import type { Policy } from '#model/policy.ts';
 import type { Workload } from '#model/workload.ts';
+import { until } from '../lib/until.ts';
 import {
   application,
+  ownAddress,
   readAll,
   service,
   serviceKeyOf,
@@ -17,17 +19,14 @@ import {
   type TestAuthority,
   type TestPlane,
   testAuthority,
-  until,
   workload,
 } from './ztunnel-rig.ts';
 
-// Other test files may run beside this one: an own part of 127.0.0.0/8.
-const net8 = `127.${20 + (process.pid % 100)}`;
-const CLIENT = `${net8}.1.2`;
-const SERVER = `${net8}.2.2`;
-const OTHER = `${net8}.2.3`;
-const PLAIN = `${net8}.2.4`;
-const VIP = `${net8}.96.10`;
+const CLIENT = ownAddress(2);
+const SERVER = ownAddress(3);
+const OTHER = ownAddress(4);
+const PLAIN = ownAddress(5);
+const VIP = ownAddress(100);
 
 let authority: TestAuthority;
 let one: TestPlane;
@@ -216,12 +215,12 @@ test('a policy refuses with 401, a reason and its name; lifting it lets the next
 });
 
 test('a policy change closes the live connections it denies, and only those', async () => {
-  const visitor = workload('visitor', `${net8}.1.3`, 'n1');
+  const visitor = workload('visitor', ownAddress(6), 'n1');
   for (const { plane } of [one, two])
     plane.store.apply({ addresses: [{ kind: 'workload', workload: visitor }] });
   await one.addPod(visitor);
   const denied = one.capture.dialFrom(CLIENT, `${SERVER}:${echoPort}`);
-  const kept = one.capture.dialFrom(`${net8}.1.3`, `${SERVER}:${echoPort}`);
+  const kept = one.capture.dialFrom(ownAddress(6), `${SERVER}:${echoPort}`);
   for (const socket of [denied, kept]) {
     socket.write('live');
     await once(socket, 'data');
@@ -287,9 +286,9 @@ test('an unknown destination is passed through as it is', async () => {
 });
 
 test('a service without endpoints is refused with the reason', async () => {
-  const lonely = service('lonely', `${net8}.96.11`, new Map([[80, 8080]]));
+  const lonely = service('lonely', ownAddress(101), new Map([[80, 8080]]));
   one.plane.store.apply({ addresses: [{ kind: 'service', service: lonely }] });
-  const socket = one.capture.dialFrom(CLIENT, `${net8}.96.11:80`);
+  const socket = one.capture.dialFrom(CLIENT, `${ownAddress(101)}:80`);
   assert.equal((await readAll(socket)).length, 0);
   await until('the line', () => one.access('connection failed', 'no healthy upstream').length > 0);
   assert.match(one.access('no healthy upstream')[0]!, /\twarn\taccess\t.* reason="NO_ROUTE"/);
@@ -302,9 +301,9 @@ test('a connection to the proxy itself is refused', async () => {
 });
 
 test('a pod whose record comes late is served when it comes', async () => {
-  const late = workload('late', `${net8}.1.9`, 'n1');
+  const late = workload('late', ownAddress(7), 'n1');
   await one.addPod(late);
-  const socket = one.capture.dialFrom(`${net8}.1.9`, `${SERVER}:${echoPort}`);
+  const socket = one.capture.dialFrom(ownAddress(7), `${SERVER}:${echoPort}`);
   const answer = ask(socket, 'finally');
   await once(socket, 'connect');
   for (const { plane } of [one, two])
@@ -313,11 +312,11 @@ test('a pod whose record comes late is served when it comes', async () => {
 });
 
 test('removing a pod ends its connections at once and frees its ports', async () => {
-  const gone = workload('gone', `${net8}.1.10`, 'n1');
+  const gone = workload('gone', ownAddress(8), 'n1');
   for (const { plane } of [one, two])
     plane.store.apply({ addresses: [{ kind: 'workload', workload: gone }] });
   await one.addPod(gone);
-  const socket = one.capture.dialFrom(`${net8}.1.10`, `${SERVER}:${echoPort}`);
+  const socket = one.capture.dialFrom(ownAddress(8), `${SERVER}:${echoPort}`);
   socket.write('live');
   await once(socket, 'data');
   const closed = once(socket, 'close');
@@ -433,15 +432,15 @@ test('nothing is left open after all that', async () => {
 
 test('drain: listeners close at once, a live connection may finish', async () => {
   const draining = await startPlane('n3', authority.client, { drainMs: 60_000 });
-  const own = workload('draining', `${net8}.3.2`, 'n3');
+  const own = workload('draining', ownAddress(9), 'n3');
   draining.plane.store.apply({ addresses: [{ kind: 'workload', workload: own }] });
   await draining.addPod(own);
   const port = await serve(OTHER, (socket) => socket.pipe(socket));
-  const socket = draining.capture.dialFrom(`${net8}.3.2`, `${OTHER}:${port}`);
+  const socket = draining.capture.dialFrom(ownAddress(9), `${OTHER}:${port}`);
   socket.write('before');
   await once(socket, 'data');
   const drained = draining.plane.drain();
-  const refused = draining.capture.dialFrom(`${net8}.3.2`, `${OTHER}:${port}`);
+  const refused = draining.capture.dialFrom(ownAddress(9), `${OTHER}:${port}`);
   const [error] = await once(refused, 'error');
   assert.equal((error as NodeJS.ErrnoException).code, 'ECONNREFUSED');
   socket.write(' and after');
@@ -452,11 +451,11 @@ test('drain: listeners close at once, a live connection may finish', async () =>
 
 test('drain: what is still live at the deadline is cut and said', async () => {
   const draining = await startPlane('n3', authority.client, { drainMs: 20 });
-  const own = workload('draining', `${net8}.3.3`, 'n3');
+  const own = workload('draining', ownAddress(10), 'n3');
   draining.plane.store.apply({ addresses: [{ kind: 'workload', workload: own }] });
   await draining.addPod(own);
   const port = await serve(OTHER, (socket) => socket.pipe(socket));
-  const socket = draining.capture.dialFrom(`${net8}.3.3`, `${OTHER}:${port}`);
+  const socket = draining.capture.dialFrom(ownAddress(10), `${OTHER}:${port}`);
   socket.write('live');
   await once(socket, 'data');
   const closed = readAll(socket);
@@ -466,7 +465,7 @@ test('drain: what is still live at the deadline is cut and said', async () => {
 });
 
 test('a data plane in a worker thread serves one in the main thread', async () => {
-  const podIp = `${net8}.4.2`;
+  const podIp = ownAddress(11);
   const far = workload('far', podIp, 'n4');
   const worker = new Worker(new URL('./ztunnel-worker.ts', import.meta.url), {
     workerData: {

@@ -15,7 +15,7 @@ import { createLogger } from '#telemetry/log.ts';
 import { createHandOver, type HandOver } from '#ztunnel/capture/hand-over.ts';
 import { encodeHandOver, type ListenerMessage } from '#ztunnel/capture/hand-over-message.ts';
 import { ListenerStock, type PodListener } from '#ztunnel/capture/listener-stock.ts';
-import { until } from '../loopback/ztunnel-rig.ts';
+import { until } from '../lib/until.ts';
 
 let dir: string;
 let path: string;

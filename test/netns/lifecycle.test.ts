@@ -3,11 +3,10 @@
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
-import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
-import { sleep, systemClock } from '#base/clock.ts';
+import { systemClock } from '#base/clock.ts';
 import type { KubeClient } from '#k8s/client.ts';
 import { kubeconfigEndpoint } from '#k8s/kubeconfig.ts';
 import { type Container, EVENTS, type KubeObject, PODS, type Pod } from '#k8s/objects.ts';
@@ -15,10 +14,11 @@ import { createRestClient } from '#k8s/rest-client.ts';
 import { openPki } from '#local/apiserver/pki.ts';
 import { type Machine, startMachine } from '#local/machine/front.ts';
 import { silentLogger } from '#telemetry/log.ts';
+import { freePort } from '../lib/free-port.ts';
+import { until } from '../lib/until.ts';
 
 const root = join(import.meta.dirname, '../..');
 const folder = mkdtempSync(join(tmpdir(), 'culvert-lifecycle-'));
-const LIMIT_MS = 60_000;
 
 let machine: Machine | undefined;
 let client: KubeClient;
@@ -43,27 +43,6 @@ after(async () => {
   rmSync(folder, { recursive: true, force: true });
 });
 
-function freePort(): Promise<number> {
-  return new Promise((resolve, reject) => {
-    const probe = createServer();
-    probe.on('error', reject);
-    probe.listen(0, '127.0.0.1', () => {
-      const { port } = probe.address() as { port: number };
-      probe.close(() => resolve(port));
-    });
-  });
-}
-
-async function eventually<T>(what: string, look: () => Promise<T | undefined>): Promise<T> {
-  const deadline = Date.now() + LIMIT_MS;
-  for (;;) {
-    const found = await look();
-    if (found !== undefined) return found;
-    if (Date.now() > deadline) throw new Error(`never came: ${what}`);
-    await sleep(50);
-  }
-}
-
 async function startPod(name: string, container: Omit<Container, 'name' | 'image'>): Promise<void> {
   await client.create(PODS, {
     apiVersion: 'v1',
@@ -77,7 +56,7 @@ async function startPod(name: string, container: Omit<Container, 'name' | 'image
 }
 
 const podWith = (name: string, what: string, condition: (found: Pod) => boolean): Promise<Pod> =>
-  eventually(`${name}: ${what}`, async () => {
+  until(`${name}: ${what}`, async () => {
     const found = await client.get<Pod>(PODS, name, 'default');
     return condition(found) ? found : undefined;
   });
@@ -88,7 +67,7 @@ const restarted = (name: string): Promise<Pod> =>
   podWith(name, 'restarted', ({ status }) => (status?.containerStatuses?.[0]?.restartCount ?? 0) > 0);
 
 const eventOf = (name: string, reason: string): Promise<string> =>
-  eventually(`event ${reason} of ${name}`, async () => {
+  until(`event ${reason} of ${name}`, async () => {
     type Event = KubeObject & { reason: string; message: string; involvedObject: { name: string } };
     const { items } = await client.list<KubeObject>(EVENTS);
     return (items as Event[]).find((event) => event.involvedObject.name === name && event.reason === reason)
@@ -108,7 +87,7 @@ test('preStop runs to its end before TERM', async () => {
     for await (const part of client.stream('/api/v1/namespaces/default/pods/goodbye/log?follow=true'))
       text += part;
   })();
-  await eventually('the first line', async () => (text.includes('up\n') ? true : undefined));
+  await until('the first line', async () => (text.includes('up\n') ? true : undefined));
   await client.delete(PODS, 'goodbye', { namespace: 'default' });
   await log;
   // The shell's own remark on its child, which got TERM as well.
@@ -123,7 +102,7 @@ test('a preStop hook that fails is told and does not keep the pod', async () => 
   await ready('stubborn');
   await client.delete(PODS, 'stubborn', { namespace: 'default' });
   assert.match(await eventOf('stubborn', 'FailedPreStopHook'), /exited with 3: no/);
-  await eventually('the end of the pod', async () => {
+  await until('the end of the pod', async () => {
     const { items } = await client.list<Pod>(PODS);
     return items.some(({ metadata }) => metadata.name === 'stubborn') ? undefined : true;
   });

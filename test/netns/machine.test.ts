@@ -16,7 +16,6 @@ import { connect, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
-import { sleep } from '#base/clock.ts';
 import { errnoOf, MeshError } from '#base/errors.ts';
 import type { KubeClient } from '#k8s/client.ts';
 import { kubeconfigEndpoint } from '#k8s/kubeconfig.ts';
@@ -35,30 +34,11 @@ import { createRestClient } from '#k8s/rest-client.ts';
 import { PERSISTENT_VOLUME_CLAIMS, PERSISTENT_VOLUMES } from '#k8s/storage.ts';
 import { type Machine, type MachineOptions, startMachine } from '#local/machine/front.ts';
 import { silentLogger } from '#telemetry/log.ts';
+import { freePort } from '../lib/free-port.ts';
+import { until } from '../lib/until.ts';
 
 const root = join(import.meta.dirname, '../..');
 const LIMIT_MS = 30_000;
-
-async function eventually<T>(what: string, look: () => Promise<T | undefined> | T | undefined): Promise<T> {
-  const deadline = Date.now() + LIMIT_MS;
-  for (;;) {
-    const found = await look();
-    if (found !== undefined) return found;
-    if (Date.now() > deadline) throw new Error(`never came: ${what}`);
-    await sleep(50);
-  }
-}
-
-function freePort(): Promise<number> {
-  return new Promise((resolve, reject) => {
-    const probe = createServer();
-    probe.on('error', reject);
-    probe.listen(0, '127.0.0.1', () => {
-      const { port } = probe.address() as { port: number };
-      probe.close(() => resolve(port));
-    });
-  });
-}
 
 async function newOptions(): Promise<MachineOptions> {
   const dir = mkdtempSync(join(tmpdir(), 'culvert-machine-'));
@@ -151,7 +131,7 @@ let client: KubeClient;
 
 const getPod = (name: string): Promise<Pod> => client.get(PODS, name, 'default');
 const podWith = (name: string, condition: (found: Pod) => boolean): Promise<Pod> =>
-  eventually(`pod ${name}`, async () => {
+  until(`pod ${name}`, async () => {
     const found = await getPod(name);
     return condition(found) ? found : undefined;
   });
@@ -216,7 +196,7 @@ test('pods of both nodes reach each other, a service, and its name; they see the
     ['n1', 'ask-1'],
     ['n2', 'ask-2'],
   ] as const) {
-    await eventually(`both servers and the service answer on ${node}`, async () => {
+    await until(`both servers and the service answer on ${node}`, async () => {
       const attempt = `${name}-${Date.now()}`;
       await client.create(
         PODS,
@@ -291,7 +271,7 @@ test('names as resolvers in a pod find them: search path, SRV, reverse, aliases,
     'ENOTFOUND',
     'ENOTFOUND',
   ];
-  await eventually('the names of new services', async () => {
+  await until('the names of new services', async () => {
     const attempt = `names-${Date.now()}`;
     await client.create(
       PODS,
@@ -319,7 +299,7 @@ function askFromHost(port: number): Promise<string> {
   });
 }
 const answersOnHost = (port: number): Promise<string> =>
-  eventually(`an answer on port ${port} of the host`, async () => {
+  until(`an answer on port ${port} of the host`, async () => {
     const text = await askFromHost(port);
     return /^echo-[12] /.test(text) ? text : undefined;
   });
@@ -340,12 +320,12 @@ test('node ports and load balancers answer on the host', async () => {
   assert.match(await answersOnHost(nodePort), /^echo-[12] 172\.31\.0\.11$/);
   balancedPort = await freePort();
   await client.create(SERVICES, outside('balanced', 'LoadBalancer', balancedPort));
-  await eventually('the address of the load balancer', async () =>
+  await until('the address of the load balancer', async () =>
     (await ingressOf('balanced')) === '127.0.0.1' ? true : undefined,
   );
   await answersOnHost(balancedPort);
   await client.delete(SERVICES, 'ported', { namespace: 'default' });
-  await eventually('the end of the node port', async () =>
+  await until('the end of the node port', async () =>
     (await askFromHost(nodePort)) === 'ECONNREFUSED' ? true : undefined,
   );
 });
@@ -356,7 +336,7 @@ test('a port of the host that another program has is said, and served when it is
   const { port } = holder.address() as { port: number };
   try {
     await client.create(SERVICES, outside('taken', 'LoadBalancer', port));
-    const message = await eventually('the event', async () => {
+    const message = await until('the event', async () => {
       const { items } = await client.list<KubeObject & { reason?: string; message?: string }>(EVENTS, {
         fieldSelector: 'involvedObject.kind=Service,involvedObject.name=taken',
       });
@@ -389,7 +369,7 @@ test('a container that ends is restarted, its logs and exit code are kept', asyn
   const seen = await podWith('failing', ({ status }) => status?.containerStatuses?.[0]?.restartCount === 1);
   assert.equal(seen.status?.containerStatuses?.[0]?.lastState?.terminated?.exitCode, 3);
   // The second run may just have begun when its status is seen.
-  await eventually('the output of the second run', async () => {
+  await until('the output of the second run', async () => {
     const lines = (await logOf('failing')).trim().split('\n').sort();
     return lines.join(' ') === 'more said' ? true : undefined;
   });
@@ -472,7 +452,7 @@ test('files of a configMap change while the pod runs; a program of the table is 
   watching.spec.volumes = [{ name: 'settings', configMap: { name: 'settings' } }];
   await client.create(PODS, watching);
   const says = (word: string) =>
-    eventually(`the word ${word}`, async () =>
+    until(`the word ${word}`, async () =>
       (await podWith('watching', ({ status }) => status?.phase === 'Running')) &&
       (await logOf('watching')).includes(word)
         ? true
@@ -533,18 +513,18 @@ test('LOCAL is killed: pods keep running, a new LOCAL adopts them', async () => 
   const ticks = async (): Promise<number> =>
     Number(/tick (\d+) on \/dev\/pts\/\d+\r?\n[^\n]*$/.exec(await logOf('ticking'))?.[1] ?? 0);
   await podWith('ticking', ({ status }) => status?.phase === 'Running');
-  const ticksBefore = await eventually('ticks on a terminal', async () => (await ticks()) || undefined);
+  const ticksBefore = await until('ticks on a terminal', async () => (await ticks()) || undefined);
   const before = await getPod('echo-1');
   const { containerID } = before.status?.containerStatuses?.[0] ?? {};
   assert.ok(containerID !== undefined);
-  const killed = await eventually('LOCAL', () => localPid(machine.pid));
+  const killed = await until('LOCAL', () => localPid(machine.pid));
   process.kill(killed, 'SIGKILL');
-  await eventually('a new LOCAL', () => {
+  await until('a new LOCAL', () => {
     const found = localPid(machine.pid);
     return found !== undefined && found !== killed ? found : undefined;
   });
   // The API is back with all it held, and what is deleted now is ended by the new LOCAL: it knows the process.
-  const found = await eventually('the API after the restart', async () => {
+  const found = await until('the API after the restart', async () => {
     try {
       return await getPod('echo-1');
     } catch (error) {
@@ -552,16 +532,14 @@ test('LOCAL is killed: pods keep running, a new LOCAL adopts them', async () => 
       throw error;
     }
   });
-  await eventually('the terminal to go on', async () =>
-    (await ticks()) > ticksBefore + 10 ? true : undefined,
-  );
+  await until('the terminal to go on', async () => ((await ticks()) > ticksBefore + 10 ? true : undefined));
   assert.equal((await getPod('ticking')).status?.containerStatuses?.[0]?.restartCount, 0);
   await answersOnHost(balancedPort); // the new LOCAL has the listeners, too
   const status = found.status?.containerStatuses?.[0];
   assert.equal(status?.containerID, containerID);
   assert.equal(status?.restartCount, 0);
   await client.delete(PODS, 'echo-1', { namespace: 'default' });
-  await eventually('the deletion of an adopted pod', async () => {
+  await until('the deletion of an adopted pod', async () => {
     try {
       await getPod('echo-1');
       return undefined;
@@ -591,9 +569,7 @@ test('stopping leaves no process and no mount', async () => {
   assert.ok(processesIn(namespace).length > 3);
   await machine.stop();
   assert.deepEqual(await machine.exited, { kind: 'stopped' });
-  await eventually('the end of every process', () =>
-    processesIn(namespace).length === 0 ? true : undefined,
-  );
+  await until('the end of every process', () => (processesIn(namespace).length === 0 ? true : undefined));
   assert.deepEqual(mountsOf(options.runDir), []);
 });
 
@@ -608,14 +584,12 @@ test('a killed FRONT leaves nothing, and the state is there at the next start', 
     text += chunk;
   });
   try {
-    await eventually('readiness', () => (text.includes('ready') ? true : undefined));
+    await until('readiness', () => (text.includes('ready') ? true : undefined));
   } finally {
     front.kill('SIGKILL');
   }
   const unshare = Number(/^pid (\d+)/.exec(text)?.[1]);
-  await eventually('the end of the machine', () =>
-    linkOf(`/proc/${unshare}/ns/pid`) === '' ? true : undefined,
-  );
+  await until('the end of the machine', () => (linkOf(`/proc/${unshare}/ns/pid`) === '' ? true : undefined));
   assert.deepEqual(mountsOf(options.runDir), []);
 
   machine = await startMachine(options);
@@ -628,5 +602,5 @@ test('a killed FRONT leaves nothing, and the state is there at the next start', 
   assert.equal(await writeDiary('wednesday'), 'monday tuesday wednesday');
   const diary = await diaryOnHost();
   await client.delete(PERSISTENT_VOLUME_CLAIMS, 'diary', { namespace: 'default' });
-  await eventually('the end of the data with its claim', () => (existsSync(diary) ? undefined : true));
+  await until('the end of the data with its claim', () => (existsSync(diary) ? undefined : true));
 });

@@ -25,7 +25,7 @@ import { listenTcp, tcpSocket } from '#linux/socket.ts';
 import { listTcpSockets } from '#linux/tcp-sockets.ts';
 import { warmThreadPool } from '#linux/thread-pool.ts';
 import { ip } from '#net/ip.ts';
-import { until } from '../loopback/ztunnel-rig.ts';
+import { until } from '../lib/until.ts';
 import { SKIPPED } from './lib/iptables-kinds.ts';
 
 const POD = `cvold${process.pid}p`;

@@ -6,7 +6,8 @@ import { readdirSync } from 'node:fs';
 import { after, before, test } from 'node:test';
 import { closeFd, openNetns } from '#linux/netns.ts';
 import { warmThreadPool } from '#linux/thread-pool.ts';
-import { readAll, testAuthority, until } from '../loopback/ztunnel-rig.ts';
+import { until } from '../lib/until.ts';
+import { readAll, testAuthority } from '../loopback/ztunnel-rig.ts';
 import { PodNetwork } from './lib/pod-network.ts';
 
 const CYCLES = 1_000;

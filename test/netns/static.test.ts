@@ -16,7 +16,8 @@ import { warmThreadPool } from '#linux/thread-pool.ts';
 import { type Authority, createAuthority } from '#tls/issue.ts';
 import { cpuSeconds } from '../../bench/lib/process.ts';
 import { newSigningServer } from '../lib/signing-server.ts';
-import { readAll, until } from '../loopback/ztunnel-rig.ts';
+import { until } from '../lib/until.ts';
+import { readAll } from '../loopback/ztunnel-rig.ts';
 
 const ROUTER = `cvst${process.pid}r`;
 const PODS = [

@@ -13,7 +13,8 @@ import { matchOf } from '#model/policy.ts';
 import { policyOf } from '#model/samples.ts';
 import { createAuthority } from '#tls/issue.ts';
 import { newCrl } from '../lib/crls.ts';
-import { readAll, type TestAuthority, testAuthority, until } from '../loopback/ztunnel-rig.ts';
+import { until } from '../lib/until.ts';
+import { readAll, type TestAuthority, testAuthority } from '../loopback/ztunnel-rig.ts';
 import { type NodeAgent, PodNetwork, type TestPod, type Ztunnel } from './lib/pod-network.ts';
 
 const THREADS = 3;

@@ -7,7 +7,8 @@ import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { warmThreadPool } from '#linux/thread-pool.ts';
-import { readAll, testAuthority, until } from '../loopback/ztunnel-rig.ts';
+import { until } from '../lib/until.ts';
+import { readAll, testAuthority } from '../loopback/ztunnel-rig.ts';
 import { type NodeAgent, PodNetwork, type TestPod, type Ztunnel } from './lib/pod-network.ts';
 import { THREADS } from './lib/threads.ts';
 

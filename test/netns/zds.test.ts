@@ -20,20 +20,12 @@ import { closeFd, netnsId, openNetns, sameNetns } from '#linux/netns.ts';
 import { connectSeqpacket, type SeqpacketConnection } from '#linux/seqpacket.ts';
 import { decodeWorkloadRequest, encodeAck, encodeHello, type ZdsRequest } from '#proto/zds.ts';
 import { silentLogger } from '#telemetry/log.ts';
+import { until } from '../lib/until.ts';
 
 const PREFIX = `cvzds${process.pid}`;
 const ANNOTATION = 'ambient.istio.io/redirection';
 const sh = (command: string): string =>
   execFileSync('sh', ['-ec', command], { encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] });
-
-/** Polls; the limit is only there so that a failure ends. */
-async function until(what: string, condition: () => boolean): Promise<void> {
-  for (let tries = 0; tries < 1000; tries++) {
-    if (condition()) return;
-    await new Promise((resolve) => setTimeout(resolve, 5));
-  }
-  assert.fail(`never came true: ${what}`);
-}
 
 class FakeInformer<T extends KubeObject> implements Informer<T> {
   readonly objects = new Map<string, T>();

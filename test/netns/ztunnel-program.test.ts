@@ -12,7 +12,8 @@ import { closeFd, openNetns } from '#linux/netns.ts';
 import { listenSeqpacket, type SeqpacketConnection } from '#linux/seqpacket.ts';
 import { tcpSocket } from '#linux/socket.ts';
 import { encodeWorkloadRequest } from '#proto/zds.ts';
-import { readAll, until } from '../loopback/ztunnel-rig.ts';
+import { until } from '../lib/until.ts';
+import { readAll } from '../loopback/ztunnel-rig.ts';
 
 const NETNS = `cvzp${process.pid}`;
 const OWN_IP = '10.9.0.1';

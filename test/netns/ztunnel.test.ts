@@ -27,7 +27,8 @@ import { createLogger } from '#telemetry/log.ts';
 import { createInPodCapture } from '#ztunnel/capture/in-pod.ts';
 import { parseConfig } from '#ztunnel/config.ts';
 import { createDataPlane, type DataPlane } from '#ztunnel/owner.ts';
-import { readAll, service, serviceKeyOf, testAuthority, until, workload } from '../loopback/ztunnel-rig.ts';
+import { until } from '../lib/until.ts';
+import { readAll, service, serviceKeyOf, testAuthority, workload } from '../loopback/ztunnel-rig.ts';
 import { furtherThreads, THREADS } from './lib/threads.ts';
 
 const ROUTER = `cvzt${process.pid}r`;

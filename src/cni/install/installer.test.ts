@@ -15,6 +15,7 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, test } from 'node:test';
 import { MeshError } from '#base/errors.ts';
 import { type Logger, silentLogger } from '#telemetry/log.ts';
+import { until } from '../../../test/lib/until.ts';
 import { keepInstalled } from './install-watch.ts';
 import { type InstallerOptions, installPlugin, isEffective, removePlugin } from './installer.ts';
 
@@ -158,15 +159,6 @@ test('copied: the node gets Node, the bundle and a script; leftovers of a killed
   await removePlugin(copied);
   assert.deepEqual(readdirSync(options.binDir), []);
 });
-
-/** Polls; the limit is only there so that a failure ends. */
-async function until(what: string, condition: () => boolean): Promise<void> {
-  for (let tries = 0; tries < 1500; tries++) {
-    if (condition()) return;
-    await new Promise((resolve) => setTimeout(resolve, 10));
-  }
-  assert.fail(`never came true: ${what}`);
-}
 
 test('the watch waits for a network, mends what others rewrite, and complains of a quarrel', async () => {
   const told: string[] = [];

@@ -8,6 +8,7 @@ import { Scope } from '#base/scope.ts';
 import type { KubeClient } from '#k8s/client.ts';
 import type { AuthorizationPolicy, Namespace, Pod, Service } from '#k8s/objects.ts';
 import { silentLogger } from '#telemetry/log.ts';
+import { untilTelling } from '../../../test/lib/until.ts';
 import { conditionsToApply, type HeldCondition, type Report } from './condition.ts';
 import { Hands, object, waypoint } from './fixtures.ts';
 import { Pace } from './pace.ts';
@@ -83,13 +84,7 @@ const start = () =>
     { rootNamespace: 'istio-system', dryRun: false, trustDomains: ['cluster.local'] },
   );
 
-async function until(what: string, probe: () => boolean): Promise<void> {
-  for (let tries = 0; tries < 2000; tries++) {
-    if (probe()) return;
-    await new Promise((resolve) => setTimeout(resolve, 5));
-  }
-  throw new Error(`${what} did not come about: ${JSON.stringify(applied)}`);
-}
+const until = untilTelling(() => JSON.stringify(applied));
 
 /** Longer than changes are gathered: what would be written by mistake has been. */
 const settle = (): Promise<void> => new Promise((resolve) => setTimeout(resolve, 400));

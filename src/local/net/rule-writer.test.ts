@@ -1,13 +1,10 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { silentLogger } from '#telemetry/log.ts';
+import { until } from '../../../test/lib/until.ts';
 import { createRuleWriter } from './rule-writer.ts';
 
 const options = { what: 'rules', node: 'n1' };
-
-async function until(condition: () => boolean): Promise<void> {
-  while (!condition()) await new Promise((resolve) => setTimeout(resolve, 5));
-}
 
 test('many changes become one write; a change during a write becomes another', async () => {
   let state = 0;
@@ -21,12 +18,12 @@ test('many changes become one write; a change during a write becomes another', a
       });
   });
   for (state = 1; state < 10; state++) writer.changed();
-  await until(() => seen.length === 1);
+  await until('the first write', () => seen.length === 1);
   assert.deepEqual(seen, [10]);
   state = 11;
   writer.changed();
   release();
-  await until(() => seen.length === 2);
+  await until('the second write', () => seen.length === 2);
   assert.deepEqual(seen, [10, 11]);
   writer.close();
 });
@@ -38,7 +35,7 @@ test('a failed write is told to who waits for it, and tried again', async () => 
     if (attempts === 1) throw new Error('nft is busy');
   });
   await assert.rejects(writer.write(), /nft is busy/);
-  await until(() => attempts === 2);
+  await until('the second attempt', () => attempts === 2);
   writer.close();
 });
 

@@ -7,6 +7,7 @@ import { Scope } from '#base/scope.ts';
 import { createStore } from '#model/store.ts';
 import type { WorkloadUid } from '#model/workload.ts';
 import { createLogger, silentLogger } from '#telemetry/log.ts';
+import { until } from '../../../test/lib/until.ts';
 import { loadStaticState } from './load.ts';
 
 const workload = (uid: string, name = uid): string =>
@@ -30,14 +31,6 @@ const FOLLOW = { follow: true };
 const names = (store: ReturnType<typeof createStore>): string[] =>
   [...store.workloads()].map(({ name }) => name).sort();
 
-async function until(condition: () => boolean): Promise<void> {
-  const deadline = performance.now() + 20_000;
-  while (!condition()) {
-    assert.ok(performance.now() < deadline, 'the change was not seen');
-    await new Promise((resolve) => setTimeout(resolve, 5));
-  }
-}
-
 test('a changed file is loaded again; only what differs is applied', async (t) => {
   const { dir, store, deps } = rig(t);
   const path = join(dir, 'state.yaml');
@@ -47,7 +40,7 @@ test('a changed file is loaded again; only what differs is applied', async (t) =
   const changed: string[] = [];
   store.onWorkloadChange((changes) => changed.push(...changes.map(({ uid }) => uid)));
   writeFileSync(path, `workloads:\n${workload('a')}${workload('c')}`);
-  await until(() => store.workload('c' as WorkloadUid) !== undefined);
+  await until('the change is seen', () => store.workload('c' as WorkloadUid) !== undefined);
   assert.deepEqual(names(store), ['a', 'c']);
   assert.deepEqual(changed.sort(), ['b', 'c']);
 });
@@ -64,7 +57,7 @@ test('a file that is replaced by a link, as a ConfigMap is, is seen', async (t) 
   assert.deepEqual(names(store), ['one']);
   symlinkSync('v1', join(dir, 'next'));
   renameSync(join(dir, 'next'), join(dir, 'data'));
-  await until(() => names(store)[0] === 'two');
+  await until('the change is seen', () => names(store)[0] === 'two');
 });
 
 test('a file that has become wrong changes nothing and says where', async (t) => {
@@ -73,10 +66,10 @@ test('a file that has become wrong changes nothing and says where', async (t) =>
   writeFileSync(path, `workloads:\n${workload('a')}`);
   await loadStaticState(deps, { path }, FOLLOW);
   writeFileSync(path, 'workloads:\n- uid: b\n  nmae: b\n');
-  await until(() => lines.some((line) => line.includes('line 3: unknown key')));
+  await until('the change is seen', () => lines.some((line) => line.includes('line 3: unknown key')));
   assert.deepEqual(names(store), ['a']);
   writeFileSync(path, `workloads:\n${workload('b')}`);
-  await until(() => names(store)[0] === 'b');
+  await until('the change is seen', () => names(store)[0] === 'b');
 });
 
 test('what another source has put into the store stays', async (t) => {
@@ -86,7 +79,7 @@ test('what another source has put into the store stays', async (t) => {
   await loadStaticState({ ...deps, log: silentLogger }, { text: `workloads:\n${workload('xds')}` }, FOLLOW);
   await loadStaticState(deps, { path }, FOLLOW);
   writeFileSync(path, '');
-  await until(() => names(store).length === 1);
+  await until('the change is seen', () => names(store).length === 1);
   assert.deepEqual(names(store), ['xds']);
 });
 
@@ -116,6 +109,6 @@ test('beside a control plane a changed file takes nothing back', async (t) => {
   writeFileSync(path, '');
   writeFileSync(other, `workloads:\n${workload('c')}`);
   // The second file is in the same directory: when its change has been seen, the first one's would have been.
-  await until(() => names(store).includes('c'));
+  await until('the change is seen', () => names(store).includes('c'));
   assert.deepEqual(names(store), ['a', 'c']);
 });
