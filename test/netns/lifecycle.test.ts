@@ -1,9 +1,6 @@
 // Probes and lifecycle hooks of real containers: what they wait for, what they end, and in which order.
 
 import assert from 'node:assert/strict';
-import { spawnSync } from 'node:child_process';
-import { mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { systemClock } from '#base/clock.ts';
@@ -12,35 +9,20 @@ import { kubeconfigEndpoint } from '#k8s/kubeconfig.ts';
 import { type Container, EVENTS, type KubeObject, PODS, type Pod } from '#k8s/objects.ts';
 import { createRestClient } from '#k8s/rest-client.ts';
 import { openPki } from '#local/apiserver/pki.ts';
-import { type Machine, startMachine } from '#local/machine/front.ts';
-import { silentLogger } from '#telemetry/log.ts';
-import { freePort } from '../lib/free-port.ts';
 import { until } from '../lib/until.ts';
+import { startTestMachine, type TestMachine } from './lib/test-machine.ts';
 
-const root = join(import.meta.dirname, '../..');
-const folder = mkdtempSync(join(tmpdir(), 'culvert-lifecycle-'));
-
-let machine: Machine | undefined;
+let cluster: TestMachine;
 let client: KubeClient;
 
 before(async () => {
-  const built = spawnSync(process.execPath, [join(root, 'tools/bundle.ts')], { encoding: 'utf8' });
-  assert.equal(built.status, 0, built.stderr);
-  machine = await startMachine({
-    stateDir: join(folder, 'state'),
-    runDir: join(folder, 'run'),
-    root,
-    node: process.execPath,
-    apiPort: await freePort(),
-    log: silentLogger,
-  });
-  client = createRestClient(kubeconfigEndpoint((await machine.ready).kubeconfig));
+  cluster = await startTestMachine();
+  client = createRestClient(kubeconfigEndpoint(cluster.kubeconfig));
 });
 
 after(async () => {
   client?.close();
-  await machine?.stop();
-  rmSync(folder, { recursive: true, force: true });
+  await cluster?.close();
 });
 
 async function startPod(name: string, container: Omit<Container, 'name' | 'image'>): Promise<void> {
@@ -161,7 +143,7 @@ const answering = (scheme: 'http' | 'https'): string => `
 test('HTTP probes send their headers, and HTTPS ones ask for no valid certificate', async () => {
   const { serverCertPem, serverKeyPem } = await openPki(
     { clock: systemClock },
-    { folder: join(folder, 'pki'), dnsNames: ['elsewhere.example'], ips: [] },
+    { folder: join(cluster.folder, 'pki'), dnsNames: ['elsewhere.example'], ips: [] },
   );
   const httpHeaders = [
     { name: 'X-Asks', value: 'yes' },

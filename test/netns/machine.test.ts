@@ -2,7 +2,7 @@
 // everything gone at the end.
 
 import assert from 'node:assert/strict';
-import { spawn, spawnSync } from 'node:child_process';
+import { spawn } from 'node:child_process';
 import {
   existsSync,
   mkdtempSync,
@@ -33,24 +33,11 @@ import {
 import { createRestClient } from '#k8s/rest-client.ts';
 import { PERSISTENT_VOLUME_CLAIMS, PERSISTENT_VOLUMES } from '#k8s/storage.ts';
 import { type Machine, type MachineOptions, startMachine } from '#local/machine/front.ts';
-import { silentLogger } from '#telemetry/log.ts';
 import { freePort } from '../lib/free-port.ts';
 import { until } from '../lib/until.ts';
+import { machineOptions, startTestMachine, type TestMachine } from './lib/test-machine.ts';
 
-const root = join(import.meta.dirname, '../..');
 const LIMIT_MS = 30_000;
-
-async function newOptions(): Promise<MachineOptions> {
-  const dir = mkdtempSync(join(tmpdir(), 'culvert-machine-'));
-  return {
-    stateDir: join(dir, 'state'),
-    runDir: join(dir, 'run'),
-    root,
-    node: process.execPath,
-    apiPort: await freePort(),
-    log: silentLogger,
-  };
-}
 
 /** Processes of the machine as the host sees them: those in the pid namespace of its first process. */
 function processesIn(pidNamespace: string): number[] {
@@ -125,6 +112,7 @@ const ask = (name: string, nodeName: string, targets: readonly string[]): Pod =>
   return pod(name, nodeName, { image: 'local/shell', command: [process.execPath, '-e', script, ...targets] });
 };
 
+let cluster: TestMachine;
 let options: MachineOptions;
 let machine: Machine;
 let client: KubeClient;
@@ -145,13 +133,10 @@ async function logOf(name: string): Promise<string> {
 }
 
 before(async () => {
-  const built = spawnSync(process.execPath, [join(root, 'tools/bundle.ts')], { encoding: 'utf8' });
-  assert.equal(built.status, 0, built.stderr);
-  options = await newOptions();
-  machine = await startMachine(options);
-  const { kubeconfig } = await machine.ready;
+  cluster = await startTestMachine();
+  ({ options, machine } = cluster);
   client = createRestClient(
-    kubeconfigEndpoint(kubeconfig, undefined, {
+    kubeconfigEndpoint(cluster.kubeconfig, undefined, {
       path: 'kubeconfig',
       readFile: (path) => readFileSync(path, 'utf8'),
     }),
@@ -160,8 +145,9 @@ before(async () => {
 
 after(async () => {
   client?.close();
+  // Perhaps not the one it began with.
   await machine?.stop();
-  if (options !== undefined) rmSync(join(options.stateDir, '..'), { recursive: true, force: true });
+  await cluster?.close();
 });
 
 test('both nodes are Ready, each with its address', async () => {
@@ -550,18 +536,19 @@ test('LOCAL is killed: pods keep running, a new LOCAL adopts them', async () => 
   assert.equal((await getPod('echo-2')).status?.phase, 'Running');
 });
 
-test('a second machine on the same port or directory is refused with the way out', async () => {
+test('a second machine on the same port or directory is refused with the way out', async (t) => {
   await assert.rejects(startMachine(options), (error) => {
     assert.ok(error instanceof MeshError);
     return error.code === 'LOCAL_MACHINE_FAILED' && error.message.includes(`process ${process.pid}`);
   });
-  const other = { ...(await newOptions()), apiPort: options.apiPort as number };
+  const folder = mkdtempSync(join(tmpdir(), 'culvert-machine-'));
+  t.after(() => rmSync(folder, { recursive: true, force: true }));
+  const other = { ...(await machineOptions(folder)), apiPort: options.apiPort as number };
   await assert.rejects(
     startMachine(other),
     (error) =>
       error instanceof MeshError && error.code === 'PORT_IN_USE' && error.message.includes('--api-port'),
   );
-  rmSync(join(other.stateDir, '..'), { recursive: true, force: true });
 });
 
 test('stopping leaves no process and no mount', async () => {
