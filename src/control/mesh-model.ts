@@ -6,7 +6,7 @@ import { AUTHORIZATION_TYPE_URL } from '#proto/authorization.ts';
 import { ADDRESS_TYPE_URL } from '#proto/workload.ts';
 import { AmbientIndex } from './ambient/ambient-index.ts';
 import { Discovery, type DiscoveryDeps } from './ambient/discovery.ts';
-import { LABEL, labelsOf } from './ambient/labels.ts';
+import { isOfRevision } from './ambient/labels.ts';
 import { ResourceSet } from './ambient/resource-set.ts';
 import type { MeshKind, MeshObjects } from './ambient/world.ts';
 import type { MeshConfig } from './mesh-config.ts';
@@ -84,9 +84,7 @@ export class MeshModel {
 
   /** Whether the object is in view and not another revision's. */
   isOurs(object: KubeObject): boolean {
-    const revision = labelsOf(object)[LABEL.revision];
-    const isRevisions = revision === undefined || revision === this.#options.revision;
-    return isRevisions && this.#discovery.sees(object.metadata.namespace);
+    return isOfRevision(object, this.#options.revision) && this.#discovery.sees(object.metadata.namespace);
   }
 
   configure({ discoverySelectors, trustDomainAliases, serviceEntryVisibility }: MeshConfig): void {

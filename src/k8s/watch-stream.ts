@@ -36,7 +36,7 @@ function* eventsOf<T extends KubeObject>(
 }
 
 /** One line of the stream as an event. */
-export function watchEvent<T extends KubeObject>(value: unknown, resource: Resource<T>): WatchEvent<T> {
+function watchEvent<T extends KubeObject>(value: unknown, resource: Resource<T>): WatchEvent<T> {
   const { type, object } = (value ?? {}) as { type?: unknown; object?: T };
   if (typeof object !== 'object' || object === null) throw unknownEvent(value, resource);
   switch (type) {

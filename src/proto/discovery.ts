@@ -7,11 +7,6 @@ import * as wire from './gen/discovery_pb.js';
 export const DELTA_DISCOVERY_PATH =
   '/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources';
 
-/** The descriptor for a server on Connect; programs that only speak bytes shed it when bundled. */
-export const deltaDiscoveryService = wire.AggregatedDiscoveryService;
-export type DeltaRequestMessage = wire.DeltaDiscoveryRequest;
-export type DeltaResponseMessage = wire.DeltaDiscoveryResponse;
-
 export type JsonValue = string | number | boolean | null | readonly JsonValue[] | JsonObject;
 export interface JsonObject {
   readonly [key: string]: JsonValue;
@@ -102,7 +97,7 @@ export function decodeDeltaResponse(bytes: Uint8Array): DeltaResponse {
   };
 }
 
-export function deltaRequestTo(request: DeltaRequest): wire.DeltaDiscoveryRequest {
+function deltaRequestTo(request: DeltaRequest): wire.DeltaDiscoveryRequest {
   return create(wire.DeltaDiscoveryRequestSchema, {
     ...(request.node === undefined
       ? {}
@@ -121,7 +116,7 @@ export function deltaRequestTo(request: DeltaRequest): wire.DeltaDiscoveryReques
   });
 }
 
-export function deltaRequestFrom(message: DeltaRequestMessage): DeltaRequest {
+function deltaRequestFrom(message: wire.DeltaDiscoveryRequest): DeltaRequest {
   const { node, errorDetail } = message;
   return {
     node: node === undefined ? undefined : { id: node.id, metadata: node.metadata ?? {} },
@@ -134,7 +129,7 @@ export function deltaRequestFrom(message: DeltaRequestMessage): DeltaRequest {
   };
 }
 
-export function deltaResponseTo(response: DeltaResponse): DeltaResponseMessage {
+function deltaResponseTo(response: DeltaResponse): wire.DeltaDiscoveryResponse {
   return create(wire.DeltaDiscoveryResponseSchema, {
     systemVersionInfo: response.systemVersionInfo,
     typeUrl: response.typeUrl,

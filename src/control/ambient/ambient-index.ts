@@ -12,15 +12,12 @@
 import { isDeepStrictEqual } from 'node:util';
 import { objectKey } from '#k8s/informer.ts';
 import type { EndpointSlice, KubeObject, Pod } from '#k8s/objects.ts';
-import { policyKey } from '#model/policy.ts';
 import type { Workload } from '#model/workload.ts';
-import { encodeAuthorization } from '#proto/authorization.ts';
-import { allowanceOf, allowancesFor } from '../policies/waypoint-allowance.ts';
 import { Claims } from './claims.ts';
 import { labelsOfEntry } from './endpoint.ts';
-import { annotationsOf, LABEL, type Labels, labelsOf, selectsLabels } from './labels.ts';
+import { Gateways } from './gateways.ts';
+import { annotationsOf, isOfRevision, LABEL, type Labels, labelsOf, selectsLabels } from './labels.ts';
 import type { MeshFacts } from './mesh-facts.ts';
-import { networkGatewaysOf, referenceTo, workloadOfGateway } from './network-gateway.ts';
 import { Publisher } from './publisher.ts';
 import type { ResourceSet } from './resource-set.ts';
 import { recordOfService } from './service.ts';
@@ -28,7 +25,6 @@ import { recordsOfServiceEntry } from './service-entry.ts';
 import { membershipText, selectsNobody } from './service-record.ts';
 import { EVERYBODY, type ServiceEntryVisibility } from './service-visibility.ts';
 import { podsOfSlice, serviceOfSlice } from './slice.ts';
-import { type Waypoint, waypointOf } from './waypoint.ts';
 import type { ServiceBinding } from './waypoint-binding.ts';
 import { type PolicySelection, Workloads } from './workloads.ts';
 import { type Look, type MeshKind, type MeshObjects, type Owner, TOKEN, World } from './world.ts';
@@ -61,10 +57,7 @@ export interface MeshSettings {
 }
 
 /** What is computed, from top to bottom: a unit is a kind, a space, and the key of its object. */
-const UNITS = ['gateway', 'service', 'serviceEntry', 'pod', 'workloadEntry', 'endpoints', 'slice'] as const;
-type Unit = (typeof UNITS)[number];
-
-const NETWORK_GATEWAYS = 'network gateways';
+type Unit = 'gateway' | 'service' | 'serviceEntry' | 'pod' | 'workloadEntry' | 'endpoints' | 'slice';
 
 export class AmbientIndex {
   readonly #deps: AmbientIndexDeps;
@@ -74,6 +67,7 @@ export class AmbientIndex {
   readonly #world = new World();
   readonly #claims = new Claims();
   readonly #publisher: Publisher;
+  readonly #gateways: Gateways;
   readonly #workloads: Workloads;
   readonly #dirty: Readonly<Record<Unit, Set<string>>> = {
     gateway: new Set(),
@@ -100,11 +94,19 @@ export class AmbientIndex {
       onlyByWaypoint: options.onlyByWaypoint,
       serviceEntryVisibility: EVERYBODY,
     };
-    this.#workloads = new Workloads(this.#world, deps.policies, () => this.#mesh);
+    const mesh = (): MeshFacts => this.#mesh;
+    this.#gateways = new Gateways({
+      world: this.#world,
+      publisher: this.#publisher,
+      policySet: deps.policySet,
+      mesh,
+      touch: (token) => this.#touch(token),
+    });
+    this.#workloads = new Workloads(this.#world, deps.policies, mesh);
   }
 
   upsert<K extends MeshKind>(kind: K, object: MeshObjects[K]): void {
-    const gone = isRevisioned(kind) && !this.#isOurs(object);
+    const gone = isRevisioned(kind) && !isOfRevision(object, this.#options.revision);
     this.#put(kind, objectKey(object), gone ? undefined : object);
   }
 
@@ -144,8 +146,8 @@ export class AmbientIndex {
     this.#scheduled = true;
     try {
       if (this.#dirty.gateway.size > 0) {
-        this.#drain('gateway', (key, unit) => this.#rebuildGateway(key, unit));
-        this.#publishNetworkGateways();
+        this.#drain('gateway', (key, unit) => this.#gateways.rebuild(key, unit));
+        this.#gateways.publishToOtherNetworks();
       }
       this.#drain('service', (key, unit) => this.#rebuildService(key, unit));
       this.#drain('serviceEntry', (key, unit) => this.#rebuildServiceEntry(key, unit));
@@ -252,58 +254,6 @@ export class AmbientIndex {
     keys.clear();
   }
 
-  #rebuildGateway(key: string, unit: string): void {
-    const { objects, waypoints } = this.#world;
-    const gateway = objects.gateway.get(key);
-    const before = waypoints.get(key);
-    const now = this.#world.look(unit, (look) => {
-      if (gateway === undefined) return undefined;
-      const gatewayClass = look.gatewayClass(gateway.spec?.gatewayClassName ?? '');
-      return waypointOf(gateway, gatewayClass, this.#mesh.network, this.#accountsOf(key));
-    });
-    if (now === undefined) waypoints.delete(key);
-    else waypoints.set(key, now);
-    if (isDeepStrictEqual(before, now)) return;
-    this.#touch(TOKEN.waypoint(key));
-    if (this.#mesh.onlyByWaypoint) this.#publishAllowance(before, now);
-  }
-
-  #accountsOf(gateway: string): readonly string[] {
-    if (!this.#mesh.onlyByWaypoint) return [];
-    const { objects, podsOfGateway } = this.#world;
-    const accounts = [...podsOfGateway.get(gateway)].map(
-      (pod) => objects.pod.get(pod)?.spec.serviceAccountName,
-    );
-    return [...new Set(accounts.filter((name) => name !== undefined))].sort();
-  }
-
-  #publishAllowance(before: Waypoint | undefined, now: Waypoint | undefined): void {
-    const { policySet } = this.#deps;
-    const policy = now === undefined ? undefined : allowanceOf(now, this.#mesh.trustDomain);
-    if (policy !== undefined) policySet.set(policyKey(policy), encodeAuthorization(policy));
-    else for (const key of before === undefined ? [] : allowancesFor([before])) policySet.delete(key);
-  }
-
-  /** All of them at once: they are few, and two Gateways may name the same one. */
-  #publishNetworkGateways(): void {
-    const { objects, networkGateways } = this.#world;
-    const gateways = [...objects.gateway.keys()]
-      .sort()
-      .flatMap((key) => networkGatewaysOf(objects.gateway.get(key)!));
-    const before = new Map(networkGateways);
-    networkGateways.clear();
-    // Proxies use the first one of a network.
-    for (const gateway of gateways)
-      if (!networkGateways.has(gateway.network)) networkGateways.set(gateway.network, referenceTo(gateway));
-    for (const network of new Set([...before.keys(), ...networkGateways.keys()]))
-      if (!isDeepStrictEqual(before.get(network), networkGateways.get(network)))
-        this.#touch(TOKEN.network(network));
-    this.#publisher.publish(
-      NETWORK_GATEWAYS,
-      gateways.map((gateway) => ({ kind: 'workload', workload: workloadOfGateway(gateway, this.#mesh) })),
-    );
-  }
-
   #rebuildService(key: string, unit: string): void {
     const object = this.#world.objects.service.get(key);
     const record = this.#world.look(unit, (look) =>
@@ -355,11 +305,6 @@ export class AmbientIndex {
         workloads.map((workload) => ({ kind: 'workload', workload })),
       );
     });
-  }
-
-  #isOurs(object: KubeObject): boolean {
-    const revision = labelsOf(object)[LABEL.revision];
-    return revision === undefined || revision === this.#options.revision;
   }
 }
 

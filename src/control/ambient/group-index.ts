@@ -17,8 +17,4 @@ export class GroupIndex {
   get(group: string): Iterable<string> {
     return this.#groups.get(group) ?? [];
   }
-
-  has(group: string): boolean {
-    return this.#groups.has(group);
-  }
 }

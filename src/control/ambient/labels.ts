@@ -47,6 +47,15 @@ export function annotationsOf(
   return object?.metadata.annotations ?? NONE;
 }
 
+/** Whether the control plane of this revision looks at the object: another's label makes it another's business (§1.2). */
+export function isOfRevision(
+  object: { readonly metadata: { readonly labels?: Labels } },
+  revision: string,
+): boolean {
+  const named = labelsOf(object)[LABEL.revision];
+  return named === undefined || named === revision;
+}
+
 /** A selector without entries selects nothing here: "all" and "none" are the caller's decision (§2.9, §2.16). */
 export function selectsLabels(selector: Labels | undefined, labels: Labels): boolean {
   if (selector === undefined) return false;

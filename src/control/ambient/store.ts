@@ -1,6 +1,5 @@
 // The objects of one kind by key, and their keys by namespace.
 
-import { objectKey } from '#k8s/informer.ts';
 import type { KubeObject } from '#k8s/objects.ts';
 import { GroupIndex } from './group-index.ts';
 
@@ -32,15 +31,5 @@ export class Store<T extends KubeObject> {
       this.#byNamespace.add(object.metadata.namespace ?? '', key);
     }
     return before;
-  }
-
-  upsert(object: T): { readonly key: string; readonly before: T | undefined } {
-    const key = objectKey(object);
-    return { key, before: this.put(key, object) };
-  }
-
-  remove(object: KubeObject): { readonly key: string; readonly before: T | undefined } {
-    const key = objectKey(object);
-    return { key, before: this.put(key, undefined) };
   }
 }

@@ -8,7 +8,7 @@ import { matchesLabels } from '#k8s/selectors.ts';
 import { type Policy, policyKey } from '#model/policy.ts';
 import { encodeAuthorization } from '#proto/authorization.ts';
 import { GroupIndex } from '../ambient/group-index.ts';
-import { LABEL, type Labels, labelsOf, selectsLabels } from '../ambient/labels.ts';
+import { isOfRevision, type Labels, selectsLabels } from '../ambient/labels.ts';
 import type { ResourceSet } from '../ambient/resource-set.ts';
 import type { PolicySelection } from '../ambient/workloads.ts';
 import { type Conversion, convertAuthorizationPolicy } from './authorization-policy.ts';
@@ -201,8 +201,7 @@ export class PolicyIndex implements PolicySelection {
   }
 
   #isOurs(object: KubeObject): boolean {
-    const revision = labelsOf(object)[LABEL.revision];
-    return revision === undefined || revision === this.#options.revision;
+    return isOfRevision(object, this.#options.revision);
   }
 }
 
