@@ -63,6 +63,12 @@ test('a proxy beside what the control plane says of it', () => {
   );
 });
 
+test('workloads alone have the short name of workloads and services', () => {
+  const workloads = { ...subscription, typeUrl: 'type.googleapis.com/istio.workload.Workload' };
+  const status = statusOf(pod, '1', new Map([['istiod-x', [{ caller, subscriptions: [workloads] }]]]));
+  assert.deepEqual(status.types, [{ type: 'WDS', state: 'SYNCED' }]);
+});
+
 test("an istiod's list of its proxies: by name, with the nonces of each type", () => {
   const resources = {
     'type.googleapis.com/istio.workload.Address': {

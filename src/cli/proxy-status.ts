@@ -29,7 +29,7 @@ interface XdsClient {
 }
 
 export interface TypeStatus {
-  /** istioctl's short name: WDS for workloads and services, WADS for policies. */
+  /** istioctl's short name: WDS for workloads and services together or workloads alone, WADS for policies. */
   readonly type: string;
   readonly state: 'SYNCED' | 'STALE' | 'REJECTED';
   readonly message?: string;
@@ -154,7 +154,7 @@ function stateOf(subscription: NonNullable<XdsClient['subscriptions']>[number]):
 }
 
 function shortType(typeUrl: string): string {
-  if (/Address$/.test(typeUrl)) return 'WDS';
+  if (/(Address|Workload)$/.test(typeUrl)) return 'WDS';
   if (/Authorization$/.test(typeUrl)) return 'WADS';
   return typeUrl.replace(/^.*[./]/, '');
 }

@@ -1,6 +1,7 @@
 // Which kinds there are and where they live: a table of the ones we know, and the API server's own word for the rest.
 
 import type { KubeClient } from './client.ts';
+import { CUSTOM_RESOURCE_DEFINITIONS } from './mesh-objects.ts';
 import {
   AUTHORIZATION_POLICIES,
   CONFIG_MAPS,
@@ -23,14 +24,6 @@ import {
 import { groupVersionOf, groupVersionPath } from './path.ts';
 import { CLUSTER_ROLE_BINDINGS, CLUSTER_ROLES, ROLE_BINDINGS, ROLES } from './rbac.ts';
 import { isNotFound } from './status.ts';
-
-export const CUSTOM_RESOURCE_DEFINITIONS: Resource = {
-  group: 'apiextensions.k8s.io',
-  version: 'v1',
-  plural: 'customresourcedefinitions',
-  kind: 'CustomResourceDefinition',
-  namespaced: false,
-};
 
 const KNOWN: ReadonlyMap<string, Resource> = new Map(
   [

@@ -4,7 +4,8 @@ import { type Document, LineCounter, type ParsedNode, parseAllDocuments } from '
 import { sleep } from '#base/clock.ts';
 import { MeshError, reasonOf } from '#base/errors.ts';
 import type { KubeClient } from './client.ts';
-import { CUSTOM_RESOURCE_DEFINITIONS, createResourceFinder, discoverGroupVersion } from './discovery.ts';
+import { createResourceFinder, discoverGroupVersion } from './discovery.ts';
+import { CUSTOM_RESOURCE_DEFINITIONS } from './mesh-objects.ts';
 import type { KubeObject, Resource } from './objects.ts';
 import { apiStatusOf, isConflict, isNotFound } from './status.ts';
 

@@ -4,6 +4,7 @@
 
 import { execFileSync } from 'node:child_process';
 import { isAlive, until } from '../e2e/harness.ts';
+import { apiServerAway } from './api-away.ts';
 import type { Tick } from './load.ts';
 import { descriptorsOf, sampleProcess } from './process-sample.ts';
 import { type Client, pause, type Rig, startRig } from './rig.ts';
@@ -122,6 +123,12 @@ const fullTable: Fault = {
   },
 };
 
+const apiAway = (seconds: number): Fault => ({
+  name: `the API server out of reach of the mesh for ${seconds} s`,
+  mayFail: false,
+  run: ({ mesh }) => apiServerAway(mesh, seconds),
+});
+
 function cpuTicks(pid: number): number {
   const stat = execFileSync('cat', [`/proc/${pid}/stat`], { encoding: 'utf8' });
   const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
@@ -136,6 +143,8 @@ const FAULTS: Readonly<Record<string, Fault>> = {
   loss,
   'slow-reader': slowReader,
   descriptors: fullTable,
+  'api-away': apiAway(20),
+  'api-away-long': apiAway(180),
 };
 
 interface Result {

@@ -3,8 +3,8 @@
 
 import { MeshError } from '#base/errors.ts';
 import type { KubeClient } from '#k8s/client.ts';
-import { CUSTOM_RESOURCE_DEFINITIONS } from '#k8s/discovery.ts';
 import { applyManifests } from '#k8s/manifests.ts';
+import { CUSTOM_RESOURCE_DEFINITIONS } from '#k8s/mesh-objects.ts';
 import { type KubeObject, NAMESPACES } from '#k8s/objects.ts';
 import { isNotFound } from '#k8s/status.ts';
 import {

@@ -1,7 +1,8 @@
 // What an earlier installation left in the cluster, and who still uses it.
 
 import type { KubeClient } from '#k8s/client.ts';
-import { CUSTOM_RESOURCE_DEFINITIONS, knownResource } from '#k8s/discovery.ts';
+import { knownResource } from '#k8s/discovery.ts';
+import { CUSTOM_RESOURCE_DEFINITIONS } from '#k8s/mesh-objects.ts';
 import {
   CONFIG_MAPS,
   DAEMON_SETS,

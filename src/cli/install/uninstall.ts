@@ -4,7 +4,8 @@
 import { sleep } from '#base/clock.ts';
 import { MeshError, reasonOf } from '#base/errors.ts';
 import type { KubeClient } from '#k8s/client.ts';
-import { CUSTOM_RESOURCE_DEFINITIONS, discoverAll } from '#k8s/discovery.ts';
+import { discoverAll } from '#k8s/discovery.ts';
+import { CUSTOM_RESOURCE_DEFINITIONS } from '#k8s/mesh-objects.ts';
 import { CONFIG_MAPS, EVENTS, type KubeObject, NAMESPACES, type Resource } from '#k8s/objects.ts';
 import { isNotFound } from '#k8s/status.ts';
 import { SYSTEM_NAMESPACE } from '../cluster-options.ts';

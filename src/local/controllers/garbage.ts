@@ -1,8 +1,9 @@
 // The garbage collector: what is owned by nothing that exists is deleted; dangling references among good ones are removed;
 // the finalizers `orphan` and `foregroundDeletion` of an ending owner are carried out. Watches every kind there is.
 
-import { CUSTOM_RESOURCE_DEFINITIONS, createResourceFinder, discoverAll } from '#k8s/discovery.ts';
+import { createResourceFinder, discoverAll } from '#k8s/discovery.ts';
 import { objectKey } from '#k8s/informer.ts';
+import { CUSTOM_RESOURCE_DEFINITIONS } from '#k8s/mesh-objects.ts';
 import { EVENTS, type KubeObject, type OwnerReference, type Resource } from '#k8s/objects.ts';
 import { isConflict, isNotFound } from '#k8s/status.ts';
 import type { ControllerContext } from './context.ts';

@@ -83,7 +83,7 @@ interface XdsCounts {
   readonly ended: number;
 }
 
-async function xdsCounts(mesh: Mesh, node: string): Promise<XdsCounts> {
+export async function xdsCounts(mesh: Mesh, node: string): Promise<XdsCounts> {
   const text = await fetchInZtunnel(mesh, node, 'http://127.0.0.1:15020/metrics');
   const sum = (accept: RegExp): number =>
     text
