@@ -50,3 +50,29 @@ test('a child that closed by itself is forgotten by its parent', () => {
   parent.close();
   assert.equal(closes, 1);
 });
+
+test('a timer of months does not fire at once, and ends with its scope', (t) => {
+  t.mock.timers.enable({ apis: ['setTimeout'] });
+  const day = 86_400_000;
+  const scope = new Scope('patient');
+  let ran = 0;
+  scope.timeout(60 * day, () => {
+    ran++;
+  });
+  const never = scope.timeout(90 * day, () => {
+    ran += 10;
+  });
+  for (let days = 0; days < 59; days++) t.mock.timers.tick(day);
+  assert.equal(ran, 0);
+  never();
+  // The clock of the mock goes in days, so each part of the wait may end one late.
+  for (let days = 59; days < 64; days++) t.mock.timers.tick(day);
+  assert.equal(ran, 1);
+  scope.timeout(60 * day, () => {
+    ran++;
+  });
+  t.mock.timers.tick(30 * day);
+  scope.close();
+  t.mock.timers.tick(90 * day);
+  assert.equal(ran, 1);
+});

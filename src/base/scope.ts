@@ -3,6 +3,9 @@
 
 export type Closer = () => void;
 
+/** Node takes a longer delay, of 25 days, for one of a millisecond. */
+const MAX_TIMER_MS = 2 ** 31 - 1;
+
 export class Scope {
   readonly name: string;
   #closed = false;
@@ -41,11 +44,19 @@ export class Scope {
 
   /** A timer that cannot outlive the scope and does not keep the process alive by itself. */
   timeout(delayMs: number, run: () => void): () => void {
-    const timer = setTimeout(() => {
-      forget();
-      run();
-    }, delayMs);
-    timer.unref();
+    let timer: NodeJS.Timeout;
+    const wait = (leftMs: number): void => {
+      timer = setTimeout(
+        () => {
+          if (leftMs > MAX_TIMER_MS) return wait(leftMs - MAX_TIMER_MS);
+          forget();
+          run();
+        },
+        Math.min(leftMs, MAX_TIMER_MS),
+      );
+      timer.unref();
+    };
+    wait(delayMs);
     const forget = this.onClose(() => clearTimeout(timer));
     return () => {
       clearTimeout(timer);
