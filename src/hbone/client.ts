@@ -1,25 +1,21 @@
 // The outbound side of one session: TLS to a peer that must be one of the expected identities, HTTP/2, and CONNECT
 // requests on it (ztunnel.md §5.1–5.4). Which session a request goes to is pool.ts's business.
 
-import type { Duplex } from 'node:stream';
-import { connect as connectTls, type TLSSocket } from 'node:tls';
-import { errnoOf, MeshError, reasonOf } from '#base/errors.ts';
-import { formatSocketAddress, type SocketAddress } from '#net/host-port.ts';
+import type { TLSSocket } from 'node:tls';
+import { MeshError } from '#base/errors.ts';
+import { formatSocketAddress } from '#net/host-port.ts';
 import type { Logger } from '#telemetry/log.ts';
-import { ALPN_H2, clientTlsOptions } from '#tls/options.ts';
-import { checkExpected, peerIdentity } from '#tls/peer.ts';
+import { peerIdentity } from '#tls/peer.ts';
 import type { PeerChain, Revocations } from '#tls/revocation.ts';
-import type { WorkloadSecret } from '#tls/secret.ts';
 import type { HboneHeaders, HbonePeer, HboneTunnel, PoolKey } from './hbone.ts';
 import { CANCEL } from './http2/errors.ts';
 import { ordinaryHeaders, unsendable } from './http2/header-rules.ts';
 import { Session, type SessionShared } from './http2/session.ts';
 import { keepAlive } from './session-life.ts';
 import { CLIENT_HEADER_LIST_BYTES, type SessionLimits } from './settings.ts';
+import { dialTls, type TlsDialDeps } from './tls-dial.ts';
 
-export interface ClientSessionDeps {
-  readonly dial: (destination: SocketAddress) => Promise<Duplex>;
-  readonly secret: (id: PoolKey['source']) => Promise<WorkloadSecret>;
+export interface ClientSessionDeps extends TlsDialDeps {
   readonly log: Logger;
   readonly shared: SessionShared;
   /** Undefined: no revocation lists are configured. To be said every time: forgotten, everybody would be let in. */
@@ -51,24 +47,18 @@ export async function openClientSession(
   limits: SessionLimits,
   where = formatSocketAddress(key.destination),
 ): Promise<ClientSession> {
-  const secret = await orFail(
-    deps.secret(key.source),
-    'IDENTITY_UNAVAILABLE',
-    `no certificate for ${key.source}`,
-  );
-  const socket = await orFail(deps.dial(key.destination), 'CONNECT_FAILED', `cannot connect to ${where}`);
-  const secure = await handshake(socket, secret, key, limits.handshakeTimeoutMs, where);
-  const certificate = secure.getPeerX509Certificate();
+  const { socket, secret } = await dialTls(deps, key, limits.handshakeTimeoutMs, where);
+  const certificate = socket.getPeerX509Certificate();
   const chain = deps.revocations?.admit(certificate, secret);
   if (chain instanceof MeshError) {
-    secure.destroy();
+    socket.destroy();
     throw chain;
   }
   const peer: HbonePeer = {
     identity: peerIdentity(certificate?.subjectAltName),
     address: key.destination,
   };
-  return new HboneClientSession(secure, peer, chain, where, deps, limits);
+  return new HboneClientSession(socket, peer, chain, where, deps, limits);
 }
 
 class HboneClientSession implements ClientSession {
@@ -184,58 +174,5 @@ class HboneClientSession implements ClientSession {
       );
     }
     return new MeshError('HBONE_PROTOCOL', `the tunnel to ${this.#where} failed: ${why}`, options);
-  }
-}
-
-function handshake(
-  socket: Duplex,
-  secret: WorkloadSecret,
-  key: PoolKey,
-  timeoutMs: number,
-  where: string,
-): Promise<TLSSocket> {
-  // A peer's FIN must end the session; half-close is a matter of streams.
-  socket.allowHalfOpen = false;
-  return new Promise((resolve, reject) => {
-    const secure = connectTls({
-      ...clientTlsOptions(secret, (subjectAltName) => {
-        const verdict = checkExpected(subjectAltName, key.expected);
-        return verdict.ok
-          ? undefined
-          : new MeshError('PEER_IDENTITY_MISMATCH', `${where}: ${verdict.reason}`);
-      }),
-      socket,
-    });
-    const fail = (why: string, cause?: unknown): void => {
-      clearTimeout(timer);
-      secure.destroy();
-      socket.destroy();
-      reject(
-        cause instanceof MeshError
-          ? cause
-          : new MeshError('TLS_HANDSHAKE_FAILED', `TLS with ${where} failed: ${why}`, { cause }),
-      );
-    };
-    const timer = setTimeout(() => fail(`no end of the handshake within ${timeoutMs} ms`), timeoutMs);
-    // These two stay for the life of the socket; after the handshake they have nothing left to do but listen.
-    secure.on('error', (error) => fail(reasonOf(error), error));
-    secure.once('close', () => fail('the peer closed the connection'));
-    secure.once('secureConnect', () => {
-      clearTimeout(timer);
-      if (secure.alpnProtocol === ALPN_H2) resolve(secure);
-      else fail('the peer does not speak ALPN h2');
-    });
-  });
-}
-
-async function orFail<T>(
-  promise: Promise<T>,
-  code: 'IDENTITY_UNAVAILABLE' | 'CONNECT_FAILED',
-  context: string,
-): Promise<T> {
-  try {
-    return await promise;
-  } catch (error) {
-    throw MeshError.from(error, errnoOf(error) === 'ETIMEDOUT' ? 'CONNECT_TIMEOUT' : code, context);
   }
 }

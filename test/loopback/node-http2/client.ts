@@ -1,18 +1,14 @@
-// The oracle's outbound side, on node:http2: TLS to a peer that must be one of the expected identities, HTTP/2, and CONNECT
-// requests on it (ztunnel.md §5.1–5.4). Which session a request goes to is pool.ts's business.
+// The oracle's outbound side: node:http2 on our TLS, and CONNECT requests on it (ztunnel.md §5.1–5.4). Which session a request goes to is pool.ts's business.
 
 import http2, { type ClientHttp2Session, type ClientHttp2Stream } from 'node:http2';
-import type { Duplex } from 'node:stream';
-import { connect as connectTls, type TLSSocket } from 'node:tls';
-import { errnoOf, MeshError, reasonOf } from '#base/errors.ts';
+import { MeshError, reasonOf } from '#base/errors.ts';
 import type { ClientSession, ClientSessionDeps } from '#hbone/client.ts';
 import type { HboneHeaders, HbonePeer, HboneTunnel, PoolKey } from '#hbone/hbone.ts';
 import { ordinaryHeaders } from '#hbone/http2/header-rules.ts';
 import type { SessionLimits } from '#hbone/settings.ts';
+import { dialTls } from '#hbone/tls-dial.ts';
 import { formatSocketAddress } from '#net/host-port.ts';
-import { ALPN_H2, clientTlsOptions } from '#tls/options.ts';
-import { checkExpected, peerIdentity } from '#tls/peer.ts';
-import type { WorkloadSecret } from '#tls/secret.ts';
+import { peerIdentity } from '#tls/peer.ts';
 import { keepAlive, SessionLife, widenConnectionWindow } from './session.ts';
 import { clientSessionOptions } from './settings.ts';
 import { Http2HboneStream } from './stream.ts';
@@ -26,18 +22,12 @@ export async function openNodeSession(
   limits: SessionLimits,
 ): Promise<ClientSession> {
   const where = formatSocketAddress(key.destination);
-  const secret = await orFail(
-    deps.secret(key.source),
-    'IDENTITY_UNAVAILABLE',
-    `no certificate for ${key.source}`,
-  );
-  const socket = await orFail(deps.dial(key.destination), 'CONNECT_FAILED', `cannot connect to ${where}`);
-  const secure = await handshake(socket, secret, key, limits.handshakeTimeoutMs);
+  const { socket } = await dialTls(deps, key, limits.handshakeTimeoutMs, where);
   const peer: HbonePeer = {
-    identity: peerIdentity(secure.getPeerX509Certificate()?.subjectAltName),
+    identity: peerIdentity(socket.getPeerX509Certificate()?.subjectAltName),
     address: key.destination,
   };
-  const http = http2.connect('https://hbone', { ...clientSessionOptions(), createConnection: () => secure });
+  const http = http2.connect('https://hbone', { ...clientSessionOptions(), createConnection: () => socket });
   const life = new SessionLife(http, deps.log);
   http.once('connect', () => widenConnectionWindow(http));
   keepAlive(life, limits, () => deps.log.warn('HBONE peer is silent', { peer: where }));
@@ -163,61 +153,8 @@ function assertSendable(authority: string, headers: HboneHeaders): void {
   }
 }
 
-function handshake(
-  socket: Duplex,
-  secret: WorkloadSecret,
-  key: PoolKey,
-  timeoutMs: number,
-): Promise<TLSSocket> {
-  const where = formatSocketAddress(key.destination);
-  // A peer's FIN must end the session; half-close is a matter of streams.
-  socket.allowHalfOpen = false;
-  return new Promise((resolve, reject) => {
-    const secure = connectTls({
-      ...clientTlsOptions(secret, (subjectAltName) => {
-        const verdict = checkExpected(subjectAltName, key.expected);
-        return verdict.ok
-          ? undefined
-          : new MeshError('PEER_IDENTITY_MISMATCH', `${where}: ${verdict.reason}`);
-      }),
-      socket,
-    });
-    const fail = (why: string, cause?: unknown): void => {
-      clearTimeout(timer);
-      secure.destroy();
-      socket.destroy();
-      reject(
-        cause instanceof MeshError
-          ? cause
-          : new MeshError('TLS_HANDSHAKE_FAILED', `TLS with ${where} failed: ${why}`, { cause }),
-      );
-    };
-    const timer = setTimeout(() => fail(`no end of the handshake within ${timeoutMs} ms`), timeoutMs);
-    // These two stay for the life of the socket; after the handshake they have nothing left to do but listen.
-    secure.on('error', (error) => fail(reasonOf(error), error));
-    secure.once('close', () => fail('the peer closed the connection'));
-    secure.once('secureConnect', () => {
-      clearTimeout(timer);
-      if (secure.alpnProtocol === ALPN_H2) resolve(secure);
-      else fail('the peer does not speak ALPN h2');
-    });
-  });
-}
-
 /** The session was on its way out when the request was made: nothing of it was sent. */
 function isGone(error: unknown): boolean {
   const code = error instanceof Error ? (error as NodeJS.ErrnoException).code : undefined;
   return code === 'ERR_HTTP2_GOAWAY_SESSION' || code === 'ERR_HTTP2_INVALID_SESSION';
-}
-
-async function orFail<T>(
-  promise: Promise<T>,
-  code: 'IDENTITY_UNAVAILABLE' | 'CONNECT_FAILED',
-  context: string,
-): Promise<T> {
-  try {
-    return await promise;
-  } catch (error) {
-    throw MeshError.from(error, errnoOf(error) === 'ETIMEDOUT' ? 'CONNECT_TIMEOUT' : code, context);
-  }
 }
