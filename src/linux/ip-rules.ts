@@ -1,9 +1,7 @@
 // Policy rules of a network namespace, and where a single address is routed to, over netlink (man 7 rtnetlink, man 8 ip-rule).
 
-import { familyOf, type IpAddress, ipFromBytes, ipToBytes } from '#net/ip.ts';
-import { AF_INET, AF_INET6 } from './libc.ts';
+import { type IpAddress, ipFromBytes } from '#net/ip.ts';
 import {
-  attribute,
   attributesOf,
   EEXIST,
   ENOENT,
@@ -15,35 +13,31 @@ import {
   NLM_EXCLUSIVE,
   withNetlink,
 } from './netlink.ts';
+import {
+  DEL_RULE,
+  FRA_DST,
+  FRA_IIFNAME,
+  FRA_PRIORITY,
+  FRA_TABLE,
+  NEW_RULE,
+  numberOf,
+  RTA_OIF,
+  RTA_TABLE,
+  type RuleFacts,
+  ruleMessage,
+} from './rtnetlink.ts';
 
 const GET_LINK = 18;
 const GET_ROUTE = 26;
-const NEW_RULE = 32;
-const DEL_RULE = 33;
 const GET_RULE = 34;
-const FR_ACT_TO_TBL = 1;
-const FRA_DST = 1;
-const FRA_IIFNAME = 3;
-const FRA_PRIORITY = 6;
-const FRA_TABLE = 15;
 const RTA_DST = 1;
-const RTA_OIF = 4;
-const RTA_TABLE = 15;
 const IFLA_IFNAME = 3;
 /** struct fib_rule_hdr and struct rtmsg have the same length, and the table at the same place. */
 const HEADER_BYTES = 12;
 const TABLE_AT = 4;
 const LINK_HEADER_BYTES = 16;
 
-export interface IpRule {
-  /** Looked up in it. */
-  readonly table: number;
-  readonly priority: number;
-  /** Packets to this address alone. */
-  readonly to?: IpAddress;
-  /** Packets that arrive on this interface. */
-  readonly inputInterface?: string;
-}
+export type IpRule = Omit<RuleFacts, 'mark'>;
 
 export interface HostRoute {
   readonly to: IpAddress;
@@ -106,18 +100,10 @@ function change(
   type: number,
   flags: number,
   family: 4 | 6,
-  { table, priority, to, inputInterface }: IpRule,
+  rule: IpRule,
   accepted: number,
 ): void {
-  const bits = to === undefined ? 0 : familyOf(to) === 4 ? 32 : 128;
-  const header = Buffer.of(numberOf(family), bits, 0, 0, table & 0xff, 0, 0, FR_ACT_TO_TBL, 0, 0, 0, 0);
-  const body = Buffer.concat([
-    header,
-    attribute(FRA_PRIORITY, uint32(priority)),
-    attribute(FRA_TABLE, uint32(table)),
-    ...(to === undefined ? [] : [attribute(FRA_DST, ipToBytes(to))]),
-    ...(inputInterface === undefined ? [] : [attribute(FRA_IIFNAME, Buffer.from(`${inputInterface}\0`))]),
-  ]);
+  const body = ruleMessage(family, rule);
   withNetlink(netnsFd, NETLINK_ROUTE, 'changing the ip rules', (netlink) =>
     netlink.request({ type, flags: flags | NLM_ACK, body, accepted: [accepted] }),
   );
@@ -129,14 +115,5 @@ function dump(netlink: Netlink, type: number, family: 4 | 6 | undefined): Buffer
   return netlink.request({ type, flags: NLM_DUMP, body });
 }
 
-const numberOf = (family: 4 | 6): number => (family === 4 ? AF_INET : AF_INET6);
-
 /** The kernel's strings end in a zero byte. */
 const textOf = (bytes: Buffer | undefined): string => bytes?.toString('latin1', 0, bytes.length - 1) ?? '';
-
-/** In the byte order of the machine. */
-function uint32(value: number): Buffer {
-  const bytes = Buffer.alloc(4);
-  bytes.writeUInt32LE(value);
-  return bytes;
-}

@@ -1,7 +1,6 @@
 // One policy route of a network namespace, over netlink: packets with a mark are delivered locally, whatever their
 // destination (man 7 rtnetlink; `ip rule … fwmark …` and `ip route … local default dev lo`).
 
-import { AF_INET, AF_INET6 } from './libc.ts';
 import {
   attribute,
   EEXIST,
@@ -14,21 +13,13 @@ import {
   NLM_REPLACE,
   withNetlink,
 } from './netlink.ts';
+import { DEL_RULE, NEW_RULE, numberOf, RTA_OIF, RTA_TABLE, ruleMessage, uint32 } from './rtnetlink.ts';
 
 const NEW_ROUTE = 24;
 const DEL_ROUTE = 25;
-const NEW_RULE = 32;
-const DEL_RULE = 33;
 const RTPROT_BOOT = 3;
 const RT_SCOPE_HOST = 254;
 const RTN_LOCAL = 2;
-const FR_ACT_TO_TBL = 1;
-const RTA_OIF = 4;
-const RTA_TABLE = 15;
-const FRA_PRIORITY = 6;
-const FRA_FWMARK = 10;
-const FRA_TABLE = 15;
-const FRA_FWMASK = 16;
 /** The loopback interface is the first of every namespace. */
 const LOOPBACK_INDEX = 1;
 const ESRCH = 3;
@@ -47,10 +38,7 @@ export function addLocalDelivery(netnsFd: number, delivery: LocalDelivery, ipv6:
   withNetlink(netnsFd, NETLINK_ROUTE, 'adding the return route', (netlink) =>
     eachFamily(ipv6, (family, missing) => {
       send(netlink, NEW_ROUTE, NLM_CREATE | NLM_REPLACE, routeMessage(family, delivery), missing);
-      send(netlink, NEW_RULE, NLM_CREATE | NLM_EXCLUSIVE, ruleMessage(family, delivery), [
-        ...missing,
-        EEXIST,
-      ]);
+      send(netlink, NEW_RULE, NLM_CREATE | NLM_EXCLUSIVE, ruleOf(family, delivery), [...missing, EEXIST]);
     }),
   );
 }
@@ -60,15 +48,15 @@ export function removeLocalDelivery(netnsFd: number, delivery: LocalDelivery, ip
   withNetlink(netnsFd, NETLINK_ROUTE, 'removing the return route', (netlink) =>
     eachFamily(ipv6, (family, missing) => {
       const gone = [...missing, ENOENT, ESRCH];
-      send(netlink, DEL_RULE, 0, ruleMessage(family, delivery), gone);
+      send(netlink, DEL_RULE, 0, ruleOf(family, delivery), gone);
       send(netlink, DEL_ROUTE, 0, routeMessage(family, delivery), gone);
     }),
   );
 }
 
-function eachFamily(ipv6: boolean, work: (family: number, missing: readonly number[]) => void): void {
-  work(AF_INET, []);
-  if (ipv6) work(AF_INET6, NO_IPV6);
+function eachFamily(ipv6: boolean, work: (family: 4 | 6, missing: readonly number[]) => void): void {
+  work(4, []);
+  if (ipv6) work(6, NO_IPV6);
 }
 
 function send(
@@ -82,28 +70,13 @@ function send(
 }
 
 /** struct rtmsg: family, dst_len, src_len, tos, table, protocol, scope, type, flags (4). */
-function routeMessage(family: number, { table }: LocalDelivery): Buffer {
+function routeMessage(family: 4 | 6, { table }: LocalDelivery): Buffer {
   return Buffer.concat([
-    Buffer.of(family, 0, 0, 0, table, RTPROT_BOOT, RT_SCOPE_HOST, RTN_LOCAL, 0, 0, 0, 0),
+    Buffer.of(numberOf(family), 0, 0, 0, table, RTPROT_BOOT, RT_SCOPE_HOST, RTN_LOCAL, 0, 0, 0, 0),
     attribute(RTA_TABLE, uint32(table)),
     attribute(RTA_OIF, uint32(LOOPBACK_INDEX)),
   ]);
 }
 
-/** struct fib_rule_hdr: family, dst_len, src_len, tos, table, two reserved, action, flags (4). */
-function ruleMessage(family: number, { mark, mask, table, priority }: LocalDelivery): Buffer {
-  return Buffer.concat([
-    Buffer.of(family, 0, 0, 0, table, 0, 0, FR_ACT_TO_TBL, 0, 0, 0, 0),
-    attribute(FRA_PRIORITY, uint32(priority)),
-    attribute(FRA_FWMARK, uint32(mark)),
-    attribute(FRA_FWMASK, uint32(mask)),
-    attribute(FRA_TABLE, uint32(table)),
-  ]);
-}
-
-/** In the byte order of the machine, unlike netfilter's. */
-function uint32(value: number): Buffer {
-  const bytes = Buffer.alloc(4);
-  bytes.writeUInt32LE(value);
-  return bytes;
-}
+const ruleOf = (family: 4 | 6, { mark: value, mask, table, priority }: LocalDelivery): Buffer =>
+  ruleMessage(family, { table, priority, mark: { value, mask } });

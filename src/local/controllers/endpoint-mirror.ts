@@ -3,7 +3,7 @@
 import { objectKey } from '#k8s/informer.ts';
 import { ENDPOINTS, type EndpointSlice, type Endpoints, SERVICES, type Service } from '#k8s/objects.ts';
 import type { ControllerContext } from './context.ts';
-import type { AddressType, Endpoint, EndpointPort } from './endpoint-plan.ts';
+import { type AddressType, comparableEndpoint, type Endpoint, type EndpointPort } from './endpoint-plan.ts';
 import { ownSlices } from './own-slices.ts';
 import { createWorkQueue, type WorkQueue } from './queue.ts';
 
@@ -99,12 +99,6 @@ function contentOf({ addressType, ports, endpoints }: MirroredSlice | EndpointSl
   return JSON.stringify([
     addressType,
     (ports ?? []).map(({ name, port, protocol, appProtocol }) => [name, port, protocol, appProtocol]),
-    endpoints.map(({ addresses, conditions, hostname, nodeName, targetRef }) => [
-      addresses,
-      conditions?.ready,
-      hostname,
-      nodeName,
-      [targetRef?.kind, targetRef?.namespace, targetRef?.name, targetRef?.uid],
-    ]),
+    endpoints.map(comparableEndpoint),
   ]);
 }

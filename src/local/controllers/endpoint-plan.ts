@@ -122,3 +122,15 @@ function chunks(endpoints: readonly Endpoint[]): Endpoint[][] {
     parts.push(endpoints.slice(at, at + ENDPOINTS_PER_SLICE));
   return parts;
 }
+
+/** Field by field: the server may give them back in another order. */
+export function comparableEndpoint(endpoint: Endpoint): unknown[] {
+  const { addresses, conditions, hostname, nodeName, targetRef } = endpoint;
+  return [
+    addresses,
+    [conditions?.ready, conditions?.serving, conditions?.terminating],
+    hostname,
+    nodeName,
+    [targetRef?.kind, targetRef?.namespace, targetRef?.name, targetRef?.uid],
+  ];
+}

@@ -3,7 +3,13 @@
 import { objectKey } from '#k8s/informer.ts';
 import { type EndpointSlice, PODS, type Pod, SERVICES, type Service } from '#k8s/objects.ts';
 import type { ControllerContext } from './context.ts';
-import { hasPlannedEndpoints, planSlices, type SlicePlan, selectsPod } from './endpoint-plan.ts';
+import {
+  comparableEndpoint,
+  hasPlannedEndpoints,
+  planSlices,
+  type SlicePlan,
+  selectsPod,
+} from './endpoint-plan.ts';
 import { MANAGED_BY, ownSlices, SERVICE_NAME, type SliceContent } from './own-slices.ts';
 import { createWorkQueue, type WorkQueue } from './queue.ts';
 
@@ -22,11 +28,11 @@ export function createEndpointSliceController(context: ControllerContext): WorkQ
   const update = async (service: Service, slice: EndpointSlice, plan: SlicePlan): Promise<void> => {
     const labels = labelsFor(service);
     const same =
-      JSON.stringify([sorted(labels), plan.ports, plan.endpoints.map(comparable)]) ===
+      JSON.stringify([sorted(labels), plan.ports, plan.endpoints.map(comparableEndpoint)]) ===
       JSON.stringify([
         sorted(slice.metadata.labels ?? {}),
         slice.ports ?? [],
-        (slice.endpoints ?? []).map(comparable),
+        (slice.endpoints ?? []).map(comparableEndpoint),
       ]);
     if (same) return;
     await slices.update({ ...slice, metadata: { ...slice.metadata, labels }, ...contentOf(plan) });
@@ -105,15 +111,3 @@ function labelsFor(service: Service): Record<string, string> {
 
 const sorted = (labels: Readonly<Record<string, string>>): string[][] =>
   Object.entries(labels).sort(([a], [b]) => (a < b ? -1 : 1));
-
-/** Field by field: the server may give them back in another order. */
-const comparable = (endpoint: EndpointSlice['endpoints'][number]): unknown[] => {
-  const { addresses, conditions, hostname, nodeName, targetRef } = endpoint;
-  return [
-    addresses,
-    [conditions?.ready, conditions?.serving, conditions?.terminating],
-    hostname,
-    nodeName,
-    [targetRef?.kind, targetRef?.namespace, targetRef?.name, targetRef?.uid],
-  ];
-};

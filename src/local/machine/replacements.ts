@@ -1,10 +1,11 @@
 // Somebody else's program in place of one of ours: `culvert up --ztunnel COMMAND`, or `NODE=COMMAND` for one node only.
 // The program runs as the container of the same pod, with the same tokens, mounts and addresses as ours.
 
-import { accessSync, constants, realpathSync, statSync } from 'node:fs';
+import { realpathSync, statSync } from 'node:fs';
 import { dirname, isAbsolute, join, resolve } from 'node:path';
 import { MeshError } from '#base/errors.ts';
 import { isNodesOwn } from './node-root.ts';
+import { isExecutable } from './tools.ts';
 
 export const REPLACEABLE = ['ztunnel', 'control', 'cni'] as const;
 export type Replaceable = (typeof REPLACEABLE)[number];
@@ -102,15 +103,6 @@ function findExecutable(file: string, program: Replaceable, { path, cwd }: Comma
       );
   }
   return found;
-}
-
-function isExecutable(path: string): boolean {
-  try {
-    accessSync(path, constants.X_OK);
-    return true;
-  } catch {
-    return false;
-  }
 }
 
 function invalid(program: Replaceable, why: string): MeshError {

@@ -49,7 +49,7 @@ export function findTools(path: string): Tools {
   return found as Tools;
 }
 
-function isExecutable(path: string): boolean {
+export function isExecutable(path: string): boolean {
   try {
     accessSync(path, constants.X_OK);
     return true;
