@@ -6,7 +6,7 @@ import { createRestClient } from '#k8s/rest-client.ts';
 import { startControllers } from '#local/controllers/controllers.ts';
 import { silentLogger } from '#telemetry/log.ts';
 import { testEachKubectl } from '../lib/kubectls.ts';
-import { type ApiRig, type Json, withApiServer } from './apiserver-rig.ts';
+import { type ApiRig, adminEndpoint, type Json, withApiServer } from './apiserver-rig.ts';
 import { kubectlFor, ok } from './kubectl-rig.ts';
 
 const web = (replicas: number, image = 'local/one'): string => `
@@ -102,15 +102,11 @@ testEachKubectl(
 
 testEachKubectl('set image, rollout restart, history, undo and status', async (program) => {
   await withApiServer(async (rig) => {
-    const { caPem, adminCertPem, adminKeyPem } = rig.server;
-    const client = createRestClient({
-      server: rig.url,
-      tls: () => ({ caPem, clientCertPem: adminCertPem, clientKeyPem: adminKeyPem }),
-    });
+    const client = createRestClient(adminEndpoint(rig.server, rig.port));
     const controllers = await startControllers({
       client,
       log: silentLogger,
-      caPem,
+      caPem: rig.server.caPem,
       removeVolumeDirectory: async () => {},
     });
     try {

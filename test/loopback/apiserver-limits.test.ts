@@ -1,28 +1,13 @@
 // What a client may cost that gives nothing, and the way in that pages of browsers must not find.
 
 import assert from 'node:assert/strict';
-import { once } from 'node:events';
 import { connect as connectTcp, type Socket } from 'node:net';
 import { text } from 'node:stream/consumers';
 import { test } from 'node:test';
-import { connect as connectTls, type TLSSocket } from 'node:tls';
-import { type ApiRig, withApiServer } from './apiserver-rig.ts';
+import type { TLSSocket } from 'node:tls';
+import { tlsTo, withApiServer } from './apiserver-rig.ts';
 
 const IMPATIENT = { headMs: 300, requestMs: 600, checkMs: 100 };
-
-async function tlsTo({ server, port }: ApiRig): Promise<TLSSocket> {
-  const socket = connectTls({
-    host: '127.0.0.1',
-    port,
-    ca: server.caPem,
-    cert: server.adminCertPem,
-    key: server.adminKeyPem,
-    servername: 'localhost',
-  });
-  socket.on('error', () => {});
-  await once(socket, 'secureConnect');
-  return socket;
-}
 
 /** Whatever the server says before it hangs up. */
 const lastWords = (socket: Socket): Promise<string> => text(socket).catch(() => '');

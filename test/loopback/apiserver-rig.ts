@@ -1,10 +1,13 @@
 // For the API server's loopback tests: a server on a free port with a state directory of its own, and raw HTTPS.
 
+import { once } from 'node:events';
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import type { IncomingHttpHeaders, IncomingMessage, OutgoingHttpHeaders } from 'node:http';
 import { Agent, request as httpsRequest } from 'node:https';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { connect as connectTls, type TLSSocket } from 'node:tls';
+import type { ApiEndpoint } from '#k8s/rest-transport.ts';
 import {
   type ApiLimits,
   type ApiServer,
@@ -77,6 +80,31 @@ export async function withServerIn(
     agent.destroy();
     await server.close();
   }
+}
+
+/** For clients that are to be the administrator. */
+export const adminEndpoint = (server: ApiServer, port: number): ApiEndpoint => ({
+  server: `https://127.0.0.1:${port}`,
+  tls: () => ({
+    caPem: server.caPem,
+    clientCertPem: server.adminCertPem,
+    clientKeyPem: server.adminKeyPem,
+  }),
+});
+
+/** The administrator's connection, for bytes that no client sends. */
+export async function tlsTo({ server, port }: Pick<ApiRig, 'server' | 'port'>): Promise<TLSSocket> {
+  const socket = connectTls({
+    host: '127.0.0.1',
+    port,
+    ca: server.caPem,
+    cert: server.adminCertPem,
+    key: server.adminKeyPem,
+    servername: 'localhost',
+  });
+  socket.on('error', () => {});
+  await once(socket, 'secureConnect');
+  return socket;
 }
 
 function rigOf(server: ApiServer, port: number, folder: string, agent: Agent): ApiRig {

@@ -19,6 +19,7 @@ import { createRestClient } from '#k8s/rest-client.ts';
 import { apiStatusOf } from '#k8s/status.ts';
 import { createApiServer } from '#local/apiserver/server.ts';
 import { silentLogger } from '#telemetry/log.ts';
+import { adminEndpoint } from './apiserver-rig.ts';
 
 const OURS = join(import.meta.dirname, '../../deploy/crds');
 const THEIRS = process.env.PEER_CRDS;
@@ -158,14 +159,7 @@ async function verdicts(
   let client: KubeClient | undefined;
   try {
     const { port } = await server.listen({ host: '127.0.0.1', port: 0 });
-    client = createRestClient({
-      server: `https://127.0.0.1:${port}`,
-      tls: () => ({
-        caPem: server.caPem,
-        clientCertPem: server.adminCertPem,
-        clientKeyPem: server.adminKeyPem,
-      }),
-    });
+    client = createRestClient(adminEndpoint(server, port));
     const { create } = client;
     let count = 0;
     await judge(({ resource, spec }) =>

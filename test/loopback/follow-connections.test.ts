@@ -2,10 +2,10 @@
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { sleep } from '#base/clock.ts';
 import { followConnections } from '#cli/screen/live.ts';
 import { NAMESPACES, PODS, type Pod } from '#k8s/objects.ts';
 import { createRestClient } from '#k8s/rest-client.ts';
+import { until } from '../lib/until.ts';
 import { withApiServer } from './apiserver-rig.ts';
 
 const proxy = (name: string, app = 'ztunnel'): Pod =>
@@ -54,9 +54,6 @@ test('logs of proxies that come later are followed, and an ended log is opened a
       };
       const ending = new AbortController();
       const times: string[] = [];
-      const until = async (count: number): Promise<void> => {
-        for (let leftMs = 20_000; times.length < count && leftMs > 0; leftMs -= 10) await sleep(10);
-      };
       await run(proxy('early'));
       await client.create(PODS, proxy('waiting'));
       const following = followConnections(
@@ -66,11 +63,11 @@ test('logs of proxies that come later are followed, and an ended log is opened a
         { accept: () => true },
       );
       // A line at the very moment of the newest one may be another connection: it is told again rather than lost.
-      await until(4);
+      await until('four lines', () => times.length >= 4);
       assert.deepEqual(times, ['01', '02', '02', '07']);
       await run(proxy('other', 'waypoint'));
       await run(proxy('late'));
-      await until(5);
+      await until('a fifth', () => times.length >= 5);
       assert.deepEqual(times.slice(4), ['05']);
       ending.abort();
       await following;

@@ -59,6 +59,18 @@ export async function newSecret(
   return readWorkloadSecret(identity, createPrivateKey(keyPem ?? ''), answer, silentLogger, tls);
 }
 
+/** For both ends, of one authority. */
+export async function newSecrets(): Promise<{
+  readonly server: WorkloadSecret;
+  readonly client: WorkloadSecret;
+}> {
+  const authority = await newAuthority();
+  const [server, client] = await Promise.all(
+    [SERVER_ID, CLIENT_ID].map((identity) => newSecret(authority, identity)),
+  );
+  return { server: server!, client: client! };
+}
+
 /** Remembers what a stream delivered. */
 export class RecordingSink implements StreamSink {
   readonly chunks: Uint8Array[] = [];
@@ -221,11 +233,7 @@ export async function startPair(
   } = {},
 ): Promise<Pair> {
   const [near, far] = options.ends ?? [OURS, OURS];
-  const authority = await newAuthority();
-  const [serverSecret, clientSecret] = await Promise.all([
-    newSecret(authority, SERVER_ID),
-    newSecret(authority, CLIENT_ID),
-  ]);
+  const { server: serverSecret, client: clientSecret } = await newSecrets();
   const running = await startServer(scope, {
     secret: async () => serverSecret,
     onRequest,

@@ -21,6 +21,7 @@ import {
   newAuthority,
   newPool,
   newSecret,
+  newSecrets,
   record,
   SERVER_ID,
   scoped,
@@ -36,11 +37,7 @@ describe('the HBONE pool', () => {
   it(
     'a request whose session was still shaking hands when its server began to drain is served',
     scoped(async (scope) => {
-      const authority = await newAuthority();
-      const [own, client] = await Promise.all([
-        newSecret(authority, SERVER_ID),
-        newSecret(authority, CLIENT_ID),
-      ]);
+      const { server: own, client } = await newSecrets();
       const certificate = Promise.withResolvers<typeof own>();
       const { server, address } = await startServer(scope, {
         secret: () => certificate.promise,
@@ -73,11 +70,7 @@ describe('the HBONE pool', () => {
   it(
     'shares a session only when all four parts of the key are equal',
     scoped(async (scope) => {
-      const authority = await newAuthority();
-      const [server, client] = await Promise.all([
-        newSecret(authority, SERVER_ID),
-        newSecret(authority, CLIENT_ID),
-      ]);
+      const { server, client } = await newSecrets();
       const running = await startServer(scope, { secret: async () => server, onRequest: acceptAll });
       const other = await startServer(scope, { secret: async () => server, onRequest: acceptAll });
       const pool = newPool(scope, async () => client);
@@ -126,11 +119,7 @@ describe('the HBONE pool', () => {
   it(
     'drops an unused session, but only when its streams are done',
     scoped(async (scope) => {
-      const authority = await newAuthority();
-      const [server, client] = await Promise.all([
-        newSecret(authority, SERVER_ID),
-        newSecret(authority, CLIENT_ID),
-      ]);
+      const { server, client } = await newSecrets();
       const running = await startServer(scope, { secret: async () => server, onRequest: acceptAll });
       let nowMs = 0;
       let looks = 0;
@@ -169,11 +158,7 @@ describe('the HBONE pool', () => {
   it(
     'leaves a draining session and opens a new one',
     scoped(async (scope) => {
-      const authority = await newAuthority();
-      const [server, client] = await Promise.all([
-        newSecret(authority, SERVER_ID),
-        newSecret(authority, CLIENT_ID),
-      ]);
+      const { server, client } = await newSecrets();
       const sessions: http2.ServerHttp2Session[] = [];
       const address = await rawServer(scope, server, (session) => {
         sessions.push(session);
@@ -204,11 +189,7 @@ describe('the HBONE pool', () => {
   it(
     'repeats a request once that the peer did not look at',
     scoped(async (scope) => {
-      const authority = await newAuthority();
-      const [server, client] = await Promise.all([
-        newSecret(authority, SERVER_ID),
-        newSecret(authority, CLIENT_ID),
-      ]);
+      const { server, client } = await newSecrets();
       let sessions = 0;
       let refusals = 1;
       const address = await rawServer(scope, server, (session) => {
@@ -264,11 +245,7 @@ describe('the HBONE pool', () => {
   it(
     'ends a session whose peer stays silent',
     scoped(async (scope) => {
-      const authority = await newAuthority();
-      const [server, client] = await Promise.all([
-        newSecret(authority, SERVER_ID),
-        newSecret(authority, CLIENT_ID),
-      ]);
+      const { server, client } = await newSecrets();
       const running = await startServer(scope, { secret: async () => server, onRequest: acceptAll });
       // A relay that can stop relaying stands for a peer that is gone without a word.
       let isCut = false;

@@ -22,6 +22,7 @@ import {
   newAuthority,
   newPool,
   newSecret,
+  newSecrets,
   record,
   SERVER_ID,
   scoped,
@@ -323,11 +324,7 @@ describe('HBONE over TLS', () => {
   it(
     'a client without ALPN is refused after the handshake',
     scoped(async (scope) => {
-      const authority = await newAuthority();
-      const [server, client] = await Promise.all([
-        newSecret(authority, SERVER_ID),
-        newSecret(authority, CLIENT_ID),
-      ]);
+      const { server, client } = await newSecrets();
       const running = await startServer(scope, { secret: async () => server });
       const socket = tls.connect({
         socket: await dialTcp(running.address, false),
@@ -361,11 +358,7 @@ describe('HBONE over TLS', () => {
   it(
     'both ends give up a handshake that does not move',
     scoped(async (scope) => {
-      const authority = await newAuthority();
-      const [server, client] = await Promise.all([
-        newSecret(authority, SERVER_ID),
-        newSecret(authority, CLIENT_ID),
-      ]);
+      const { server, client } = await newSecrets();
       const mute = await listen(scope, () => {});
       const pool = newPool(scope, async () => client, { handshakeTimeoutMs: 30 });
       await assert.rejects(pool.connect(keyFor(mute), 'a:1', {}), {

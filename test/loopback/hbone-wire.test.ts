@@ -14,15 +14,12 @@ import { clientTlsOptions, createWorkloadTlsServer } from '#tls/options.ts';
 import type { WorkloadSecret } from '#tls/secret.ts';
 import { until } from '../lib/until.ts';
 import {
-  CLIENT_ID,
   dialTcp,
   keyFor,
   listen,
-  newAuthority,
   newPool,
-  newSecret,
+  newSecrets,
   record,
-  SERVER_ID,
   scoped,
   startServer,
   type TestServerOptions,
@@ -79,11 +76,7 @@ function collect(socket: Socket): () => Buffer {
 }
 
 async function secrets(): Promise<{ server: WorkloadSecret; client: WorkloadSecret }> {
-  const authority = await newAuthority();
-  const [server, client] = await Promise.all([
-    newSecret(authority, SERVER_ID),
-    newSecret(authority, CLIENT_ID),
-  ]);
+  const { server, client } = await newSecrets();
   return { server, client };
 }
 

@@ -4,12 +4,12 @@
 import { once } from 'node:events';
 import { connect as connectTcp, createServer, type Socket } from 'node:net';
 import { Duplex } from 'node:stream';
-import { connect as connectTls, type TLSSocket } from 'node:tls';
+import type { TLSSocket } from 'node:tls';
 import { WebSocket } from 'ws';
 import { MeshError } from '#base/errors.ts';
 import type { CommandEnd, CommandStreams, PodStreams, TerminalSize } from '#local/streams/pod-streams.ts';
 import { TestSpdyClient } from '#local/streams/test-spdy-client.ts';
-import type { ApiRig } from './apiserver-rig.ts';
+import { type ApiRig, tlsTo } from './apiserver-rig.ts';
 
 export interface FakeKubelet extends PodStreams {
   /** What was asked, in order. */
@@ -154,18 +154,8 @@ export async function upgrade(
   headers: Readonly<Record<string, string>>,
   early: Buffer = Buffer.alloc(0),
 ): Promise<Upgraded> {
-  const { server, port } = rig;
-  const socket = connectTls({
-    host: '127.0.0.1',
-    port,
-    ca: server.caPem,
-    cert: server.adminCertPem,
-    key: server.adminKeyPem,
-    servername: 'localhost',
-  });
-  socket.on('error', () => {});
-  await once(socket, 'secureConnect');
-  const all = { Host: `127.0.0.1:${port}`, Connection: 'Upgrade', ...headers };
+  const socket = await tlsTo(rig);
+  const all = { Host: `127.0.0.1:${rig.port}`, Connection: 'Upgrade', ...headers };
   const lines = Object.entries(all).map(([name, value]) => `${name}: ${value}\r\n`);
   socket.write(Buffer.concat([Buffer.from(`${method} ${path} HTTP/1.1\r\n${lines.join('')}\r\n`), early]));
   let text = Buffer.alloc(0);

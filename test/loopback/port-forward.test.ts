@@ -3,7 +3,6 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { createServer as createHttpServer } from 'node:http';
-import { createServer } from 'node:https';
 import { type AddressInfo, connect } from 'node:net';
 import { text } from 'node:stream/consumers';
 import { type TestContext, test } from 'node:test';
@@ -13,20 +12,11 @@ import { openPortForward } from '#k8s/port-forward.ts';
 import type { ApiEndpoint } from '#k8s/rest-transport.ts';
 import { type ForwardTarget, negotiatePortForward } from '#local/streams/upgrade.ts';
 import { silentLogger } from '#telemetry/log.ts';
-import { createAuthority } from '#tls/issue.ts';
-
-const authority = createAuthority({ commonName: 'test root', validDays: 1 });
+import { serveHttps } from '../lib/https-server.ts';
 
 /** An API server that serves nothing but port-forward; `dial` connects to ports of this machine. */
 async function apiServer(t: TestContext, dial: ForwardTarget['dial']): Promise<ApiEndpoint> {
-  const root = await authority;
-  const leaf = await root.issue({
-    commonName: 'api',
-    ips: ['127.0.0.1'],
-    server: true,
-    validForMs: 3_600_000,
-  });
-  const server = createServer({ cert: leaf.certPem, key: leaf.keyPem ?? '' }, (_request, response) => {
+  const { server, endpoint } = await serveHttps(t, (_request, response) => {
     response.writeHead(404, { 'content-type': 'application/json' });
     response.end(
       JSON.stringify({ kind: 'Status', code: 404, reason: 'NotFound', message: 'pods "x" not found' }),
@@ -43,14 +33,7 @@ async function apiServer(t: TestContext, dial: ForwardTarget['dial']): Promise<A
         { name: 'pod ztunnel-a', gone: new AbortController().signal, dial },
       );
   });
-  server.listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  t.after(() => {
-    server.closeAllConnections();
-    server.close();
-  });
-  const { port } = server.address() as AddressInfo;
-  return { server: `https://127.0.0.1:${port}`, tls: () => ({ caPem: root.certPem }), token: () => 'secret' };
+  return { ...endpoint, token: () => 'secret' };
 }
 
 async function podServer(t: TestContext): Promise<number> {
@@ -116,30 +99,10 @@ test('bytes in both directions, more than any window', async (t) => {
 });
 
 test("a refusal before the upgrade is the server's own", async (t) => {
-  const root = await authority;
-  const leaf = await root.issue({
-    commonName: 'api',
-    ips: ['127.0.0.1'],
-    server: true,
-    validForMs: 3_600_000,
-  });
-  const server = createServer({ cert: leaf.certPem, key: leaf.keyPem ?? '' }, (_request, response) => {
+  // Without a listener for upgrades the request is answered like any other.
+  const { endpoint } = await serveHttps(t, (_request, response) => {
     response.writeHead(404, { 'content-type': 'application/json' });
     response.end(JSON.stringify({ code: 404, reason: 'NotFound', message: 'pods "ztunnel-a" not found' }));
   });
-  // Without a listener for upgrades the request is answered like any other.
-  server.listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  t.after(() => {
-    server.closeAllConnections();
-    server.close();
-  });
-  const { port } = server.address() as AddressInfo;
-  await assert.rejects(
-    openPortForward(
-      { server: `https://127.0.0.1:${port}`, tls: () => ({ caPem: root.certPem }) },
-      { ...pod, port: 1 },
-    ),
-    /pods "ztunnel-a" not found/,
-  );
+  await assert.rejects(openPortForward(endpoint, { ...pod, port: 1 }), /pods "ztunnel-a" not found/);
 });

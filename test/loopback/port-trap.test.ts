@@ -2,12 +2,12 @@
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { sleep } from '#base/clock.ts';
 import { followPortTraps, type PortTrap, renderPortTrap } from '#cli/screen/port-trap.ts';
 import { styleFor } from '#cli/style.ts';
 import { EVENTS, type KubeObject } from '#k8s/objects.ts';
 import { createRestClient } from '#k8s/rest-client.ts';
-import { withApiServer } from './apiserver-rig.ts';
+import { until } from '../lib/until.ts';
+import { adminEndpoint, withApiServer } from './apiserver-rig.ts';
 
 const event = (name: string, reason: string, at: string): KubeObject =>
   ({
@@ -23,15 +23,8 @@ const event = (name: string, reason: string, at: string): KubeObject =>
   }) as KubeObject;
 
 test('a policy that closes the port of the mesh is one line; other events and former starts are none', async (t) => {
-  await withApiServer(async ({ server, url }) => {
-    const client = createRestClient({
-      server: url,
-      tls: () => ({
-        caPem: server.caPem,
-        clientCertPem: server.adminCertPem,
-        clientKeyPem: server.adminKeyPem,
-      }),
-    });
+  await withApiServer(async ({ server, port }) => {
+    const client = createRestClient(adminEndpoint(server, port));
     t.after(() => client.close());
     const create = (object: KubeObject): Promise<unknown> => client.create(EVENTS, object, 'default');
     await create(event('former', 'MeshPortBlocked', '2026-01-01T00:00:00Z'));
@@ -43,7 +36,7 @@ test('a policy that closes the port of the mesh is one line; other events and fo
     await create(event('now', 'MeshPortBlocked', '2026-01-02T10:00:01Z'));
     await create(event('again', 'MeshPortBlocked', '2026-01-02T10:00:01Z'));
     await create(event('last', 'MeshPortBlocked', '2026-01-02T10:00:02Z'));
-    for (let leftMs = 20_000; told.length < 2 && leftMs > 0; leftMs -= 10) await sleep(10);
+    await until('both lines', () => told.length >= 2);
     assert.deepEqual(
       told.map((trap) => renderPortTrap(trap, styleFor(false, {}))),
       [

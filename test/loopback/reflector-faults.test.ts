@@ -3,8 +3,6 @@
 
 import assert from 'node:assert/strict';
 import type { IncomingMessage, ServerResponse } from 'node:http';
-import { createServer, type Server } from 'node:https';
-import type { AddressInfo } from 'node:net';
 import { type TestContext, test } from 'node:test';
 import { MeshError } from '#base/errors.ts';
 import { objectKey } from '#k8s/informer.ts';
@@ -12,7 +10,8 @@ import { CONFIG_MAPS, type ConfigMap } from '#k8s/objects.ts';
 import { startInformer } from '#k8s/reflector.ts';
 import { createRestClient, type RestClientOptions } from '#k8s/rest-client.ts';
 import { createLogger } from '#telemetry/log.ts';
-import { createAuthority } from '#tls/issue.ts';
+import { serveHttps } from '../lib/https-server.ts';
+import { untilTelling } from '../lib/until.ts';
 
 interface Asked {
   readonly kind: 'list' | 'watch' | 'watch-list';
@@ -21,8 +20,6 @@ interface Asked {
   readonly atMs: number;
 }
 type Answer = (response: ServerResponse, asked: Asked) => void;
-
-const authority = createAuthority({ commonName: 'test root', validDays: 1 });
 
 const map = (name: string, version: number): ConfigMap => ({
   apiVersion: 'v1',
@@ -74,13 +71,6 @@ async function observe(
   answers: readonly Answer[],
   options: RestClientOptions & { token?: () => string } = {},
 ) {
-  const root = await authority;
-  const leaf = await root.issue({
-    commonName: 'api',
-    ips: ['127.0.0.1'],
-    server: true,
-    validForMs: 3_600_000,
-  });
   const asked: Asked[] = [];
   const onRequest = (request: IncomingMessage, response: ServerResponse): void => {
     const { searchParams } = new URL(request.url ?? '', 'https://x');
@@ -98,18 +88,9 @@ async function observe(
     asked.push(entry);
     answers[Math.min(asked.length, answers.length) - 1]?.(response, entry);
   };
-  const listen = async (port: number): Promise<Server> => {
-    const server = createServer({ cert: leaf.certPem, key: leaf.keyPem ?? '' }, onRequest);
-    await new Promise<void>((resolve) => server.listen(port, '127.0.0.1', resolve));
-    return server;
-  };
-  let server = await listen(0);
-  const { port } = server.address() as AddressInfo;
+  let api = await serveHttps(t, onRequest);
   const { token = () => 'token', ...rest } = options;
-  const client = createRestClient(
-    { server: `https://127.0.0.1:${port}`, tls: () => ({ caPem: root.certPem }), token },
-    rest,
-  );
+  const client = createRestClient({ ...api.endpoint, token }, rest);
   const lines: string[] = [];
   const log = createLogger('test', { format: 'plain', level: 'warn', write: (text) => lines.push(text) });
   const informer = startInformer({ client, log }, CONFIG_MAPS);
@@ -119,35 +100,23 @@ async function observe(
       told.push(`${old === undefined ? 'new' : 'changed'} ${metadata.name}@${metadata.resourceVersion}`),
     remove: ({ metadata }) => told.push(`gone ${metadata.name}`),
   });
-  const stop = async (): Promise<void> => {
-    server.closeAllConnections();
-    await new Promise<void>((resolve) => server.close(() => resolve()));
-  };
   t.after(async () => {
     informer.close();
     client.close();
-    await stop();
+    await api.close();
   });
   return {
     asked,
     told,
     lines,
     held: () => [...informer.all()].map(objectKey).sort(),
-    stop,
+    stop: () => api.close(),
     start: async () => {
-      server = await listen(port);
+      api = await serveHttps(t, onRequest, {}, api.port);
     },
     /** What was asked, as `kind@version`. */
     steps: () => asked.map(({ kind, from }) => (from === null ? kind : `${kind}@${from}`)),
-    until: async (what: string, probe: () => boolean): Promise<void> => {
-      for (let tries = 0; tries < 4000; tries++) {
-        if (probe()) return;
-        await new Promise((resolve) => setTimeout(resolve, 5));
-      }
-      throw new Error(
-        `${what} did not come about: ${told}; ${asked.map(({ kind, from }) => `${kind}@${from}`)}`,
-      );
-    },
+    until: untilTelling(() => `${told}; ${asked.map(({ kind, from }) => `${kind}@${from}`)}`),
   };
 }
 

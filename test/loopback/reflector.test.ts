@@ -12,6 +12,7 @@ import { createRestClient } from '#k8s/rest-client.ts';
 import { createApiServer } from '#local/apiserver/server.ts';
 import { silentLogger } from '#telemetry/log.ts';
 import { until } from '../lib/until.ts';
+import { adminEndpoint } from './apiserver-rig.ts';
 
 const configMap = (name: string): ConfigMap => ({
   apiVersion: 'v1',
@@ -27,14 +28,7 @@ test('an informer follows the server through a restart without losing or repeati
   let server = await open();
   t.after(() => server.close());
   const { port } = await server.listen({ host: '127.0.0.1', port: 0 });
-  const client = createRestClient({
-    server: `https://127.0.0.1:${port}`,
-    tls: () => ({
-      caPem: server.caPem,
-      clientCertPem: server.adminCertPem,
-      clientKeyPem: server.adminKeyPem,
-    }),
-  });
+  const client = createRestClient(adminEndpoint(server, port));
   t.after(() => client.close());
   await client.create(CONFIG_MAPS, configMap('before'));
   await client.create(CONFIG_MAPS, {

@@ -2,8 +2,6 @@
 
 import assert from 'node:assert/strict';
 import type { IncomingMessage, ServerResponse } from 'node:http';
-import { createServer } from 'node:https';
-import type { AddressInfo } from 'node:net';
 import { type TestContext, test } from 'node:test';
 import type { TLSSocket } from 'node:tls';
 import { MeshError } from '#base/errors.ts';
@@ -11,6 +9,7 @@ import type { KubeClient } from '#k8s/client.ts';
 import { CONFIG_MAPS, type ConfigMap, NAMESPACES, PODS } from '#k8s/objects.ts';
 import { createRestClient, type RestClientOptions } from '#k8s/rest-client.ts';
 import { createAuthority } from '#tls/issue.ts';
+import { serveHttps, testRoot } from '../lib/https-server.ts';
 
 interface Seen {
   readonly method: string;
@@ -20,18 +19,9 @@ interface Seen {
 }
 type Answer = (seen: Seen, response: ServerResponse) => void;
 
-const authority = createAuthority({ commonName: 'test root', validDays: 1 });
-
 async function serve(t: TestContext, answer: Answer, options: RestClientOptions = {}) {
-  const root = await authority;
-  const leaf = await root.issue({
-    commonName: 'api',
-    ips: ['127.0.0.1'],
-    server: true,
-    validForMs: 3_600_000,
-  });
   const seen: Seen[] = [];
-  const server = createServer({ cert: leaf.certPem, key: leaf.keyPem ?? '' }, (request, response) => {
+  const api = await serveHttps(t, (request, response) => {
     const chunks: Buffer[] = [];
     request.on('data', (chunk: Buffer) => chunks.push(chunk));
     request.on('end', () => {
@@ -41,22 +31,12 @@ async function serve(t: TestContext, answer: Answer, options: RestClientOptions 
       answer(entry, response);
     });
   });
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  const { port } = server.address() as AddressInfo;
   const client: KubeClient = createRestClient(
-    {
-      server: `https://127.0.0.1:${port}`,
-      tls: () => ({ caPem: root.certPem }),
-      token: () => `token-${seen.length}`,
-    },
+    { ...api.endpoint, token: () => `token-${seen.length}` },
     options,
   );
-  t.after(() => {
-    client.close();
-    server.closeAllConnections();
-    server.close();
-  });
-  return { client, seen, server };
+  t.after(() => client.close());
+  return { client, seen, api };
 }
 
 const json = (response: ServerResponse, status: number, body: unknown): void => {
@@ -199,36 +179,22 @@ test('list: a page that is refused for another reason fails the list', async (t)
 });
 
 test('a client certificate that was replaced is used from the next request on; a pair that does not fit fails it', async (t) => {
-  const root = await authority;
+  const root = await testRoot;
   const [first, second] = await Promise.all(
     ['first', 'second'].map((commonName) => root.issue({ commonName, client: true, validForMs: 3_600_000 })),
   );
-  const leaf = await root.issue({
-    commonName: 'api',
-    ips: ['127.0.0.1'],
-    server: true,
-    validForMs: 3_600_000,
-  });
   const callers: string[] = [];
-  const server = createServer(
-    { cert: leaf.certPem, key: leaf.keyPem ?? '', ca: root.certPem, requestCert: true },
+  const { endpoint } = await serveHttps(
+    t,
     (request, response) => {
       callers.push(String((request.socket as TLSSocket).getPeerCertificate().subject.CN));
       json(response, 200, { metadata: { name: 'x' } });
     },
+    { ca: root.certPem, requestCert: true },
   );
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  const { port } = server.address() as AddressInfo;
   let pair = { clientCertPem: first?.certPem, clientKeyPem: first?.keyPem };
-  const client = createRestClient({
-    server: `https://127.0.0.1:${port}`,
-    tls: () => ({ caPem: root.certPem, ...pair }),
-  });
-  t.after(() => {
-    client.close();
-    server.closeAllConnections();
-    server.close();
-  });
+  const client = createRestClient({ ...endpoint, tls: () => ({ caPem: root.certPem, ...pair }) });
+  t.after(() => client.close());
   await client.get(NAMESPACES, 'x');
   await client.get(NAMESPACES, 'x');
   // The files are replaced one after the other.
@@ -266,35 +232,28 @@ test("refusals carry the server's words; other answers are named too", async (t)
 });
 
 test('no answer: refused connections and answers that never come', async (t) => {
-  const { client, server } = await serve(t, () => {}, { requestTimeoutMs: 50 });
+  const { client, api } = await serve(t, () => {}, { requestTimeoutMs: 50 });
   await assert.rejects(client.get(NAMESPACES, 'x'), (error) => {
     assert.ok(error instanceof MeshError && error.code === 'API_UNREACHABLE');
     assert.match(error.message, /no complete answer to GET \/api\/v1\/namespaces\/x in 50 ms/);
     return true;
   });
-  server.closeAllConnections();
-  await new Promise((resolve) => server.close(resolve));
+  await api.close();
   await assert.rejects(client.get(NAMESPACES, 'x'), { code: 'API_UNREACHABLE', message: /ECONNREFUSED/ });
 });
 
 test('a server with another root is not trusted', async (t) => {
-  const { server } = await serve(t, (_, response) => json(response, 200, {}));
+  const { endpoint } = await serveHttps(t, (_, response) => json(response, 200, {}));
   const other = await createAuthority({ commonName: 'other root', validDays: 1 });
-  const { port } = server.address() as AddressInfo;
-  const client = createRestClient({
-    server: `https://127.0.0.1:${port}`,
-    tls: () => ({ caPem: other.certPem }),
-  });
+  const client = createRestClient({ ...endpoint, tls: () => ({ caPem: other.certPem }) });
   t.after(() => client.close());
   await assert.rejects(client.get(NAMESPACES, 'x'), { code: 'API_UNREACHABLE' });
 });
 
 test('a kept-alive connection that the server closed is replaced without a word', async (t) => {
-  const { client, server } = await serve(t, (_, response) =>
-    json(response, 200, { metadata: { name: 'x' } }),
-  );
+  const { client, api } = await serve(t, (_, response) => json(response, 200, { metadata: { name: 'x' } }));
   await client.get(NAMESPACES, 'x');
-  server.closeAllConnections();
+  api.server.closeAllConnections();
   await client.get(NAMESPACES, 'x');
 });
 
