@@ -5,6 +5,7 @@ import {
   type ContainerRecord,
   keepTransitionTimes,
   type PodView,
+  podOutcome,
   podPhase,
   podStatus,
 } from './pod-status.ts';
@@ -65,6 +66,16 @@ test('phases', () => {
   assert.equal(podPhase(view('Always', [waiting], [running])), 'Pending');
   assert.equal(podPhase(view('Never', [waiting], [ended(1)])), 'Failed');
   assert.equal(podPhase(view('Always', [running], [ended(0)])), 'Running');
+});
+
+test('a pod with a sidecar was called Succeeded while that still ran', () => {
+  const over = view('Never', [ended(0)], [running]);
+  assert.equal(podOutcome(over), 'Succeeded');
+  assert.equal(podPhase(over), 'Running');
+  const late = { ...view('Never', [running]), failure: { reason: 'DeadlineExceeded', message: '' } };
+  assert.equal(podOutcome(late), 'Failed');
+  assert.equal(podPhase(late), 'Running');
+  assert.equal(podPhase({ ...late, records: view('Never', [ended(143)]).records }), 'Failed');
 });
 
 test('readiness and initialisation as conditions', () => {

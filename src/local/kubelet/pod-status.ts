@@ -49,6 +49,8 @@ const CREATING: ContainerRecord = {
   started: false,
 };
 
+type Phase = NonNullable<PodStatus['phase']>;
+
 export function podStatus(view: PodView, now: string): PublishedStatus {
   const { pod, podIps, hostIps } = view;
   const initContainers = pod.spec.initContainers ?? [];
@@ -62,7 +64,7 @@ export function podStatus(view: PodView, now: string): PublishedStatus {
     ...sidecars.filter(({ name }) => view.initRecords.get(name)?.ready !== true),
     ...pod.spec.containers.filter(({ name }) => !record(name).ready),
   ].map(({ name }) => name);
-  const finished = phase === 'Succeeded' || phase === 'Failed';
+  const finished = isFinal(phase);
   const containersReady: Omit<Condition, 'type'> = finished
     ? { status: 'False', reason: phase === 'Succeeded' ? 'PodCompleted' : 'PodFailed' }
     : notReady.length === 0
@@ -134,7 +136,21 @@ export function isDone(record: ContainerRecord | undefined): boolean {
   return record?.phase.kind === 'terminated' && record.phase.run.exitCode === 0;
 }
 
-export function podPhase(view: PodView): NonNullable<PodStatus['phase']> {
+/** What is published: a pod is over only when nothing of it runs any more, a sidecar included. */
+export function podPhase(view: PodView): Phase {
+  const outcome = podOutcome(view);
+  if (!isFinal(outcome)) return outcome;
+  const runs = [...view.records.values(), ...view.initRecords.values()].some(
+    ({ phase }) => phase.kind === 'running',
+  );
+  if (!runs) return outcome;
+  return hasBegun(view) ? 'Running' : 'Pending';
+}
+
+export const isFinal = (phase: Phase): boolean => phase === 'Succeeded' || phase === 'Failed';
+
+/** What the pod comes to; final as soon as it is decided, whatever is still to be stopped. */
+export function podOutcome(view: PodView): Phase {
   if (view.failure !== undefined) return 'Failed';
   const { pod, records, initRecords } = view;
   const policy = pod.spec.restartPolicy ?? 'Always';

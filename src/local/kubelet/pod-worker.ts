@@ -14,7 +14,14 @@ import type { Logger } from '#telemetry/log.ts';
 import type { PlanContext } from './container-plan.ts';
 import { ContainerSlot } from './container-slot.ts';
 import type { ReachablePod } from './kubelet-streams.ts';
-import { type ContainerRecord, hasPassed, type PodView, podPhase, podStatus } from './pod-status.ts';
+import {
+  type ContainerRecord,
+  hasPassed,
+  isFinal,
+  type PodView,
+  podOutcome,
+  podStatus,
+} from './pod-status.ts';
 import { PodVolumes } from './pod-volumes.ts';
 import { createSandbox, removeSandbox, type Sandbox } from './sandbox.ts';
 import { isGone, StatusPublisher } from './status-publisher.ts';
@@ -253,8 +260,7 @@ export class PodWorker {
       if (slot.record.phase.kind === 'waiting' && this.#failure === undefined)
         await slot.startIfDue(this.#pod, context);
     }
-    const phase = podPhase(this.#view(sandbox.podIps));
-    if (phase === 'Succeeded' || phase === 'Failed') {
+    if (isFinal(podOutcome(this.#view(sandbox.podIps)))) {
       // Sidecars, and all of a pod whose time is up.
       const running = [...this.#initSlots, ...this.#slots].filter((slot) => slot.isRunning);
       if (running.length > 0) {
