@@ -26,6 +26,7 @@ async function warnings(ipv6: boolean, ...addresses: string[]): Promise<unknown[
       table,
       rules: {
         track: done,
+        steer: done,
         apply: done,
         release: done,
         remove: done,
@@ -74,6 +75,7 @@ test('a pod that leaves the mesh is let go step by step: peers, new connections,
       table,
       rules: {
         track: step('track'),
+        steer: step('steer'),
         apply: step('apply'),
         release: step('release'),
         remove: step('remove rules'),
@@ -121,8 +123,8 @@ test('a pod that leaves the mesh is let go step by step: peers, new connections,
     return [...steps.splice(0), outcome];
   };
   // A running pod meets no closed door: whoever serves it stands before anything is redirected.
-  const enrolled = ['ztunnel add', 'let probes pass', 'track', 'keep older', 'apply', 'annotate enabled'];
-  const rest = ['forget probes', 'ztunnel del', 'release', 'cut carried', 'remove rules', 'removed'];
+  const enrolled = ['ztunnel add', 'let probes pass', 'track', 'keep older', 'steer', 'annotate enabled'];
+  const rest = ['forget probes', 'ztunnel del', 'cut carried', 'remove rules', 'removed'];
   assert.deepEqual(await enrol(), enrolled);
   assert.deepEqual(await leave(), ['annotate null', 'release', 'draining']);
   assert.deepEqual(table.uids(), ['u1'], 'ztunnel keeps serving it');

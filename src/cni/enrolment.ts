@@ -179,11 +179,8 @@ export function createEnrolment(deps: EnrolmentDeps, settings: EnrolmentSettings
       const entry = table.entry(uid);
       if (!podEnded && entry !== undefined && (await drain(entry, pod))) return 'draining';
       if (entry !== undefined) entry.stage = 'removing';
-      await probes.remove(uid);
       branchEni?.remove(uid);
-      // ztunnel first: with the rules gone its connections would go on in the clear.
-      await zds.del(uid);
-      if (!podEnded) await takeRulesOut(uid, entry);
+      await allDone(probes.remove(uid), letGo(uid, entry, podEnded));
       if (pod !== undefined && entry?.annotation !== 'absent') await unannotate(pod, podEnded);
       table.drop(uid);
       log.info('pod removed from the mesh', pod === undefined ? { uid } : { ...fieldsOf(pod), uid });
@@ -217,6 +214,7 @@ export function createEnrolment(deps: EnrolmentDeps, settings: EnrolmentSettings
       try {
         const { options } = podRuleOptions(pod.metadata.annotations, settings);
         if ((await rules.state(fd, options)) === 'none') return;
+        await rules.release(fd, settings);
         await cutAndRemove(fd);
         log.info('rules left behind in a pod outside the mesh were removed', { ...fieldsOf(pod), uid });
       } finally {
@@ -234,7 +232,7 @@ export function createEnrolment(deps: EnrolmentDeps, settings: EnrolmentSettings
     await rules.track(netnsFd, options);
     const kept = older.keep(netnsFd);
     entry.mayHaveOlder = kept > 0;
-    await rules.apply(netnsFd, options);
+    await rules.steer(netnsFd, options);
     entry.isCaptured = true;
     if (kept > 0)
       log.info('connections older than the enrolment go on past ztunnel', { ...fieldsOf(pod), kept });
@@ -285,23 +283,32 @@ export function createEnrolment(deps: EnrolmentDeps, settings: EnrolmentSettings
     }
   }
 
-  async function takeRulesOut(uid: string, entry: TableEntry | undefined): Promise<void> {
+  /** ztunnel first: with the rules gone its connections would go on in the clear. */
+  async function letGo(uid: string, entry: TableEntry | undefined, podEnded: boolean): Promise<void> {
+    await zds.del(uid);
+    if (podEnded) return;
+    // Draining has ended the redirection of new connections already.
     if (entry?.netnsFd !== undefined) return cutAndRemove(entry.netnsFd);
     const fd = findNetns(uid, entry?.ips ?? []);
     if (fd === undefined) return;
     try {
+      await rules.release(fd, settings);
       await cutAndRemove(fd);
     } finally {
       closeFd(fd);
     }
   }
 
-  /** Nothing new is redirected; what still is ends before the redirection does, or it would go on in the clear. */
+  /** What is still redirected ends before the redirection does, or it would go on in the clear. */
   async function cutAndRemove(netnsFd: number): Promise<void> {
-    await rules.release(netnsFd, settings);
     older.cut(netnsFd);
     await rules.remove(netnsFd, settings);
   }
+}
+
+/** Waits for all of it, so that nothing goes on behind the back of a retry. @throws the first failure. */
+async function allDone(...work: readonly Promise<void>[]): Promise<void> {
+  for (const result of await Promise.allSettled(work)) if (result.status === 'rejected') throw result.reason;
 }
 
 export function uidOf(pod: Pod): string {

@@ -128,6 +128,9 @@ function dial(
   });
 }
 
+/** Tables are listed in the order of their making. */
+const sortedLines = (text: string): string => text.split('\n').sort().join('\n');
+
 interface Backend {
   open(): Promise<{ rules: PodRules; host: HostRules }>;
   /** Every rule in the namespace without counters; empty when there is none. */
@@ -271,6 +274,14 @@ for (const [name, backend] of Object.entries(BACKENDS))
         await rules.remove(fd, { ipv6: true });
         assert.equal(state(), found);
         assert.equal(await rules.state(fd, DNS), 'none');
+        // Step by step it comes to the same.
+        await rules.apply(fd, DNS);
+        const whole = state();
+        await rules.remove(fd, { ipv6: true });
+        await rules.track(fd, DNS);
+        await rules.steer(fd, DNS);
+        assert.equal(await rules.state(fd, DNS), 'steering');
+        assert.equal(sortedLines(state()), sortedLines(whole));
       } finally {
         closeFd(fd);
         sh(`ip netns del ${spare}`);

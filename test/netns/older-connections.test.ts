@@ -166,7 +166,7 @@ for (const [name, open] of Object.entries(BACKENDS))
       // One that begins between the two steps is older as well.
       older.push(await dial(POD, PEER_IPS[0]));
       assert.equal(keepOlderConnections(netns(POD)), 5);
-      await rules.apply(netns(POD), OPTIONS);
+      await rules.steer(netns(POD), OPTIONS);
 
       for (const socket of older) assert.equal(await say(socket, 'after'), '8080: after');
       const [out4, out6, in4, in6] = (await dialAll()) as [net.Socket, net.Socket, net.Socket, net.Socket];
@@ -188,7 +188,7 @@ for (const [name, open] of Object.entries(BACKENDS))
       const older = await dialAll();
       await rules.track(netns(POD), OPTIONS);
       keepOlderConnections(netns(POD));
-      await rules.apply(netns(POD), OPTIONS);
+      await rules.steer(netns(POD), OPTIONS);
       const [young] = await dialAll();
       assert.deepEqual(ends(), ALL);
       const closed = older.map((socket) => new Promise((resolve) => socket.once('close', resolve)));
@@ -209,7 +209,7 @@ for (const [name, open] of Object.entries(BACKENDS))
       const older = await dialAll();
       await rules.track(netns(POD), OPTIONS);
       keepOlderConnections(netns(POD));
-      await rules.apply(netns(POD), OPTIONS);
+      await rules.steer(netns(POD), OPTIONS);
       const [out4, out6] = await dialAll();
       // As ztunnel reaches the application for a peer: with the peer's address.
       const carried = await Promise.all(PEER_IPS.map((source, family) => reach(source, POD_IPS[family]!)));

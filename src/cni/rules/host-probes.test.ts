@@ -39,3 +39,37 @@ test('a failed change is reported to its caller and does not stop the next one',
   failing = false;
   await probes.set('web', [ip('10.244.1.4')]);
 });
+
+test('pods that join while a change is written share the next one', async () => {
+  const applied: string[] = [];
+  let goOn = Promise.withResolvers<void>();
+  const probes = createHostProbes(
+    nftHostRules({ ipv6: false, kubeletUid: 0 }, (text) => {
+      applied.push(text);
+      return goOn.promise;
+    }),
+  );
+  const address = (number: number) => ip(`10.244.1.${number}`);
+  const first = probes.set('web', [address(1)]);
+  // The first one is under way.
+  await new Promise((resolve) => setImmediate(resolve));
+  const others = [
+    probes.set('a', [address(2)]),
+    probes.set('b', [address(3)]),
+    probes.set('c', [address(4)]),
+  ];
+  // Changed its mind meanwhile; another one takes the address over, which c has first given up.
+  others.push(probes.remove('c'), probes.set('b', [address(4)]), probes.remove('web'));
+  goOn.resolve();
+  await first;
+  goOn = Promise.withResolvers();
+  goOn.resolve();
+  await Promise.all(others);
+  const element = (number: number): string =>
+    `element inet istio-ambient-nat istio-inpod-probes-v4 { ${address(number)}`;
+  assert.deepEqual(applied, [
+    `add ${element(1)} comment "web" }\n`,
+    `add ${element(1)} }\ndelete ${element(1)} }\n` +
+      `add ${element(2)} comment "a" }\nadd ${element(4)} comment "b" }\n`,
+  ]);
+});

@@ -4,11 +4,18 @@
 import type { IpAddress } from '#net/ip.ts';
 import type { ProbeTarget } from './nft-host.ts';
 
+export interface ProbeChange {
+  readonly dropped: readonly IpAddress[];
+  readonly added: readonly ProbeTarget[];
+  /** Addresses that go from one owner to another. */
+  readonly replaced: readonly ProbeTarget[];
+}
+
 /** The node's rules and sets, whichever tool writes them. */
 export interface HostRules {
   /** Writes everything anew, in one step where the tool can. */
   install(targets: readonly ProbeTarget[]): Promise<void>;
-  change(dropped: readonly IpAddress[], added: readonly ProbeTarget[], purpose: string): Promise<void>;
+  change(change: ProbeChange, purpose: string): Promise<void>;
   uninstall(): Promise<void>;
 }
 
@@ -23,9 +30,11 @@ export interface HostProbes {
 }
 
 export function createHostProbes(rules: HostRules): HostProbes {
-  const owners = new Map<IpAddress, string>();
-  const ownedBy = (uid: string): IpAddress[] =>
-    [...owners].filter(([, owner]) => owner === uid).map(([ip]) => ip);
+  let owners: ReadonlyMap<IpAddress, string> = new Map();
+  /** Addresses by pod that the next change brings about; what is asked for while one is written shares the next. */
+  let next:
+    | { readonly wishes: Map<string, readonly IpAddress[]>; readonly written: Promise<void> }
+    | undefined;
 
   // One change at a time: what is dropped and added is worked out from the owners as they stand, and pods that swap
   // addresses (after a restart of the node) would otherwise delete each other's.
@@ -36,34 +45,49 @@ export function createHostProbes(rules: HostRules): HostProbes {
     return turn;
   };
 
-  const change = async (
-    purpose: string,
-    wanted: readonly ProbeTarget[],
-    dropped: readonly IpAddress[],
-  ): Promise<void> => {
-    if (wanted.length + dropped.length > 0) await rules.change(dropped, wanted, purpose);
-    for (const ip of dropped) owners.delete(ip);
-    for (const { ip, uid } of wanted) owners.set(ip, uid);
-  };
+  function ask(uid: string, ips: readonly IpAddress[]): Promise<void> {
+    if (next === undefined) {
+      const wishes = new Map<string, readonly IpAddress[]>();
+      const written = inTurn(() => {
+        next = undefined;
+        return write(wishes);
+      });
+      next = { wishes, written };
+    }
+    // Of two wishes of a pod the later one holds, and comes after everybody else's.
+    next.wishes.delete(uid);
+    next.wishes.set(uid, ips);
+    return next.written;
+  }
+
+  async function write(wishes: ReadonlyMap<string, readonly IpAddress[]>): Promise<void> {
+    const wanted = new Map([...owners].filter(([ip, uid]) => wishes.get(uid)?.includes(ip) ?? true));
+    for (const [uid, ips] of wishes) for (const ip of ips) wanted.set(ip, uid);
+    const changed = [...wanted]
+      .map(([ip, uid]) => ({ ip, uid }))
+      .filter(({ ip, uid }) => owners.get(ip) !== uid);
+    const change: ProbeChange = {
+      dropped: [...owners.keys()].filter((ip) => !wanted.has(ip)),
+      added: changed.filter(({ ip }) => !owners.has(ip)),
+      replaced: changed.filter(({ ip }) => owners.has(ip)),
+    };
+    if (change.dropped.length + changed.length > 0)
+      await rules.change(change, `telling the node whose probes pass (${wishes.size} pods)`);
+    owners = wanted;
+  }
 
   return {
     install: (targets) =>
       inTurn(async () => {
         await rules.install(targets);
-        owners.clear();
-        for (const { ip, uid } of targets) owners.set(ip, uid);
+        owners = new Map(targets.map(({ ip, uid }) => [ip, uid]));
       }),
-    set: (uid, ips) =>
-      inTurn(() => {
-        const dropped = ownedBy(uid).filter((ip) => !ips.includes(ip));
-        const added = ips.filter((ip) => owners.get(ip) !== uid).map((ip) => ({ ip, uid }));
-        return change(`letting probes of pod ${uid} pass`, added, dropped);
-      }),
-    remove: (uid) => inTurn(() => change(`forgetting the probes of pod ${uid}`, [], ownedBy(uid))),
+    set: ask,
+    remove: (uid) => ask(uid, []),
     uninstall: () =>
       inTurn(async () => {
         await rules.uninstall();
-        owners.clear();
+        owners = new Map();
       }),
   };
 }

@@ -51,7 +51,7 @@ export function createIptablesHostRules(
           purpose,
         );
     },
-    change: (dropped, added, purpose) =>
+    change: ({ dropped, added, replaced }, purpose) =>
       ipset(
         [
           ...dropped.flatMap((ip) => {
@@ -59,7 +59,7 @@ export function createIptablesHostRules(
             return set === undefined ? [] : [`del ${set} ${ip}`];
           }),
           // An address that is there gets the new owner as its comment.
-          ...additions(added),
+          ...additions([...added, ...replaced]),
         ],
         purpose,
       ),

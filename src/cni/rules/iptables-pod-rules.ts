@@ -8,10 +8,12 @@ import {
   renderIptablesRelease,
   renderIptablesRemoval,
   renderIptablesRules,
+  renderIptablesSteering,
   renderIptablesTracking,
   type SavedRules,
 } from './iptables.ts';
 import type { IptablesTool } from './iptables-tool.ts';
+import type { PodRuleOptions } from './nft.ts';
 import type { PodRules } from './pod-rules.ts';
 import { setPolicyRoutes } from './policy-routes.ts';
 
@@ -30,17 +32,24 @@ export function createIptablesPodRules(tool: IptablesTool): PodRules {
       await tool.restore(netnsFd, family, render(family, await saved(netnsFd, family)), purpose);
   }
 
+  async function redirect(
+    netnsFd: number,
+    options: PodRuleOptions,
+    render: (family: IptablesFamily, options: PodRuleOptions, saved: SavedRules) => string,
+  ): Promise<void> {
+    setPolicyRoutes(netnsFd, 'add', options.ipv6);
+    await rewrite(netnsFd, options, 'applying the redirection rules', (family, rules) =>
+      render(family, options, rules),
+    );
+  }
+
   return {
     track: (netnsFd, options) =>
       rewrite(netnsFd, options, 'tracking the connections of a pod', (family, rules) =>
         renderIptablesTracking(family, options, rules),
       ),
-    async apply(netnsFd, options) {
-      setPolicyRoutes(netnsFd, 'add', options.ipv6);
-      await rewrite(netnsFd, options, 'applying the redirection rules', (family, rules) =>
-        renderIptablesRules(family, options, rules),
-      );
-    },
+    steer: (netnsFd, options) => redirect(netnsFd, options, renderIptablesSteering),
+    apply: (netnsFd, options) => redirect(netnsFd, options, renderIptablesRules),
     release: (netnsFd, options) =>
       rewrite(netnsFd, options, 'ending the redirection of new connections', (_family, rules) =>
         renderIptablesRelease(rules),

@@ -46,7 +46,13 @@ export function renderIptablesRules(family: IptablesFamily, options: Options, sa
 
 /** Connections are tracked from now on, and none is redirected. */
 export function renderIptablesTracking(family: IptablesFamily, options: Options, saved: SavedRules): string {
-  return writeTable('mangle', podRules(family, options).mangle, saved);
+  const { mangle, raw } = podRules(family, options);
+  return writeTable('mangle', mangle, saved) + (options.dnsCapture ? writeTable('raw', raw, saved) : '');
+}
+
+/** New connections of a namespace that tracks them are redirected. */
+export function renderIptablesSteering(family: IptablesFamily, options: Options, saved: SavedRules): string {
+  return writeTable('nat', podRules(family, options).nat, saved);
 }
 
 /** Redirects nothing new; the jumps stay, and with them the translation of what is redirected already. */

@@ -3,7 +3,7 @@
 import type { IpAddress } from '#net/ip.ts';
 import { familyOf } from '#net/ip.ts';
 import { NAT_TABLE, PROBE_SET_V4, PROBE_SET_V6 } from '../constants.ts';
-import type { HostRules } from './host-probes.ts';
+import type { HostRules, ProbeChange } from './host-probes.ts';
 import { chainPair, dropTable, renderTable, TCP, V4, V6 } from './nft.ts';
 import { runToolOrFail } from './run-tool.ts';
 
@@ -38,26 +38,14 @@ export function renderHostRules(options: HostRuleOptions, targets: readonly Prob
   ].join('');
 }
 
-/** An address occurs once; the newest owner takes it over. */
-export function renderProbeUpsert(options: HostRuleOptions, targets: readonly ProbeTarget[]): string {
-  return targets
-    .filter(({ ip }) => options.ipv6 || familyOf(ip) === 4)
-    .map((target) => {
-      // Adding what is there keeps the old comment: so add (to be sure it exists), delete, add.
-      const bare = `element inet ${NAT_TABLE} ${probeSet(matchOf(target.ip))} { ${target.ip} }\n`;
-      return `add ${bare}delete ${bare}${addElement(options, target)}`;
-    })
-    .join('');
-}
-
-export function renderProbeRemoval(options: HostRuleOptions, ips: readonly IpAddress[]): string {
-  return ips
-    .filter((ip) => options.ipv6 || familyOf(ip) === 4)
-    .map((ip) => {
-      const bare = `element inet ${NAT_TABLE} ${probeSet(matchOf(ip))} { ${ip} }\n`;
-      return `add ${bare}delete ${bare}`;
-    })
-    .join('');
+/** No address is deleted without need: a transaction with a deletion waits until no processor uses what was deleted. */
+function renderChange(options: HostRuleOptions, { dropped, added, replaced }: ProbeChange): string {
+  return [
+    ...dropped.map((ip) => deleteElement(options, ip)),
+    ...added.map((target) => addElement(options, target)),
+    // Adding what is there would keep the old comment.
+    ...replaced.map((target) => deleteElement(options, target.ip) + addElement(options, target)),
+  ].join('');
 }
 
 export function renderHostRemoval(): string {
@@ -66,6 +54,13 @@ export function renderHostRemoval(): string {
 
 const matchOf = (ip: IpAddress): 'ip' | 'ip6' => (familyOf(ip) === 4 ? 'ip' : 'ip6');
 const probeSet = (match: 'ip' | 'ip6'): string => (match === 'ip' ? PROBE_SET_V4 : PROBE_SET_V6);
+
+/** Added first, so that deleting cannot fail. */
+function deleteElement(options: HostRuleOptions, ip: IpAddress): string {
+  if (!options.ipv6 && familyOf(ip) === 6) return '';
+  const element = `element inet ${NAT_TABLE} ${probeSet(matchOf(ip))} { ${ip} }\n`;
+  return `add ${element}delete ${element}`;
+}
 
 function addElement(options: HostRuleOptions, { ip, uid }: ProbeTarget): string {
   if (!options.ipv6 && familyOf(ip) === 6) return '';
@@ -84,8 +79,8 @@ export function nftHostRules(options: HostRuleOptions, apply: ApplyRuleset = app
   return {
     install: (targets) =>
       apply(renderHostRules(options, targets), 'installing the rules for probes on the node'),
-    async change(dropped, added, purpose) {
-      const text = renderProbeRemoval(options, dropped) + renderProbeUpsert(options, added);
+    async change(change, purpose) {
+      const text = renderChange(options, change);
       if (text !== '') await apply(text, purpose);
     },
     uninstall: () => apply(renderHostRemoval(), 'removing the rules for probes on the node'),

@@ -151,7 +151,7 @@ test('probe addresses: the newest owner keeps an address; IPv6 is left out where
   await probes.remove('b');
   await probes.remove('b');
   assert.deepEqual(texts, [
-    `add ${element} }\ndelete ${element} }\nadd ${element} comment "a" }\n`,
+    `add ${element} comment "a" }\n`,
     `add ${element} }\ndelete ${element} }\nadd ${element} comment "b" }\n`,
     `add ${element} }\ndelete ${element} }\n`,
   ]);

@@ -40,12 +40,20 @@ export const V6: Family = { match: 'ip6', loopback: '::1', probeSource: PROBE_SO
 
 /** Idempotent: whatever stood in our tables is replaced in the same transaction, so the pod is never half captured. */
 export function renderPodRules(options: PodRuleOptions): string {
-  return renderSteering(options) + renderTracking(options);
+  return renderSteering(options) + renderTracking(options) + (options.dnsCapture ? '' : dropTable(RAW_TABLE));
 }
 
-/** Redirects nothing new; what is redirected already goes on, because the kernel translates as long as these chains stand. */
-export function renderRelease(): string {
-  return renderTable(NAT_TABLE, natChains([], []));
+/**
+ * Redirects nothing new; what is redirected already goes on, because the kernel translates as long as the chains stand.
+ * A rule before all others, in those of our chains that have any: a transaction that deletes, or that names a chain again,
+ * waits for every processor.
+ */
+export function renderRelease(present: ReadonlyMap<string, number>): string {
+  return Object.keys(NAT_HOOKS)
+    .map((hook) => `${NAT_TABLE} ${chainOf(hook)}`)
+    .filter((place) => present.has(place))
+    .map((place) => `insert rule inet ${place} counter accept\n`)
+    .join('');
 }
 
 /** Removes everything that `renderPodRules` makes; not an error where nothing is. */
@@ -53,7 +61,8 @@ export function renderPodRemoval(): string {
   return [NAT_TABLE, MANGLE_TABLE, RAW_TABLE].map(dropTable).join('');
 }
 
-function renderSteering(options: PodRuleOptions): string {
+/** The half of `renderPodRules` that redirects. */
+export function renderSteering(options: PodRuleOptions): string {
   const families = options.ipv6 ? [V4, V6] : [V4];
   const eachFamily = (rule: (family: Family) => string): string[] => families.map(rule);
 
@@ -94,15 +103,21 @@ function renderSteering(options: PodRuleOptions): string {
     ),
   );
 
-  return renderTable(NAT_TABLE, natChains(prerouting, output));
+  return renderTable(NAT_TABLE, [
+    ...chainPair(NAT_TABLE, 'prerouting', NAT_HOOKS.prerouting, prerouting),
+    ...chainPair(NAT_TABLE, 'output', NAT_HOOKS.output, output),
+  ]);
 }
 
-const natChains = (prerouting: readonly string[], output: readonly string[]): string[] => [
-  ...chainPair(NAT_TABLE, 'prerouting', 'type nat hook prerouting priority -100', prerouting),
-  ...chainPair(NAT_TABLE, 'output', 'type nat hook output priority -100', output),
-];
+const NAT_HOOKS = {
+  prerouting: 'type nat hook prerouting priority -100',
+  output: 'type nat hook output priority -100',
+} as const;
 
-/** The marks that bring replies back to ztunnel. With them the kernel begins to track connections; none is redirected. */
+/**
+ * The other half: the marks that bring replies back to ztunnel, and zones for its DNS. With them the kernel begins to track
+ * connections; none is redirected.
+ */
 export function renderTracking({ dnsCapture }: Pick<PodRuleOptions, 'dnsCapture'>): string {
   const keepUpperBits = hex(0xffffffff - MARK_MASK);
   const mangle = renderTable(MANGLE_TABLE, [
@@ -114,7 +129,7 @@ export function renderTracking({ dnsCapture }: Pick<PodRuleOptions, 'dnsCapture'
       `ct mark & ${hex(MARK_MASK)} == ${hex(PROXIED_MARK)} counter meta mark set ct mark`,
     ]),
   ]);
-  if (!dnsCapture) return mangle + dropTable(RAW_TABLE);
+  if (!dnsCapture) return mangle;
   // ztunnel's own queries stay apart from the pod's in connection tracking.
   return (
     mangle +
@@ -155,7 +170,7 @@ export function chainPair(
   declaration: string,
   rules: readonly string[],
 ): string[] {
-  const ours = `istio-${hook}`;
+  const ours = chainOf(hook);
   return [
     `add chain inet ${table} ${ours}\n`,
     `add chain inet ${table} ${hook} { ${declaration}; policy accept; }\n`,
@@ -163,3 +178,5 @@ export function chainPair(
     ...rules.map((rule) => `add rule inet ${table} ${ours} ${rule}\n`),
   ];
 }
+
+const chainOf = (hook: string): string => `istio-${hook}`;

@@ -9,9 +9,11 @@ import type { PodRuleOptions } from './nft.ts';
 export type PodRuleState = 'none' | 'steering' | 'other';
 
 export interface PodRules {
-  /** The kernel tracks connections from now on, and redirects none yet. */
+  /** In a namespace with nothing of ours: the kernel tracks connections from now on, and redirects none yet. */
   track(netnsFd: number, options: PodRuleOptions): Promise<void>;
-  /** New connections go to ztunnel. */
+  /** After `track`: new connections go to ztunnel. */
+  steer(netnsFd: number, options: PodRuleOptions): Promise<void>;
+  /** Both, whatever stands there. */
   apply(netnsFd: number, options: PodRuleOptions): Promise<void>;
   /** New connections go their own way again; redirected ones go on. */
   release(netnsFd: number, options: Pick<PodRuleOptions, 'ipv6'>): Promise<void>;
