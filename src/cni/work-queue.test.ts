@@ -89,3 +89,33 @@ test('no more than the allowed number run at once, and nothing starts after clos
   await new Promise((resolve) => setImmediate(resolve));
   assert.equal(total, 20);
 });
+
+test('a slot that becomes free goes to who waited, whoever asks in the same moment', async () => {
+  for (let delay = 0; delay < 10; delay++) {
+    let running = 0;
+    let most = 0;
+    const done = Promise.withResolvers<void>();
+    const queue = createWorkQueue(
+      {
+        async run(key) {
+          most = Math.max(most, ++running);
+          await new Promise((resolve) => setImmediate(resolve));
+          running--;
+          if (key === 'late') done.resolve();
+          if (key === 'first') void askLater();
+        },
+        onFailure: (_key, error) => done.reject(error),
+      },
+      { concurrency: 1, retry: { initialMs: 1, maxMs: 1, jitter: 0 } },
+    );
+    async function askLater(): Promise<void> {
+      for (let turn = 0; turn < delay; turn++) await Promise.resolve();
+      queue.schedule('late');
+    }
+    queue.schedule('first');
+    queue.schedule('waiting');
+    await done.promise;
+    await queue.close();
+    assert.equal(most, 1, `asked after ${delay} turns`);
+  }
+});

@@ -70,14 +70,15 @@ export function createWorkQueue(deps: WorkQueueDeps, options: WorkQueueOptions):
   };
 
   const withSlot = async (work: () => Promise<void>): Promise<void> => {
-    if (running >= options.concurrency) await new Promise<void>((resolve) => waitingForSlot.push(resolve));
-    if (isClosed) return;
-    running++;
+    if (running < options.concurrency) running++;
+    // Whoever ends hands the slot over: counted as free it could be taken by somebody else before the waiting one wakes.
+    else await new Promise<void>((resolve) => waitingForSlot.push(resolve));
     try {
-      await work();
+      if (!isClosed) await work();
     } finally {
-      running--;
-      waitingForSlot.shift()?.();
+      const next = waitingForSlot.shift();
+      if (next === undefined) running--;
+      else next();
     }
   };
 
