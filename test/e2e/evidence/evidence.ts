@@ -9,7 +9,13 @@ import { type Mesh, until } from '../harness.ts';
 export interface Evidence {
   readonly id: string;
   readonly title: string;
-  show(mesh: Mesh, say: (text: string) => void): Promise<void>;
+  show(mesh: Mesh, say: (text: string) => void, agent?: AgentTraits): Promise<void>;
+}
+
+/** What not every CNI agent does; our own, which is meant when nothing is said, does. */
+export interface AgentTraits {
+  /** Connections that a pod has open when its label comes or goes are not reset (docs/DIFFERENCES.md). */
+  readonly keepsConnections: boolean;
 }
 
 export async function podNamed(mesh: Mesh, namespace: string, app: string): Promise<Pod> {
