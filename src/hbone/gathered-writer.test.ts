@@ -36,6 +36,17 @@ test('gathers what one turn brings', async () => {
   assert.deepEqual(socket.writes, ['one two']);
 });
 
+test('adaptive: within a socket’s callback a piece is sent when that ends, without another tick', () => {
+  const socket = new Scripted(true);
+  const pool = new SlabPool(64);
+  const writer = new GatheredWriter(pool, socket, 128, () => {}, 'adaptive');
+  pool.beginCallback();
+  writer.bytes(bytes('one'));
+  assert.deepEqual(socket.writes, []);
+  pool.endCallback();
+  assert.deepEqual(socket.writes, ['one']);
+});
+
 test('adaptive: a single piece is sent when its callback ends; the turn is waited for while turns bring several', async () => {
   const socket = new Scripted(false);
   const writer = new GatheredWriter(new SlabPool(64), socket, 128, () => {}, 'adaptive');

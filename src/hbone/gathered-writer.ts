@@ -22,6 +22,7 @@ export class SlabPool extends BufferPool {
   #dueSoon: GatheredWriter[] = [];
   #isMoreExpected = false;
   #turnsAwaited = 0;
+  #isInCallback = false;
   readonly #flushTurn = (): void => {
     if (this.#isMoreExpected && this.#turnsAwaited < MAX_TURNS_AWAITED) {
       this.#isMoreExpected = false;
@@ -57,9 +58,22 @@ export class SlabPool extends BufferPool {
     this.#isMoreExpected = true;
   }
 
+  /**
+   * Whoever is called by a socket frames what it does by these two. Elsewhere the end of a callback is a microtask, which
+   * Node wraps in a context of its own.
+   */
+  beginCallback(): void {
+    this.#isInCallback = true;
+  }
+
+  endCallback(): void {
+    this.#isInCallback = false;
+    if (this.#dueSoon.length > 0) this.#flushSoon();
+  }
+
   flushAtEndOfCallback(writer: GatheredWriter): void {
     if (this.#isMoreExpected) this.flushAtEndOfTurn(writer);
-    else if (this.#dueSoon.push(writer) === 1) queueMicrotask(this.#flushSoon);
+    else if (this.#dueSoon.push(writer) === 1 && !this.#isInCallback) queueMicrotask(this.#flushSoon);
   }
 }
 
@@ -149,7 +163,8 @@ export class GatheredWriter {
     this.#isDue = false;
     if (this.#isClosed || this.#writing !== undefined || this.used === 0) return;
     this.#isBusy = this.#pieces > 1;
-    this.#enqueue();
+    if (this.#queue.length === 0) this.#write(this.#takeGathered());
+    else this.#enqueue();
     this.#proceed();
     this.#tellOfRoom();
   }
@@ -178,23 +193,28 @@ export class GatheredWriter {
   }
 
   #enqueue(): void {
-    this.#queue.push({ slab: this.slab!, used: this.used });
+    this.#queue.push(this.#takeGathered());
+  }
+
+  #takeGathered(): Gathered {
+    const gathered: Gathered = { slab: this.slab!, used: this.used };
     this.#queuedBytes += this.used;
     this.slab = undefined;
     this.used = 0;
     this.#pieces = 0;
+    return gathered;
   }
 
   /** Writes what waits, up to the first write that takes its time. */
   #proceed(): void {
-    while (this.#writing === undefined) {
-      const next = this.#queue.shift();
-      if (next === undefined) return;
-      this.#writing = next;
-      this.#isProceeding = true;
-      this.#socket.write(next.slab.subarray(0, next.used), this.#onWritten);
-      this.#isProceeding = false;
-    }
+    while (this.#writing === undefined && this.#queue.length > 0) this.#write(this.#queue.shift()!);
+  }
+
+  #write(next: Gathered): void {
+    this.#writing = next;
+    this.#isProceeding = true;
+    this.#socket.write(next.slab.subarray(0, next.used), this.#onWritten);
+    this.#isProceeding = false;
   }
 
   #written(): void {

@@ -3,49 +3,26 @@
 // own, and the collector's work on those is a sixth of the CPU of a bulk transfer.
 
 import type { Duplex } from 'node:stream';
-import { TLSSocket } from 'node:tls';
-
-/** Node's own (lib/internal/stream_base_commons.js): symbols of the socket, and a method of its handle. */
-interface StreamHandle {
-  useUserBuffer(buffer: Buffer): void;
-}
-type OnBuffer = (length: number, buffer: Buffer) => boolean;
+import { lengthRead, type TlsHandle, tlsHandleOf } from './tls-insides.ts';
 
 /**
  * Calls back with what arrives; the chunk is valid during the call only. Sockets of other kinds, and builds of Node whose
  * insides differ, are read by events.
  */
 export function readInto(socket: Duplex, buffer: Buffer, onChunk: (chunk: Buffer) => void): void {
-  const parts = socket instanceof TLSSocket ? insidesOf(socket) : undefined;
+  const handle = tlsHandleOf(socket);
   // What was read before we came is in the socket's own queue, and must go first.
-  if (parts === undefined || socket.readableLength > 0) {
+  if (handle === undefined || socket.readableLength > 0) {
     socket.on('data', onChunk);
     return;
   }
-  const onBuffer: OnBuffer = (length) => {
-    onChunk(buffer.subarray(0, length));
-    return true;
+  // Node's own, to which the end and errors are left.
+  const { onread } = handle;
+  handle.onread = function (this: TlsHandle): void {
+    const length = lengthRead();
+    if (length <= 0) onread.call(this);
+    else if (!socket.destroyed) onChunk(buffer.subarray(0, length));
   };
-  const slots = socket as unknown as Record<symbol, unknown>;
-  slots[parts.bufferSlot] = buffer;
-  slots[parts.callbackSlot] = onBuffer;
-  parts.handle.useUserBuffer(buffer);
+  handle.useUserBuffer(buffer);
   socket.resume();
-}
-
-interface Insides {
-  readonly handle: StreamHandle;
-  readonly bufferSlot: symbol;
-  readonly callbackSlot: symbol;
-}
-
-function insidesOf(socket: TLSSocket): Insides | undefined {
-  const symbols = Object.getOwnPropertySymbols(socket);
-  const slot = (name: string): symbol | undefined => symbols.find(({ description }) => description === name);
-  const bufferSlot = slot('kBuffer');
-  const callbackSlot = slot('kBufferCb');
-  const handle = (socket as unknown as { readonly _handle?: Partial<StreamHandle> })._handle;
-  if (bufferSlot === undefined || callbackSlot === undefined || typeof handle?.useUserBuffer !== 'function')
-    return undefined;
-  return { handle: handle as StreamHandle, bufferSlot, callbackSlot };
 }

@@ -210,7 +210,7 @@ export class TcpHandle {
 }
 
 function onRead(this: NativeTcp): void {
-  this.holder?.hasRead(streamState[LENGTH]!);
+  this.holder?.hasRead(streamState[STREAM_LENGTH]!);
 }
 
 function onShutdown(this: Request, status: number): void {
@@ -323,12 +323,15 @@ interface NativeTcp {
 
 interface Request {
   holder?: TcpHandle;
-  oncomplete?: (this: Request, status: number) => void;
+  oncomplete?: ((this: Request, status: number) => void) | null;
 }
 
-interface WriteRequest extends Request {
+/** Node's WriteWrap; may be used again once it is done. */
+export interface WriteRequest extends Request {
   /** Keeps the bytes while the kernel has not taken them all. */
   buffer?: Uint8Array;
+  /** How it ended, if there was nobody to call then; to be cleared before the next use. */
+  writeStatus: number | null;
 }
 
 interface Bindings {
@@ -354,4 +357,10 @@ function bind(): Bindings {
 }
 
 const binding = bind();
-const { streamBaseState: streamState, kReadBytesOrError: LENGTH, kLastWriteWasAsync: IS_ASYNC } = binding;
+const { kLastWriteWasAsync: IS_ASYNC } = binding;
+/** What the last call or event of any stream of Node's told; of a read, its length or errno. */
+export const { streamBaseState: streamState, kReadBytesOrError: STREAM_LENGTH } = binding;
+
+export function newWriteRequest(): WriteRequest {
+  return new binding.WriteWrap();
+}

@@ -80,8 +80,8 @@ export function createDataPath(deps: DataPathDeps, config: ZtunnelConfig): DataP
     () => store.configVersion,
   );
   const proxyLog = log.scoped('proxy');
-  const io = new TcpIo();
   const sessions = createSessionShared(clock, deps.unread);
+  const io = new TcpIo(sessions.outboxes);
   if (deps.spareMemory !== undefined)
     giveBackSpareMemory({ clock, scope, ...deps.spareMemory }, [
       io.slabs,

@@ -22,6 +22,12 @@ const ORDINARY_ERRNOS: ReadonlySet<string> = new Set(['ECONNRESET', 'EPIPE', 'EN
 export class TcpIo {
   readonly readBuffer: Buffer = Buffer.allocUnsafeSlow(READ_BUFFER_BYTES);
   readonly slabs = new SlabPool(SLAB_BYTES);
+  /** Of the sessions that these bytes go to: they send when a read is dealt with. */
+  readonly outboxes: SlabPool | undefined;
+
+  constructor(outboxes?: SlabPool) {
+    this.outboxes = outboxes;
+  }
 }
 
 const CLEAN: StreamOutcome = { clean: true };
@@ -97,13 +103,19 @@ export class TcpEnd implements HboneStream, TcpOwner {
   }
 
   onBytes(length: number): void {
-    this.#sink?.data(this.#io.readBuffer.subarray(0, length));
+    const { readBuffer, outboxes } = this.#io;
+    outboxes?.beginCallback();
+    this.#sink?.data(readBuffer.subarray(0, length));
+    outboxes?.endCallback();
   }
 
   onEnd(): void {
     this.#hasReadEnd = true;
+    const { outboxes } = this.#io;
+    outboxes?.beginCallback();
     this.#sink?.end();
     this.#closeIfOver();
+    outboxes?.endCallback();
   }
 
   onShutdown(): void {

@@ -107,6 +107,7 @@ export class Session implements StreamSession, FrameHandler {
   readonly #reader: FrameReader;
   readonly #decoder: HpackDecoder;
   readonly #encoder = new HpackEncoder();
+  readonly #outboxes: SlabPool;
   readonly #outbox: Outbox;
   readonly #guard: FloodGuard;
   readonly #streams = new Map<number, Stream>();
@@ -138,6 +139,7 @@ export class Session implements StreamSession, FrameHandler {
     this.#decoder = new HpackDecoder(options.maxListBytes);
     this.#guard = new FloodGuard(shared.monotonicMs);
     this.#writing = new WriteThrough(socket);
+    this.#outboxes = shared.outboxes;
     this.#outbox = new Outbox(shared.outboxes, this.#writing, () => this.#send.wake());
     this.#send = new SendWindow(this.#outbox, this.#streams);
     this.#receive = new ReceiveWindow(this.#outbox, shared.budget, this.#streams);
@@ -514,6 +516,7 @@ export class Session implements StreamSession, FrameHandler {
 
   #read(chunk: Buffer): void {
     if (this.#isOver) return;
+    this.#outboxes.beginCallback();
     try {
       this.#reader.push(chunk);
     } catch (error) {
@@ -522,6 +525,7 @@ export class Session implements StreamSession, FrameHandler {
       if (!this.#isOver) writeGoaway(this.#outbox, this.#lastPeerId, error.code, error.message);
       this.#finish();
     }
+    this.#outboxes.endCallback();
   }
 
   #open(id: number): Stream {
