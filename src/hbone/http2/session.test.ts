@@ -119,6 +119,21 @@ describe('a session ends with the code of RFC 9113 for', () => {
     assert.equal(goawayCode(rig), 1);
   });
 
+  it('but not for twelve thousand streams, each ended by an empty DATA frame as HTTP/2 has it', async () => {
+    const rig = await server();
+    for (let round = 0; round < 12; round++) {
+      const ids = Array.from({ length: 1000 }, (_, each) => 1 + 2 * (round * 1000 + each));
+      for (const id of ids) {
+        rig.wire.feed(frame(HEADERS!, 4, id, REQUEST), frame(DATA!, 1, id));
+        rig.session.respond(rig.streams.at(-1)!, [':status', '503'], true);
+      }
+      await settle();
+    }
+    assert.deepEqual(rig.closed, []);
+    assert.equal(rig.streams.length, 12_000);
+    assert.equal(rig.session.openStreams, 0);
+  });
+
   it('rapid resets: ten thousand streams opened and cancelled at once (CVE-2023-44487)', async () => {
     const rig = await server();
     for (let round = 0; round < 20; round++) {
