@@ -6,7 +6,14 @@ import { Duplex } from 'node:stream';
 import { MeshError, reasonOf } from '#base/errors.ts';
 import { PODS } from './objects.ts';
 import { objectPath } from './path.ts';
-import { type ApiEndpoint, callerHeaders, serverUrl, targetOf, tlsOf } from './rest-transport.ts';
+import {
+  type ApiEndpoint,
+  callerHeaders,
+  parseIfJson,
+  serverUrl,
+  targetOf,
+  tlsOf,
+} from './rest-transport.ts';
 import { statusError } from './status.ts';
 import { encodeFrame, type Frame, FrameDecoder } from './streams/spdy-frames.ts';
 import { HeaderWriter } from './streams/spdy-headers.ts';
@@ -65,19 +72,11 @@ function upgrade(endpoint: ApiEndpoint, { namespace, pod }: PodPort): Promise<Du
       });
       response.on('error', unreachable);
       response.on('end', () =>
-        reject(statusError(response.statusCode ?? 0, parsed(text), `port-forward to pod ${pod}`)),
+        reject(statusError(response.statusCode ?? 0, parseIfJson(text), `port-forward to pod ${pod}`)),
       );
     });
     request.end();
   });
-}
-
-function parsed(text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return { message: text.trim().slice(0, 200) };
-  }
 }
 
 const ERROR_STREAM = 1;

@@ -246,7 +246,7 @@ async function readText(response: IncomingMessage, base: URL): Promise<string> {
 }
 
 /** Refusals are JSON `Status` objects, but something in between may answer in plain text. */
-function parseIfJson(text: string): unknown {
+export function parseIfJson(text: string): unknown {
   try {
     return JSON.parse(text);
   } catch {
