@@ -5,11 +5,12 @@
 import assert from 'node:assert/strict';
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { after, before, test } from 'node:test';
+import { test } from 'node:test';
 import { parseAllDocuments } from 'yaml';
 import { PODS } from '#k8s/objects.ts';
 import type { PolicyRule, Role, RoleBinding } from '#k8s/rbac.ts';
-import { type Mesh, projectDir, startMesh, until } from './harness.ts';
+import { projectDir, until } from './harness.ts';
+import { sharedMesh } from './lib/shared-mesh.ts';
 
 interface LedgerEntry {
   readonly user: string;
@@ -24,16 +25,7 @@ interface Ledger {
   readonly denied: readonly (LedgerEntry & { readonly message: string })[];
 }
 
-let started: Mesh | undefined;
-before(async () => {
-  started = await startMesh();
-});
-after(() => started?.stop());
-
-const theMesh = (): Mesh => {
-  assert.ok(started);
-  return started;
-};
+const theMesh = sharedMesh();
 
 // The REST client asks for paths below /api and /apis only.
 const ledger = async (): Promise<Ledger> =>
@@ -167,14 +159,10 @@ test('every rule in deploy/ is used by the program that has it', async () => {
     );
   };
   let left: string[] = [];
-  await until(
-    async () => {
-      left = await unused();
-      return left.length === 0;
-    },
-    'every rule to be used',
-    60_000,
-  ).catch(() => assert.deepEqual(left, [], 'granted, and never used'));
+  await until(async () => {
+    left = await unused();
+    return left.length === 0;
+  }, 'every rule to be used').catch(() => assert.deepEqual(left, [], 'granted, and never used'));
 });
 
 test('each component speaks for itself; the administrator’s certificate is for people', async () => {

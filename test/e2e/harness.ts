@@ -167,8 +167,8 @@ export async function startMesh(options: MeshOptions = {}): Promise<Mesh> {
       const before = descendants(up.pid as number).map(({ pid }) => pid);
       client.close();
       up.kill('SIGINT');
-      await until(() => up.exitCode !== null || up.signalCode !== null, 'culvert up to end', 30_000);
-      await until(() => before.every((pid) => !isAlive(pid)), 'every process of the mesh to end', 10_000);
+      await until(() => up.exitCode !== null || up.signalCode !== null, 'culvert up to end');
+      await until(() => before.every((pid) => !isAlive(pid)), 'every process of the mesh to end');
       const denials = deniedIn(join(stateDir, 'run/local.log')).filter(
         (line) => !expectedDenials.some((expected) => expected.test(line)),
       );
@@ -193,7 +193,7 @@ function deniedIn(log: string): string[] {
 export async function until(
   condition: () => boolean | Promise<boolean>,
   what: string,
-  limitMs = 30_000,
+  limitMs = 60_000,
 ): Promise<void> {
   const deadline = performance.now() + limitMs;
   while (!(await condition())) {

@@ -4,20 +4,19 @@ import assert from 'node:assert/strict';
 import { existsSync } from 'node:fs';
 import { get } from 'node:http';
 import { networkInterfaces } from 'node:os';
-import { after, before, test } from 'node:test';
+import { test } from 'node:test';
 import { NODES, PODS, SERVICES } from '#k8s/objects.ts';
 import { isReady } from '../../src/cli/screen/map.ts';
 import { now, podNamed, runInPod, scriptPod, startsWith, waitForRecord } from './evidence/evidence.ts';
 import { evidence as probesUnderStrict } from './evidence/r6-probes-under-strict.ts';
-import { type Mesh, startMesh, until } from './harness.ts';
+import { startMesh, until } from './harness.ts';
+import { returned } from './lib/kill.ts';
+import { sharedMesh } from './lib/shared-mesh.ts';
 
 const skip = !existsSync('/proc/sys/net/ipv6/conf') && 'not run: this kernel has no IPv6';
-let started: Mesh | undefined;
-before(async () => {
-  if (skip === false) started = await startMesh({ flags: ['--ip-family', 'ipv6'] });
-});
-after(() => started?.stop());
-const theMesh = (): Mesh => started ?? assert.fail('no mesh');
+const theMesh = sharedMesh(async () =>
+  skip === false ? startMesh({ flags: ['--ip-family', 'ipv6'] }) : undefined,
+);
 
 test('nodes, pods and services have one address, of IPv6', { skip }, async () => {
   const { client, inNode, kubectl } = theMesh();
@@ -149,13 +148,7 @@ test('a cluster keeps its family: LOCAL started again serves the same addresses'
   const since = now();
   const before = mesh.pidOf('local');
   process.kill(before, 'SIGKILL');
-  await until(() => {
-    try {
-      return mesh.pidOf('local') !== before;
-    } catch {
-      return false; // not there yet
-    }
-  }, 'LOCAL to come back');
+  await returned(mesh, 'local', before);
   await until(async () => {
     try {
       const { items } = await mesh.client.list(PODS, { namespace: 'shop' });

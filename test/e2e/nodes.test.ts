@@ -4,24 +4,16 @@ import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { dirname, join } from 'node:path';
-import { after, before, test } from 'node:test';
+import { test } from 'node:test';
 import { promisify } from 'node:util';
 import { NODES, type Node, PODS, type Pod } from '#k8s/objects.ts';
 import { isNotFound } from '#k8s/status.ts';
 import { enterNode } from '#local/machine/enter.ts';
-import { type Mesh, projectDir, startMesh, until } from './harness.ts';
+import { projectDir, until } from './harness.ts';
+import { sharedMesh } from './lib/shared-mesh.ts';
 
 const run = promisify(execFile);
-let started: Mesh | undefined;
-before(async () => {
-  started = await startMesh();
-});
-after(() => started?.stop());
-
-const theMesh = (): Mesh => {
-  assert.ok(started);
-  return started;
-};
+const theMesh = sharedMesh();
 const stateDir = (): string => dirname(theMesh().kubeconfigPath);
 
 async function culvertNode(...args: string[]): Promise<string> {
@@ -63,7 +55,6 @@ async function askTheShop(name: string): Promise<string> {
   await until(
     async () => /Succeeded|Failed/.test((await client.get(PODS, name, 'shop')).status?.phase ?? ''),
     `pod ${name} to end`,
-    60_000,
   );
   const text = (await kubectl('logs', '-n', 'shop', name)).trim();
   await client.delete(PODS, name, { namespace: 'shop' });
@@ -84,7 +75,7 @@ test('a node is added: its agents land there, its pods use services, names and t
     await culvertNode('add', 'n3', '--zone', 'z3', '--cpu', '500m', '--memory', '2Gi'),
     'node n3 is ready\n',
   );
-  await until(agentsReady, 'ztunnel and the CNI agent on n3', 60_000);
+  await until(agentsReady, 'ztunnel and the CNI agent on n3');
   assert.match(await culvertNode('list'), /^n3 +Ready +z3 +172\.31\.0\.13 +10\.244\.3\.0\/24 +2$/m);
   await shopAnswers('new');
 });
@@ -128,20 +119,15 @@ test('a killed node keeper is healed: the node starts again with all its pods', 
   const before = (await mesh.client.get(NODES, 'n3')).status?.nodeInfo?.bootID;
   const keeper = enterNode(join(stateDir(), 'run'), 'n3').args[1];
   process.kill(Number(keeper), 'SIGKILL');
-  await until(
-    async () => {
-      const node = await mesh.client.get(NODES, 'n3');
-      return node.status?.nodeInfo?.bootID !== before && conditionOf(node) === 'True';
-    },
-    'the node to start again',
-    60_000,
-  );
+  await until(async () => {
+    const node = await mesh.client.get(NODES, 'n3');
+    return node.status?.nodeInfo?.bootID !== before && conditionOf(node) === 'True';
+  }, 'the node to start again');
   await until(
     async () =>
       (await podsOnN3()).every(({ status }) => (status?.containerStatuses?.[0]?.restartCount ?? 0) >= 1) &&
       (await agentsReady()),
     'its pods to run again',
-    60_000,
   );
   assert.match(await mesh.kubectl('get', 'events', '--field-selector=involvedObject.name=n3'), /Rebooted/);
   await shopAnswers('healed');
@@ -152,23 +138,19 @@ test('a node is killed: nothing of it is left, the cluster notices, and it comes
   const before = mesh.processes().length;
   await culvertNode('kill', 'n3');
   await until(() => mesh.processes().length < before - 3, 'the processes of the node to end');
-  await until(
-    async () => {
-      const node = await mesh.client.get(NODES, 'n3');
-      return (
-        conditionOf(node) === 'Unknown' &&
-        (node.spec?.taints ?? []).some(
-          ({ key, effect }) => key.endsWith('/unreachable') && effect === 'NoExecute',
-        )
-      );
-    },
-    'the node to be called unreachable',
-    60_000,
-  );
+  await until(async () => {
+    const node = await mesh.client.get(NODES, 'n3');
+    return (
+      conditionOf(node) === 'Unknown' &&
+      (node.spec?.taints ?? []).some(
+        ({ key, effect }) => key.endsWith('/unreachable') && effect === 'NoExecute',
+      )
+    );
+  }, 'the node to be called unreachable');
   await until(async () => !(await agentsReady()), 'its pods to be called not ready');
   assert.match(await culvertNode('list'), /^n3 +NotReady,PoweredOff /m);
   assert.equal(await culvertNode('start', 'n3'), 'node n3 is ready\n');
-  await until(agentsReady, 'the agents to be back', 60_000);
+  await until(agentsReady, 'the agents to be back');
   await until(
     async () => ((await mesh.client.get(NODES, 'n3')).spec?.taints ?? []).length === 0,
     'the taints to go',

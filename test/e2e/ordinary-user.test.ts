@@ -7,9 +7,11 @@ import { once } from 'node:events';
 import { existsSync, mkdtempSync, readFileSync, readlinkSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
-import { after, before, type TestContext, test } from 'node:test';
+import { type TestContext, test } from 'node:test';
 import { ALL_EVIDENCE } from './evidence/all.ts';
-import { isAlive, type Mesh, projectDir, startMesh, until } from './harness.ts';
+import { isAlive, projectDir, startMesh, until } from './harness.ts';
+import { killAndReturn } from './lib/kill.ts';
+import { sharedMesh } from './lib/shared-mesh.ts';
 import { type OrdinaryUser, ordinaryUser } from './ordinary-user.ts';
 
 const culvert = join(projectDir, 'bin/culvert');
@@ -17,12 +19,9 @@ const result = ordinaryUser(projectDir, culvert);
 const skip = result.kind === 'not-run' && `not run: ${result.reason}`;
 const theUser = (): OrdinaryUser => (result.kind === 'user' ? result.user : assert.fail('skipped'));
 
-let started: Mesh | undefined;
-before(async () => {
-  if (result.kind === 'user') started = await startMesh({ user: result.user });
-});
-after(() => started?.stop());
-const theMesh = (): Mesh => started ?? assert.fail('no mesh');
+const theMesh = sharedMesh(async () =>
+  result.kind === 'user' ? startMesh({ user: result.user }) : undefined,
+);
 
 test('every process of the mesh is the ordinary user’s', { skip }, () => {
   const owners = theMesh()
@@ -47,28 +46,12 @@ test('containers and nodes have a home of their own: the host’s is closed to t
 test('LOCAL and a node proxy killed: both come back, the pods live on', { skip }, async () => {
   const mesh = theMesh();
   const web = mesh.pidOf('shop-web');
-  for (const [program, node] of [['local'], ['ztunnel', 'n1']] as const) {
-    const pid = mesh.pidOf(program, node);
-    process.kill(pid, 'SIGKILL');
-    await until(() => !isAlive(pid), `${program} to die`);
-    await until(() => returned(mesh, program, node, pid), `${program} to be started again`, 60_000);
-  }
+  await killAndReturn(mesh, 'local');
+  await killAndReturn(mesh, 'ztunnel', 'n1');
   assert.equal(mesh.pidOf('shop-web'), web, 'the pod was not restarted');
   const before = mesh.screen().length;
-  await until(
-    () => /allowed .*web → catalog.*mTLS/.test(mesh.screen().slice(before)),
-    'traffic over mTLS',
-    60_000,
-  );
+  await until(() => /allowed .*web → catalog.*mTLS/.test(mesh.screen().slice(before)), 'traffic over mTLS');
 });
-
-function returned(mesh: Mesh, program: string, node: string | undefined, was: number): boolean {
-  try {
-    return mesh.pidOf(program, node) !== was;
-  } catch {
-    return false;
-  }
-}
 
 test('down ends it from another terminal and leaves no process', {
   skip,
@@ -76,7 +59,7 @@ test('down ends it from another terminal and leaves no process', {
   const mesh = theMesh();
   const pids = mesh.processes().map(({ pid }) => pid);
   assert.match(await mesh.culvert('down'), /has ended/);
-  await until(() => pids.every((pid) => !isAlive(pid)), 'every process to end', 10_000);
+  await until(() => pids.every((pid) => !isAlive(pid)), 'every process to end');
   assert.equal(mesh.up.exitCode, 0, 'for the first terminal it ended as by Ctrl-C');
   assert.match(await mesh.culvert('down'), /No mesh ran/);
 });
@@ -85,7 +68,7 @@ test('kill -9 of `culvert up` ends the whole machine; down --purge leaves no sta
   const mesh = await startMesh({ user: theUser(), sample: false, readyLine: /The mesh/ });
   const pids = mesh.processes().map(({ pid }) => pid);
   mesh.up.kill('SIGKILL');
-  await until(() => pids.every((pid) => !isAlive(pid)), 'every process to end', 20_000);
+  await until(() => pids.every((pid) => !isAlive(pid)), 'every process to end');
   mesh.client.close();
   assert.match(await mesh.culvert('down', '--purge'), /is removed/);
   assert.equal(existsSync(dirname(mesh.kubeconfigPath)), false);

@@ -6,7 +6,7 @@ import { X509Certificate } from 'node:crypto';
 import { chmodSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { after, before, suite, test } from 'node:test';
+import { suite, test } from 'node:test';
 import { AUTHORIZATION_POLICIES, CONFIG_MAPS } from '#k8s/objects.ts';
 import { newSigningCertificate } from '../lib/authorities.ts';
 import { ALL_EVIDENCE } from './evidence/all.ts';
@@ -15,6 +15,7 @@ import { isAlive, type Mesh, projectDir, startMesh, until } from './harness.ts';
 import { askAuthority } from './lib/ask-authority.ts';
 import { filesOf, newCompanyAuthority, plugIn, revocationLists } from './lib/plugged-in.ts';
 import { LONG_LIVED, rotateRoot, SHORT_LIVED, setProxyEnv, takeOver } from './lib/rotate-root.ts';
+import { sharedMesh } from './lib/shared-mesh.ts';
 import { crossesNodes, showOnDemand, showResume } from './lib/xds-seams.ts';
 
 type Variable = 'PEER_ZTUNNEL' | 'PEER_CONTROL' | 'PEER_CNI';
@@ -83,13 +84,8 @@ for (const { title, variables, flags } of PAIRINGS) {
     continue;
   }
   suite(title, () => {
-    let started: Mesh | undefined;
-    before(async () => {
-      const commands = variables.map((variable) => process.env[variable] as string);
-      started = await startMesh({ flags: flags(...commands) });
-    });
-    after(() => started?.stop());
-    const theMesh = (): Mesh => started ?? assert.fail('no mesh');
+    const commands = variables.map((variable) => process.env[variable] as string);
+    const theMesh = sharedMesh(() => startMesh({ flags: flags(...commands) }));
     const keepsConnections = !variables.includes('PEER_CNI');
 
     for (const { id, title: feature, show } of ALL_EVIDENCE) {

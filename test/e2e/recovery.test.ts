@@ -1,63 +1,26 @@
 // Every program is killed by pid while traffic flows, and comes back by itself; nothing that was configured is lost.
 
 import assert from 'node:assert/strict';
-import { after, before, test } from 'node:test';
+import { test } from 'node:test';
 import { AUTHORIZATION_POLICIES, type Condition, LEASES, PODS } from '#k8s/objects.ts';
 import { huntLeaks } from '../endurance/leaks.ts';
 import { now, startsWith, waitForRecord } from './evidence/evidence.ts';
-import { isAlive, type Mesh, startMesh, until } from './harness.ts';
+import { type Mesh, until } from './harness.ts';
+import { killAndReturn, returned } from './lib/kill.ts';
+import { sharedMesh } from './lib/shared-mesh.ts';
+import { crossesNodes } from './lib/xds-seams.ts';
 
-let started: Mesh | undefined;
-before(async () => {
-  started = await startMesh();
-});
-after(() => started?.stop());
-
-const theMesh = (): Mesh => {
-  assert.ok(started);
-  return started;
-};
+const theMesh = sharedMesh();
 
 /** A page and an order, over mTLS, that began after now. */
 async function trafficFlows(mesh: Mesh): Promise<void> {
   const since = now();
-  for (const [node, workload] of [
-    ['n2', 'catalog'],
-    ['n1', 'ledger'],
-  ] as const) {
-    await waitForRecord(
-      mesh,
-      node,
-      since,
-      `a connection to the ${workload}`,
-      (fields) =>
-        startsWith(fields.get('dst.workload'), workload) &&
-        fields.has('src.identity') &&
-        !fields.has('error'),
-    );
-  }
-}
-
-async function killAndReturn(program: string, node?: string): Promise<void> {
-  const mesh = theMesh();
-  const pid = mesh.pidOf(program, node);
-  process.kill(pid, 'SIGKILL');
-  await until(() => !isAlive(pid), `${program} to die`);
-  await until(
-    () => {
-      try {
-        return mesh.pidOf(program, node) !== pid;
-      } catch {
-        return false;
-      }
-    },
-    `${program} to be started again`,
-    60_000,
-  );
+  await crossesNodes(mesh, 'n2', 'catalog', since);
+  await crossesNodes(mesh, 'n1', 'ledger', since);
 }
 
 test('ztunnel killed: back by itself, traffic flows again', async () => {
-  await killAndReturn('ztunnel', 'n2');
+  await killAndReturn(theMesh(), 'ztunnel', 'n2');
   await trafficFlows(theMesh());
 });
 
@@ -66,17 +29,7 @@ test('the control plane killed: traffic goes on meanwhile, and configuration is 
   const pid = mesh.pidOf('control');
   process.kill(pid, 'SIGKILL');
   await trafficFlows(mesh);
-  await until(
-    () => {
-      try {
-        return mesh.pidOf('control') !== pid;
-      } catch {
-        return false;
-      }
-    },
-    'the control plane to be started again',
-    60_000,
-  );
+  await returned(mesh, 'control', pid);
   const since = now();
   await mesh.apply(`
 apiVersion: security.istio.io/v1
@@ -102,7 +55,7 @@ spec:
 });
 
 test('the CNI agent killed: traffic goes on, and the agent is back', async () => {
-  await killAndReturn('cni', 'n1');
+  await killAndReturn(theMesh(), 'cni', 'n1');
   await trafficFlows(theMesh());
 });
 
@@ -112,7 +65,7 @@ test('the API server and kubelets killed: pods live on, nothing is lost', async 
     'apiVersion: v1\nkind: ConfigMap\nmetadata: {name: kept, namespace: default}\ndata: {key: value}\n',
   );
   const web = mesh.pidOf('shop-web');
-  await killAndReturn('local');
+  await killAndReturn(mesh, 'local');
   await until(
     () =>
       mesh.kubectl('get', 'configmap', 'kept', '-n', 'default', '-o', 'jsonpath={.data.key}').then(
@@ -127,7 +80,7 @@ test('the API server and kubelets killed: pods live on, nothing is lost', async 
 
 test('a service of the shop killed: restarted in its pod, traffic flows again', async () => {
   const mesh = theMesh();
-  await killAndReturn('shop-catalog');
+  await killAndReturn(mesh, 'shop-catalog');
   await until(async () => {
     const { items } = await mesh.client.list(PODS, { namespace: 'shop', labelSelector: 'app=catalog' });
     return items[0]?.status?.containerStatuses?.[0]?.restartCount === 1;
@@ -151,7 +104,7 @@ test('two control planes, the one that writes killed: the other writes on, proxi
       .map(({ metadata }) => metadata.name);
   };
   await mesh.kubectl('scale', '-n', 'istio-system', 'deployment/istiod', '--replicas=2');
-  await until(async () => (await ready()).length === 2, 'both replicas to be ready', 60_000);
+  await until(async () => (await ready()).length === 2, 'both replicas to be ready');
   const leader = await holder();
   // A second replica that comes back at once would lead on under its name: that is the other test's matter.
   const killed = mesh
@@ -161,7 +114,7 @@ test('two control planes, the one that writes killed: the other writes on, proxi
   for (const { pid } of killed) process.kill(pid, 'SIGKILL');
   await mesh.client.delete(PODS, leader, { namespace: 'istio-system', gracePeriodSeconds: 0 });
   await trafficFlows(mesh);
-  await until(async () => !['', leader].includes(await holder()), 'another leader', 60_000);
+  await until(async () => !['', leader].includes(await holder()), 'another leader');
   await mesh.apply(`
 apiVersion: security.istio.io/v1
 kind: AuthorizationPolicy

@@ -109,7 +109,7 @@ async function startLoad(
   return {
     end: async () => {
       running.stdin.end();
-      await until(() => running.exitCode !== null, 'the last answers', 60_000);
+      await until(() => running.exitCode !== null, 'the last answers');
       return JSON.parse(printed.split('\n')[1] ?? '') as LoadResult;
     },
   };
@@ -148,14 +148,10 @@ test('a roll-out under 200 requests a second: every pod is another one, no reque
   await mesh.kubectl('rollout', 'restart', 'deployment/server', '-n', 'roll');
   await mesh.kubectl('rollout', 'status', 'deployment/server', '-n', 'roll', '--timeout=120s');
   let now: string[] = [];
-  await until(
-    async () => {
-      now = await podNames();
-      return now.length === 3 && !now.some((name) => before.includes(name));
-    },
-    'the last of the old pods to go',
-    40_000,
-  ).catch(async (error: Error) => {
+  await until(async () => {
+    now = await podNames();
+    return now.length === 3 && !now.some((name) => before.includes(name));
+  }, 'the last of the old pods to go').catch(async (error: Error) => {
     throw new Error(
       `${error.message}\n${await mesh.kubectl('get', 'pods', '-n', 'roll', '-o', 'wide')}${await mesh.kubectl('get', 'events', '-n', 'roll')}`,
     );

@@ -42,7 +42,6 @@ export const evidence: Evidence = {
       await until(
         async () => (await logOf(mesh, 'shop', name).catch(() => '')).includes(word),
         `${name} to run`,
-        60_000,
       );
       return (await mesh.client.get(PODS, name, 'shop')).status?.podIP ?? '';
     };
@@ -75,13 +74,9 @@ export const evidence: Evidence = {
       for (const name of [user, server])
         await mesh.client.delete(PODS, name, { namespace: 'shop', gracePeriodSeconds: 0 }).catch(() => {});
     }
-    await until(
-      async () => {
-        const pods = { namespace: 'istio-system', labelSelector: 'app=ztunnel' };
-        return (await mesh.client.list(PODS, pods)).items.length === 2;
-      },
-      'the old node proxies to end',
-      60_000,
-    );
+    await until(async () => {
+      const pods = { namespace: 'istio-system', labelSelector: 'app=ztunnel' };
+      return (await mesh.client.list(PODS, pods)).items.length === 2;
+    }, 'the old node proxies to end');
   },
 };

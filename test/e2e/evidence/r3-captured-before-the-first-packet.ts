@@ -46,7 +46,6 @@ export const evidence: Evidence = {
     await until(
       async () => (await mesh.client.get(PODS, 'unlucky', 'shop')).status?.phase === 'Succeeded',
       'the pod to run',
-      60_000,
     );
     await mesh.client.delete(PODS, 'unlucky', { namespace: 'shop', gracePeriodSeconds: 0 });
     say('the agent back: the pod starts by itself');
