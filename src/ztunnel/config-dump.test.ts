@@ -2,39 +2,17 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { SpiffeId } from '#model/identity.ts';
 import type { PolicyMatch } from '#model/policy.ts';
-import type { Workload, WorkloadUid } from '#model/workload.ts';
+import { workloadOf } from '#model/samples.ts';
 import { parseCidr } from '#net/cidr.ts';
 import { ip } from '#net/ip.ts';
 import { parseConfig } from './config.ts';
 import { dumpCertificates, dumpConfig, dumpPolicy, dumpWorkload, printDump } from './config-dump.ts';
 
-const bare: Workload = {
-  uid: 'Kubernetes//Pod/shop/cart-1' as WorkloadUid,
-  name: 'cart-1',
-  namespace: 'shop',
-  ips: [ip('10.244.1.5')],
-  network: '',
-  protocol: 'TCP',
-  networkMode: 'Standard',
-  trustDomain: '',
-  serviceAccount: '',
-  waypoint: undefined,
-  networkGateway: undefined,
-  node: '',
-  hostname: '',
-  workloadName: '',
-  workloadType: '',
-  canonicalName: '',
-  canonicalRevision: '',
-  clusterId: 'Kubernetes',
-  nativeTunnel: false,
-  applicationTunnel: undefined,
-  authorizationPolicies: [],
-  status: 'Healthy',
-  locality: { region: '', zone: '', subzone: '' },
-  capacity: 1,
-  services: new Map(),
-};
+const bare = workloadOf({
+  ...{ name: 'cart-1', namespace: 'shop', ips: [ip('10.244.1.5')] },
+  ...{ protocol: 'TCP', trustDomain: '', serviceAccount: '' },
+  ...{ workloadName: '', workloadType: '', canonicalName: '', canonicalRevision: '' },
+});
 
 test('workload: what says nothing is left out', () => {
   assert.deepEqual(dumpWorkload(bare), {

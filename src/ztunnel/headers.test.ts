@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import type { Workload, WorkloadUid } from '#model/workload.ts';
+import { workloadOf } from '#model/samples.ts';
 import type { Port } from '#net/host-port.ts';
 import { ip } from '#net/ip.ts';
 import {
@@ -13,33 +13,11 @@ import {
   Traceparents,
 } from './headers.ts';
 
-const cart: Workload = {
-  uid: 'Kubernetes//Pod/shop/cart-1' as WorkloadUid,
-  name: 'cart-1',
-  namespace: 'shop',
-  ips: [ip('10.244.1.5')],
-  network: '',
-  protocol: 'HBONE',
-  networkMode: 'Standard',
-  trustDomain: 'cluster.local',
-  serviceAccount: 'cart',
-  waypoint: undefined,
-  networkGateway: undefined,
-  node: 'n1',
-  hostname: '',
-  workloadName: 'cart',
-  workloadType: 'deployment',
-  canonicalName: 'cart',
-  canonicalRevision: 'v2',
-  clusterId: 'Kubernetes',
-  nativeTunnel: false,
-  applicationTunnel: undefined,
-  authorizationPolicies: [],
-  status: 'Healthy',
+const cart = workloadOf({
+  ...{ name: 'cart-1', namespace: 'shop', ips: [ip('10.244.1.5')], serviceAccount: 'cart', node: 'n1' },
+  ...{ workloadName: 'cart', canonicalName: 'cart', canonicalRevision: 'v2' },
   locality: { region: 'eu', zone: '', subzone: '' },
-  capacity: 1,
-  services: new Map(),
-};
+});
 
 test('baggage: order of the field, empty values left out', () => {
   assert.equal(

@@ -11,7 +11,7 @@ import { mergeTypeOf } from './merge-type.ts';
 import type { ApiObject, JsonObject } from './object.ts';
 import { entriesOf, ownersAfterUpdate, ownersFrom } from './owners.ts';
 import { StatusError } from './status.ts';
-import { makeRig } from './test-rig.ts';
+import { makeRig, refusalOf } from './test-rig.ts';
 
 const rig = makeRig();
 
@@ -39,16 +39,6 @@ const fieldsOfManager = (object: ApiObject, manager: string): string[] =>
     .filter((entry) => entry.manager === manager)
     .flatMap((entry) => pathTexts(entry.fieldsV1 as FieldSet));
 
-const refusal = (run: () => unknown): StatusError => {
-  try {
-    run();
-  } catch (error) {
-    if (error instanceof StatusError) return error;
-    throw error;
-  }
-  assert.fail('nothing was refused');
-};
-
 test('apply: what a manager leaves out goes; what nobody applied stays', () => {
   const one = apply(undefined, { spec: { type: 'NodePort', selector: { a: 'b' } } });
   const live = { ...one, spec: { ...(one.spec as JsonObject), clusterIP: '10.96.1.1' } };
@@ -60,7 +50,7 @@ test('apply: a shared value has two owners, another value is a conflict, force t
   const one = apply(undefined, { spec: { type: 'NodePort' } }, 'a');
   const two = apply(one, { spec: { type: 'NodePort' } }, 'b');
   assert.deepEqual([fieldsOfManager(two, 'a'), fieldsOfManager(two, 'b')], [['.spec.type'], ['.spec.type']]);
-  const refused = refusal(() => apply(two, { spec: { type: 'ClusterIP' } }, 'c'));
+  const refused = refusalOf(() => apply(two, { spec: { type: 'ClusterIP' } }, 'c'));
   assert.equal(refused.body.code, 409);
   assert.equal(
     refused.message,
@@ -85,7 +75,7 @@ test('apply: ports are told apart by a protocol that nobody wrote', () => {
   assert.deepEqual(one.metadata.managedFields?.[0]?.fieldsV1, {
     'f:spec': { 'f:ports': { 'k:{"port":80,"protocol":"TCP"}': { '.': {}, 'f:port': {} } } },
   });
-  const refused = refusal(() =>
+  const refused = refusalOf(() =>
     apply(
       apply(one, { spec: { ports: [{ port: 80, name: 'http' }] } }, 'a'),
       { spec: { ports: [{ port: 80, protocol: 'TCP', name: 'web' }] } },
@@ -99,7 +89,7 @@ test('apply: ports are told apart by a protocol that nobody wrote', () => {
 });
 
 test("apply: fields that are not the kind's, values of the wrong form and doubled items are refused with their path", () => {
-  const message = (content: JsonObject): string => refusal(() => apply(undefined, content)).message;
+  const message = (content: JsonObject): string => refusalOf(() => apply(undefined, content)).message;
   const prefix = 'failed to create typed patch object (/x; /v1, Kind=Service): ';
   assert.equal(message({ spec: { prots: [] } }), `${prefix}.spec.prots: field not declared in schema`);
   assert.equal(
@@ -117,7 +107,7 @@ test("apply: fields that are not the kind's, values of the wrong form and double
 });
 
 test('apply: ownership itself cannot be applied', () => {
-  const refused = refusal(() => apply(undefined, { metadata: { name: 'x', managedFields: [] } }));
+  const refused = refusalOf(() => apply(undefined, { metadata: { name: 'x', managedFields: [] } }));
   assert.equal(refused.message, 'metadata.managedFields must be nil');
 });
 
@@ -131,7 +121,7 @@ test('apply: conditions of a policy: two writers, each with its own', () => {
   const three = apply(two, { status: { conditions: [] } }, 'ztunnel', how);
   assert.deepEqual(three.status, { conditions: [{ type: 'WaypointAccepted', status: 'False' }] });
   assert.match(
-    refusal(() => apply(two, condition('WaypointAccepted', 'True'), 'other', how)).message,
+    refusalOf(() => apply(two, condition('WaypointAccepted', 'True'), 'other', how)).message,
     /conflict with "waypoint" with subresource "status": \.status\.conditions\[type="WaypointAccepted"\]\.status/,
   );
 });
@@ -156,7 +146,7 @@ test('apply: kubectl takes over what its client-side apply wrote, and keeps the 
     },
   };
   assert.match(
-    refusal(() => apply(live, { spec: { type: 'ClusterIP' } })).message,
+    refusalOf(() => apply(live, { spec: { type: 'ClusterIP' } })).message,
     /using v1: \.spec\.type$/,
   );
   const next = apply(live, { spec: { type: 'ClusterIP' } }, 'kubectl');
@@ -202,7 +192,7 @@ test('apply: a list that became one whole by a new definition has no owners of i
   const live = applyObject(kindWith('map'), undefined, applied('a'), as('one'));
   assert.deepEqual(fieldsOfManager(live, 'one'), ['.spec.hosts[name="a"]', '.spec.hosts[name="a"].name']);
   assert.match(
-    refusal(() => applyObject(kindWith('atomic'), live, applied('b'), as('two'))).message,
+    refusalOf(() => applyObject(kindWith('atomic'), live, applied('b'), as('two'))).message,
     /conflict with "one": \.spec\.hosts$/,
   );
 });

@@ -6,8 +6,7 @@ import { loadCel } from './cel/engine.ts';
 import { finishDefinitions } from './crd-removal.ts';
 import { type ApiObject, at, type JsonObject } from './object.ts';
 import { selectorFilter } from './selectors.ts';
-import { StatusError } from './status.ts';
-import { makeRig, type Rig } from './test-rig.ts';
+import { makeRig, type Rig, refusalOf } from './test-rig.ts';
 
 before(loadCel);
 
@@ -42,16 +41,6 @@ const SPEC: JsonObject = {
 const BOXES = { plural: 'boxes', kind: 'Box' };
 const CLEANUP = 'customresourcecleanup.apiextensions.k8s.io';
 
-function refusal(work: () => unknown): StatusError['body'] {
-  try {
-    work();
-  } catch (error) {
-    if (error instanceof StatusError) return error.body;
-    throw error;
-  }
-  throw new assert.AssertionError({ message: 'was not refused' });
-}
-
 const conditions = (object: ApiObject | undefined): string[] => {
   const found = at(object, 'status', 'conditions') as { type: string; status: string; reason: string }[];
   return found.map(({ type, status, reason }) => `${type} ${status} ${reason}`);
@@ -76,7 +65,7 @@ test('the end of a definition waits for the finalizers of its objects; meanwhile
   assert.ok(conditions(crd).includes('Terminating True InstanceDeletionInProgress'));
   assert.equal(rig.get('boxes', 'free'), undefined);
   assert.ok(rig.get('boxes', 'held')!.metadata.deletionTimestamp);
-  const refused = refusal(() => rig.create('boxes', { metadata: { name: 'new' } }));
+  const refused = refusalOf(() => rig.create('boxes', { metadata: { name: 'new' } })).body;
   assert.equal(refused.code, 405);
   assert.match(refused.message ?? '', /create not allowed while custom resource definition is terminating/);
   assert.equal(rig.remove(CRD, 'boxes.example.io').kind, 'terminating', 'asking twice is asking once');
@@ -149,7 +138,7 @@ test('selectable fields', () => {
     selectorFilter(rig.kind('boxes'), new URLSearchParams({ fieldSelector }))(red);
   assert.ok(matches('spec.colour=red,spec.size=2'));
   assert.ok(!matches('spec.colour!=red'));
-  assert.match(refusal(() => matches('spec.sides=1')).message ?? '', /"spec\.colour", "spec\.size"/);
+  assert.match(refusalOf(() => matches('spec.sides=1')).body.message ?? '', /"spec\.colour", "spec\.size"/);
   for (const [jsonPath, words] of [
     ['.spec.sides', /type string, boolean or integer/],
     ['.spec.nothing', /type string, boolean or integer/],
@@ -157,8 +146,8 @@ test('selectable fields', () => {
     ['.spec[0]', /simple path/],
   ] as const)
     assert.match(
-      refusal(() => makeRig().create(CRD, definition(BOXES, { selectableFields: [{ jsonPath }] }))).message ??
-        '',
+      refusalOf(() => makeRig().create(CRD, definition(BOXES, { selectableFields: [{ jsonPath }] }))).body
+        .message ?? '',
       words,
     );
 });
@@ -175,13 +164,13 @@ test('CEL: a definition whose rule does not compile is refused, an object that b
     });
   const rig = makeRig();
   assert.match(
-    refusal(() => rig.create(CRD, ruled('self.size <'))).message ?? '',
+    refusalOf(() => rig.create(CRD, ruled('self.size <'))).body.message ?? '',
     /spec\.versions\[0\]\.schema\.openAPIV3Schema\.properties\[spec\]\.x-kubernetes-validations\[0\]\.rule: .*compilation failed/,
   );
   rig.create(CRD, ruled('!has(oldSelf.size) || self.size >= oldSelf.size'));
   const box = rig.create('boxes', { metadata: { name: 'b' }, spec: { size: 2 } });
   const smaller = { ...box, spec: { size: 1 } };
-  const body = refusal(() => rig.update('boxes', smaller));
+  const body = refusalOf(() => rig.update('boxes', smaller)).body;
   assert.equal(body.code, 422);
   assert.match(
     body.message ?? '',

@@ -4,8 +4,7 @@ import assert from 'node:assert/strict';
 import { before, test } from 'node:test';
 import { loadCel } from './cel/engine.ts';
 import type { JsonObject } from './object.ts';
-import { StatusError } from './status.ts';
-import { makeRig } from './test-rig.ts';
+import { makeRig, refused } from './test-rig.ts';
 
 before(loadCel);
 
@@ -80,15 +79,7 @@ const REFUSED: readonly [what: string, plural: string, spec: JsonObject, text: R
 for (const [what, plural, spec, text] of REFUSED)
   test(`${plural}: ${what} is refused`, () => {
     const rig = makeRig();
-    assert.throws(
-      () => rig.create(plural, { metadata: { name: 'x' }, spec }),
-      (error: unknown) => {
-        assert.ok(error instanceof StatusError);
-        assert.equal(error.body.code, 422);
-        assert.match(error.message, text);
-        return true;
-      },
-    );
+    assert.throws(() => rig.create(plural, { metadata: { name: 'x' }, spec }), refused(422, text));
   });
 
 const TAKEN: readonly [what: string, plural: string, spec: JsonObject][] = [

@@ -8,7 +8,7 @@ import { type Chunk, chunkOf } from './list-chunk.ts';
 import type { ApiObject } from './object.ts';
 import { selectorFilter } from './selectors.ts';
 import { StatusError } from './status.ts';
-import { makeRig, type Rig } from './test-rig.ts';
+import { makeRig, type Rig, refusalOf } from './test-rig.ts';
 import { startWatch } from './watch.ts';
 
 const put = (rig: Rig, name: string, colour: string): void => {
@@ -20,16 +20,6 @@ const put = (rig: Rig, name: string, colour: string): void => {
 const chunk = (rig: Rig, query: Record<string, string>): Chunk =>
   chunkOf(rig, rig.kind('configmaps'), 'default', new URLSearchParams(query));
 const names = ({ items }: Chunk): string[] => items.map(({ object }) => object.metadata.name);
-
-function refused(work: () => unknown): StatusError['body'] {
-  try {
-    work();
-  } catch (error) {
-    if (error instanceof StatusError) return error.body;
-    throw error;
-  }
-  throw new assert.AssertionError({ message: 'was not refused' });
-}
 
 function fiveMaps(options?: { readonly ringSize: number }): Rig {
   const rig = makeRig(options);
@@ -73,12 +63,12 @@ test('a moment that is forgotten is 410, with a way to go on', () => {
   const first = chunk(rig, { limit: '2' });
   for (let round = 0; round < 20; round++) put(rig, 'e', String(round));
   put(rig, 'f', 'late');
-  const gone = refused(() => chunk(rig, { limit: '2', continue: first.metadata.continue! }));
+  const gone = refusalOf(() => chunk(rig, { limit: '2', continue: first.metadata.continue! })).body;
   assert.equal(gone.code, 410);
   assert.equal(gone.reason, 'Expired');
   assert.deepEqual(names(chunk(rig, { continue: gone.metadata.continue! })), ['c', 'd', 'e', 'f']);
   const exact = { resourceVersion: first.metadata.resourceVersion, resourceVersionMatch: 'Exact' };
-  assert.equal(refused(() => chunk(rig, exact)).code, 410);
+  assert.equal(refusalOf(() => chunk(rig, exact)).body.code, 410);
 });
 
 test('resourceVersionMatch: Exact shows that moment, NotOlderThan the newest', () => {
@@ -117,7 +107,7 @@ test('questions that contradict themselves are refused', () => {
     [{ limit: 'many' }, 400, /limit must be a whole number/],
   ];
   for (const [query, code, words] of cases) {
-    const body = refused(() => chunk(rig, query));
+    const body = refusalOf(() => chunk(rig, query)).body;
     assert.equal(body.code, code, JSON.stringify(query));
     assert.match(body.message ?? '', words);
   }

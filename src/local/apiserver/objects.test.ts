@@ -2,14 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { type ApiObject, at, type JsonObject } from './object.ts';
 import { StatusError } from './status.ts';
-import { makeRig, podNamed } from './test-rig.ts';
-
-const refused = (code: number, text: RegExp) => (error: unknown) => {
-  assert.ok(error instanceof StatusError, String(error));
-  assert.equal(error.body.code, code);
-  assert.match(error.message, text);
-  return true;
-};
+import { makeRig, podNamed, refused } from './test-rig.ts';
 
 const changed = (object: ApiObject, change: (copy: ApiObject & { spec: JsonObject }) => void): ApiObject => {
   const copy = structuredClone(object) as ApiObject & { spec: JsonObject };

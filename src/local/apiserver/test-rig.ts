@@ -1,6 +1,7 @@
 // For this folder's tests: a store in memory with the default namespaces and the policy definitions, a clock that
 // stands still until it is moved, and the verbs on kinds by their plural.
 
+import assert from 'node:assert/strict';
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { parse as parseYaml } from 'yaml';
@@ -12,6 +13,7 @@ import type { ApiObject, JsonObject } from './object.ts';
 import { createObject, getStored, type ObjectsDeps, type Part, updateObject } from './objects.ts';
 import { Registry } from './registry.ts';
 import { type DeleteOptions, type DeleteResult, deleteObject } from './removal.ts';
+import { StatusError } from './status.ts';
 import { Store } from './store.ts';
 
 const CRD_FOLDER = join(import.meta.dirname, '../../../deploy/crds');
@@ -98,3 +100,25 @@ export const podNamed = (name: string, extra: JsonObject = {}): JsonObject => ({
   metadata: { name, labels: { app: name } },
   spec: { containers: [{ name: 'main', image: 'local/shell' }], ...extra },
 });
+
+/** For assert.throws: a refusal with this code, whose message has the text. */
+export const refused =
+  (code: number, text: string | RegExp) =>
+  (error: unknown): true => {
+    assert.ok(error instanceof StatusError, String(error));
+    assert.equal(error.body.code, code);
+    if (typeof text === 'string') assert.ok(error.message.includes(text), error.message);
+    else assert.match(error.message, text);
+    return true;
+  };
+
+/** What the server says no with. */
+export function refusalOf(work: () => unknown): StatusError {
+  try {
+    work();
+  } catch (error) {
+    if (error instanceof StatusError) return error;
+    throw error;
+  }
+  assert.fail('it was not refused');
+}

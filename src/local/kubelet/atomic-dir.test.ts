@@ -10,30 +10,16 @@ const file = (content: string | Uint8Array, mode = 0o644) => ({ content, mode })
 test('files change together, vanish together, and stay when nothing changed', async (t) => {
   const dir = mkdtempSync(join(tmpdir(), 'culvert-atomic-'));
   t.after(() => rmSync(dir, { recursive: true }));
-  assert.equal(
-    await writeAtomically(
-      dir,
-      new Map([
-        ['a', file('1')],
-        ['sub/b', file('2')],
-      ]),
-    ),
-    true,
-  );
+  const files = new Map([
+    ['a', file('1')],
+    ['sub/b', file('2')],
+  ]);
+  assert.equal(await writeAtomically(dir, files), true);
   assert.equal(readFileSync(join(dir, 'a'), 'utf8'), '1');
   assert.equal(readFileSync(join(dir, 'sub/b'), 'utf8'), '2');
   const first = readlinkSync(join(dir, '..data'));
 
-  assert.equal(
-    await writeAtomically(
-      dir,
-      new Map([
-        ['a', file('1')],
-        ['sub/b', file('2')],
-      ]),
-    ),
-    false,
-  );
+  assert.equal(await writeAtomically(dir, files), false);
   assert.equal(readlinkSync(join(dir, '..data')), first);
 
   assert.equal(await writeAtomically(dir, new Map([['a', file(Buffer.from('3'), 0o600)]])), true);
