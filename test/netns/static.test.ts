@@ -5,19 +5,19 @@ import assert from 'node:assert/strict';
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import net from 'node:net';
+import type net from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, type TestContext, test } from 'node:test';
 import { nftPodRules } from '#cni/rules/nft-pod-rules.ts';
 import { closeFd, openNetns } from '#linux/netns.ts';
-import { listenTcp, tcpSocket } from '#linux/socket.ts';
 import { warmThreadPool } from '#linux/thread-pool.ts';
 import { type Authority, createAuthority } from '#tls/issue.ts';
 import { cpuSeconds } from '../../bench/lib/process.ts';
 import { newSigningServer } from '../lib/signing-server.ts';
 import { until } from '../lib/until.ts';
 import { readAll } from '../loopback/ztunnel-rig.ts';
+import { dialFrom, listenIn, serverOf } from './lib/in-namespace.ts';
 
 const ROUTER = `cvst${process.pid}r`;
 const PODS = [
@@ -99,13 +99,11 @@ before(async () => {
       closeFd(fd);
     }
   }
-  const app = net.createServer({ allowHalfOpen: true }, (socket) => {
-    socket.on('error', () => {});
-    socket.pipe(socket);
-  });
-  appPort = await listenIn(SERVER.netns, (fd) => app.listen({ fd }));
+  const app = serverOf((socket) => socket.pipe(socket));
+  appPort = await listenIn(SERVER.netns, app, '0.0.0.0');
   const ca = await newSigningServer(authority, { ips: [CLIENT.gateway, SERVER.gateway] });
-  caPort = await listenIn(ROUTER, (fd) => ca.listen({ fd }) as unknown as net.Server);
+  caPort = await listenIn(ROUTER, ca as unknown as net.Server, '0.0.0.0');
+  servers.push(app, ca as unknown as net.Server);
 });
 
 after(() => {
@@ -115,23 +113,8 @@ after(() => {
   rmSync(dir, { recursive: true, force: true });
 });
 
-async function listenIn(netns: string, adopt: (fd: number) => net.Server): Promise<number> {
-  const namespace = openNetns(`/var/run/netns/${netns}`);
-  const { fd } = listenTcp({ ip: '0.0.0.0', port: 0, netnsFd: namespace });
-  closeFd(namespace);
-  const server = adopt(fd);
-  servers.push(server);
-  await once(server, 'listening');
-  return (server.address() as net.AddressInfo).port;
-}
-
 function dial(netns: string, host: string, port: number): net.Socket {
-  const namespace = openNetns(`/var/run/netns/${netns}`);
-  const fd = tcpSocket({ family: 4, netnsFd: namespace });
-  closeFd(namespace);
-  const socket = new net.Socket({ fd, allowHalfOpen: true } as net.SocketConstructorOpts);
-  socket.on('error', () => {});
-  return socket.connect({ host, port });
+  return dialFrom(netns, host, port).on('error', () => {});
 }
 
 async function ask(host: string, port: number, text: string): Promise<string> {

@@ -116,6 +116,18 @@ test('every thread serves; dump, metrics and log are those of one ztunnel', asyn
   assert.equal(await metric(client, /^istio_tcp_connections_closed_total\{.*\} (\d+)$/gm), COUNT);
 });
 
+/** More connections than threads, so that each thread has some. */
+async function nobodyIsServed(): Promise<void> {
+  await Promise.all(
+    Array.from({ length: 12 }, async () => {
+      const socket = network.dial(cart.netns, stock.ip, port);
+      socket.on('error', () => {});
+      assert.equal(String(await readAll(socket)), '');
+      socket.destroy();
+    }),
+  );
+}
+
 test('a change of policy ends connections in every thread, and binds the next ones', async () => {
   const sockets = await hold(COUNT);
   const ends = sockets.map(readAll);
@@ -137,14 +149,7 @@ test('a change of policy ends connections in every thread, and binds the next on
   // The far end of a tunnel that ended is a FIN here; the applications go on until they have closed, too.
   for (const socket of sockets) socket.destroy();
   await settled(server);
-  await Promise.all(
-    Array.from({ length: 12 }, async () => {
-      const socket = network.dial(cart.netns, stock.ip, port);
-      socket.on('error', () => {});
-      assert.equal(String(await readAll(socket)), '');
-      socket.destroy();
-    }),
-  );
+  await nobodyIsServed();
   server.plane.store.apply({ removedPolicies: ['shop/nobody'] });
   await settled(server);
   for (const socket of await hold(12)) socket.destroy();
@@ -221,14 +226,7 @@ test('a revocation list cuts tunnels in every thread, and keeps the next ones ou
   const cut = Number(/lists are in force\t.* cut=(\d+)\n/.exec(server.lines.join(''))?.[1]);
   assert.ok(cut >= THREADS, `${cut} tunnels were cut`);
   for (const socket of sockets) socket.destroy();
-  await Promise.all(
-    Array.from({ length: 12 }, async () => {
-      const socket = network.dial(cart.netns, stock.ip, port);
-      socket.on('error', () => {});
-      assert.equal(String(await readAll(socket)), '');
-      socket.destroy();
-    }),
-  );
+  await nobodyIsServed();
 });
 
 test('without SO_REUSEPORT the threads take from one queue', async () => {

@@ -5,7 +5,7 @@ import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { once } from 'node:events';
 import { closeSync, mkdtempSync, openSync, rmSync } from 'node:fs';
-import net from 'node:net';
+import type net from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
@@ -15,7 +15,6 @@ import { Scope } from '#base/scope.ts';
 import { nftPodRules } from '#cni/rules/nft-pod-rules.ts';
 import { closeFd, netnsId, openNetns } from '#linux/netns.ts';
 import { connectSeqpacket, listenSeqpacket, type SeqpacketConnection } from '#linux/seqpacket.ts';
-import { listenTcp, tcpSocket } from '#linux/socket.ts';
 import { warmThreadPool } from '#linux/thread-pool.ts';
 import { matchOf, type Policy } from '#model/policy.ts';
 import { policyOf } from '#model/samples.ts';
@@ -29,6 +28,7 @@ import { parseConfig } from '#ztunnel/config.ts';
 import { createDataPlane, type DataPlane } from '#ztunnel/owner.ts';
 import { until } from '../lib/until.ts';
 import { readAll, service, serviceKeyOf, testAuthority, workload } from '../loopback/ztunnel-rig.ts';
+import { dialFrom, listenIn, serverOf } from './lib/in-namespace.ts';
 import { furtherThreads, THREADS } from './lib/threads.ts';
 
 const ROUTER = `cvzt${process.pid}r`;
@@ -198,28 +198,15 @@ async function enrol(node: Node, pod: (typeof PODS)[number]): Promise<void> {
 }
 
 /** An application's listener inside a namespace. */
-async function serve(netns: string, onSocket: (socket: net.Socket) => void): Promise<number> {
-  const fd = openNetns(`/var/run/netns/${netns}`);
-  const listener = listenTcp({ ip: '::', port: 0, netnsFd: fd });
-  closeFd(fd);
-  const one = net.createServer({ allowHalfOpen: true }, (socket) => {
-    socket.on('error', () => {});
-    onSocket(socket);
-  });
-  one.listen({ fd: listener.fd });
+function serve(netns: string, onSocket: (socket: net.Socket) => void): Promise<number> {
+  const one = serverOf(onSocket);
   open.push(one);
-  await once(one, 'listening');
-  return (one.address() as net.AddressInfo).port;
+  return listenIn(netns, one);
 }
 
 /** An application's connection out of a namespace. */
 function dial(netns: string, host: string, port: number): net.Socket {
-  const fd = openNetns(`/var/run/netns/${netns}`);
-  const socketFd = tcpSocket({ family: net.isIPv6(host) ? 6 : 4, netnsFd: fd });
-  closeFd(fd);
-  const socket = new net.Socket({ fd: socketFd, allowHalfOpen: true } as net.SocketConstructorOpts);
-  socket.on('error', () => {});
-  return socket.connect({ host, port });
+  return dialFrom(netns, host, port).on('error', () => {});
 }
 
 async function ask(socket: net.Socket, text: string): Promise<string> {

@@ -2,9 +2,8 @@
 // over; ztunnels for them; and applications' sockets inside.
 
 import { execFileSync } from 'node:child_process';
-import { once } from 'node:events';
 import { mkdtempSync, rmSync } from 'node:fs';
-import net from 'node:net';
+import type net from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { systemClock } from '#base/clock.ts';
@@ -13,7 +12,6 @@ import { nftPodRules } from '#cni/rules/nft-pod-rules.ts';
 import { createZdsServer, type ZdsPod, type ZdsServer } from '#cni/zds-server.ts';
 import { closeFd, netnsId, openNetns } from '#linux/netns.ts';
 import { connectSeqpacket } from '#linux/seqpacket.ts';
-import { listenTcp, tcpSocket } from '#linux/socket.ts';
 import type { Workload } from '#model/workload.ts';
 import { createLogger, silentLogger } from '#telemetry/log.ts';
 import { createHandOver } from '#ztunnel/capture/hand-over.ts';
@@ -22,6 +20,7 @@ import { ListenerStock } from '#ztunnel/capture/listener-stock.ts';
 import { parseConfig } from '#ztunnel/config.ts';
 import { createDataPlane, type DataPlane } from '#ztunnel/owner.ts';
 import { type TestAuthority, workload } from '../../loopback/ztunnel-rig.ts';
+import { dialFrom, listenIn, serverOf } from './in-namespace.ts';
 import { furtherThreads, THREADS } from './threads.ts';
 
 export interface TestPod {
@@ -212,28 +211,14 @@ export class PodNetwork {
   }
 
   /** An application's listener inside a namespace; resolves with its port. */
-  async serve(netns: string, onSocket: (socket: net.Socket) => void): Promise<number> {
-    const fd = openNetns(`/var/run/netns/${netns}`);
-    const listener = listenTcp({ ip: '0.0.0.0', port: 0, netnsFd: fd, backlog: 1024 });
-    closeFd(fd);
-    const server = net.createServer({ allowHalfOpen: true }, (socket) => {
-      socket.on('error', () => {});
-      onSocket(socket);
-    });
-    server.listen({ fd: listener.fd });
+  serve(netns: string, onSocket: (socket: net.Socket) => void): Promise<number> {
+    const server = serverOf(onSocket);
     this.scope.onClose(() => server.close());
-    await once(server, 'listening');
-    return (server.address() as net.AddressInfo).port;
+    return listenIn(netns, server, '0.0.0.0');
   }
 
   /** An application's connection out of a namespace. Its errors are the caller's to hear. */
-  dial(netns: string, host: string, port: number): net.Socket {
-    const fd = openNetns(`/var/run/netns/${netns}`);
-    const socketFd = tcpSocket({ family: 4, netnsFd: fd });
-    closeFd(fd);
-    const socket = new net.Socket({ fd: socketFd, allowHalfOpen: true } as net.SocketConstructorOpts);
-    return socket.connect({ host, port });
-  }
+  readonly dial = dialFrom;
 
   close(): void {
     this.scope.close();
