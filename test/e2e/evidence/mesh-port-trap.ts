@@ -15,7 +15,14 @@ spec:
   ingress: [{ ports: [${ports}] }]
 `;
 
-export async function showMeshPortTrap(mesh: Mesh, say: (text: string) => void): Promise<void> {
+export interface MeshPortTrap {
+  /** What became of the blocked connection, and that one comes through when the policy is mended. */
+  spring(): Promise<void>;
+  remove(): Promise<void>;
+}
+
+/** The policy stands, is explained, and a connection runs into it: ztunnel gives it up after ten seconds. */
+export async function setMeshPortTrap(mesh: Mesh, say: (text: string) => void): Promise<MeshPortTrap> {
   const ledger = await podNamed(mesh, 'shop', 'ledger');
   // Each caller is a new pod: its tunnel cannot be one that was there before the policy.
   const call = (name: string): Promise<string> =>
@@ -25,8 +32,11 @@ export async function showMeshPortTrap(mesh: Mesh, say: (text: string) => void):
       node: 'n2',
       script: `const s=require('node:net').connect({host:'${ledger.status?.podIP}',port:7000});s.setTimeout(30000,()=>s.destroy(new Error('timeout')));s.on('data',d=>{console.log('got '+d.toString().trim());s.destroy()});s.on('error',e=>console.log('error '+(e.code??e.message)));s.on('close',()=>process.exit(0))`,
     });
+  const remove = async (): Promise<void> => {
+    await mesh.client.delete(NETWORK_POLICIES, POLICY, { namespace: 'shop' });
+  };
+  await mesh.apply(manifest('{ port: 7000 }'));
   try {
-    await mesh.apply(manifest('{ port: 7000 }'));
     let message = '';
     await until(async () => {
       const { items } = await mesh.client.list<KubeObject & { reason?: string; message?: string }>(EVENTS, {
@@ -40,24 +50,30 @@ export async function showMeshPortTrap(mesh: Mesh, say: (text: string) => void):
     say(`kubectl describe networkpolicy ${POLICY}: ${message}`);
     const onScreen = `BLOCKED by NetworkPolicy shop/${POLICY}: `;
     await until(async () => mesh.screen().includes(onScreen), 'the same on the first screen');
-
-    const since = now();
-    const blocked = await call('caller-blocked');
-    assert.doesNotMatch(blocked, /^got /m);
-    const record = await waitForRecord(mesh, 'n2', since, 'the tunnel that was not answered', (fields) =>
-      (fields.get('error') ?? '').includes('NetworkPolicy'),
-    );
-    say(`and the caller's node proxy: ${record.fields.get('error')}`);
-
-    await mesh.apply(manifest('{ port: 7000 }, { port: 15008 }'));
-    // The rules follow the object within a moment; a tunnel that is not answered takes ten seconds to fail.
-    let tries = 0;
-    await until(
-      async () => /^got ledger ready/m.test(await call(`caller-open-${tries++}`)),
-      'an answer again',
-    );
-    say('with 15008 opened beside it, connections come through');
-  } finally {
-    await mesh.client.delete(NETWORK_POLICIES, POLICY, { namespace: 'shop' });
+  } catch (error) {
+    await remove();
+    throw error;
   }
+
+  const since = now();
+  const blocked = call('caller-blocked');
+  blocked.catch(() => {}); // told when the trap is sprung
+  return {
+    remove,
+    async spring() {
+      assert.doesNotMatch(await blocked, /^got /m);
+      const record = await waitForRecord(mesh, 'n2', since, 'the tunnel that was not answered', (fields) =>
+        (fields.get('error') ?? '').includes('NetworkPolicy'),
+      );
+      say(`and the caller's node proxy: ${record.fields.get('error')}`);
+      await mesh.apply(manifest('{ port: 7000 }, { port: 15008 }'));
+      // The rules follow the object within a moment; a tunnel that is not answered takes ten seconds to fail.
+      let tries = 0;
+      await until(
+        async () => /^got ledger ready/m.test(await call(`caller-open-${tries++}`)),
+        'an answer again',
+      );
+      say('with 15008 opened beside it, connections come through');
+    },
+  };
 }
