@@ -61,8 +61,13 @@ function programsOf({ mesh }: Rig): Program[] {
   ];
 }
 
-async function take({ pid, hasAdmin, samples }: Program): Promise<void> {
-  const sample: Sample = { ...sampleProcess(pid), ...(hasAdmin ? await sampleResources(pid) : {}) };
+async function take({ name, pid, hasAdmin, samples }: Program): Promise<void> {
+  let sample: Sample;
+  try {
+    sample = { ...sampleProcess(pid), ...(hasAdmin ? await sampleResources(pid) : {}) };
+  } catch (cause) {
+    throw new Error(`${name} (process ${pid}) cannot be measured any more`, { cause });
+  }
   const atMs = performance.now();
   for (const [name, value] of Object.entries(sample)) {
     const points = samples.get(name) ?? [];
@@ -178,11 +183,27 @@ function verdictOf({ name, samples }: Program): boolean {
   return isAllFlat;
 }
 
+/** What the programs and the cluster say of what just went wrong. */
+async function tellOfPrograms({ mesh }: Rig): Promise<void> {
+  console.error(await mesh.kubectl('get', 'pods', '-A', '-o', 'wide'));
+  console.error(await mesh.kubectl('get', 'events', '-n', 'istio-system'));
+  for (const of of ['daemonset/ztunnel', 'daemonset/istio-cni-node', 'deployment/istiod'])
+    for (const previous of ['--previous=false', '--previous'])
+      console.error(
+        await mesh
+          .kubectl('logs', '-n', 'istio-system', of, previous, '--tail=100', '--prefix')
+          .catch((error: Error) => error.message),
+      );
+}
+
 say('starting the mesh');
 const rig = await startRig();
 let isFlatAll = false;
 try {
   isFlatAll = await soak(rig);
+} catch (error) {
+  console.error(error);
+  await tellOfPrograms(rig);
 } finally {
   await rig.stop();
 }
