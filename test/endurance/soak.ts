@@ -187,11 +187,11 @@ function verdictOf({ name, samples }: Program): boolean {
 async function tellOfPrograms({ mesh }: Rig): Promise<void> {
   console.error(await mesh.kubectl('get', 'pods', '-A', '-o', 'wide'));
   console.error(await mesh.kubectl('get', 'events', '-n', 'istio-system'));
-  for (const of of ['daemonset/ztunnel', 'daemonset/istio-cni-node', 'deployment/istiod'])
+  for (const program of ['daemonset/ztunnel', 'daemonset/istio-cni-node', 'deployment/istiod'])
     for (const previous of ['--previous=false', '--previous'])
       console.error(
         await mesh
-          .kubectl('logs', '-n', 'istio-system', of, previous, '--tail=100', '--prefix')
+          .kubectl('logs', '-n', 'istio-system', program, previous, '--tail=100', '--prefix')
           .catch((error: Error) => error.message),
       );
 }
