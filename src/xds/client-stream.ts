@@ -72,13 +72,15 @@ interface TypeState {
   unanswered: { readonly nonce: string; readonly changedAt: number } | undefined;
 }
 
+type ClientCall = Pick<ServerCall, 'peer' | 'read' | 'send' | 'end' | 'reset'>;
+
 /** A reconnecting client sends a name and version for everything it holds. */
 const MAX_REQUEST_BYTES = 64 << 20;
 
 export class ClientStream {
   readonly #id: number;
   readonly #caller: Caller;
-  readonly #call: ServerCall;
+  readonly #call: ClientCall;
   readonly #deps: ClientStreamDeps;
   readonly #options: ClientStreamOptions;
   readonly #connectedAt = new Date();
@@ -94,7 +96,7 @@ export class ClientStream {
   constructor(
     id: number,
     caller: Caller,
-    call: ServerCall,
+    call: ClientCall,
     deps: ClientStreamDeps,
     options: ClientStreamOptions,
   ) {
@@ -204,7 +206,11 @@ export class ClientStream {
     for (const state of this.#types) {
       const { subscription, shared } = state;
       const delta = subscription.take();
-      if (delta === undefined) continue;
+      if (delta === undefined) {
+        // What was pushed is of no interest under this type.
+        state.waiting = undefined;
+        continue;
+      }
       const { typeUrl } = subscription.source;
       const body = shared.body(delta);
       const nonce = this.#nonce();
