@@ -10,6 +10,7 @@ import { chooseIptables } from '#cni/rules/iptables-tool.ts';
 import { nftPodRules } from '#cni/rules/nft-pod-rules.ts';
 import type { PodRules } from '#cni/rules/pod-rules.ts';
 import { warmThreadPool } from '#linux/thread-pool.ts';
+import { until } from '../lib/until.ts';
 
 before(() => warmThreadPool());
 
@@ -31,9 +32,7 @@ test('a node that can: every property holds, with each tool, and nothing is left
     ALL.map((id) => `ok ${id}`),
   );
   // Sockets close a moment after they are told to.
-  for (let tries = 0; tries < 200 && descriptors() > open; tries++)
-    await new Promise((resolve) => setTimeout(resolve, 10));
-  assert.ok(descriptors() <= open);
+  await until(`no more than ${open} descriptors`, () => descriptors() <= open);
 });
 
 test('a node that cannot: the first thing that fails says why', async () => {

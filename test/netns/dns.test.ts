@@ -20,6 +20,7 @@ import { openPodDns } from '#ztunnel/capture/in-pod-dns.ts';
 import { ListenerStock } from '#ztunnel/capture/listener-stock.ts';
 import { parseConfig } from '#ztunnel/config.ts';
 import { createDataPlane, type DataPlane } from '#ztunnel/owner.ts';
+import { until } from '../lib/until.ts';
 import { type Answer, query, response } from '../loopback/dns-rig.ts';
 import { testAuthority } from '../loopback/ztunnel-rig.ts';
 import {
@@ -326,6 +327,5 @@ test('pods that come and go leave no descriptor behind', async () => {
   await new Promise((resolve) => setImmediate(resolve));
   const before = open();
   for (let round = 0; round < 50; round++) await cycle();
-  await new Promise((resolve) => setTimeout(resolve, 100));
-  assert.ok(open() <= before + 4, `${before} before, ${open()} after`);
+  await until(`the ${before} descriptors of before, and a few`, () => open() <= before + 4);
 });

@@ -10,6 +10,7 @@ import { after, afterEach, before, test } from 'node:test';
 import { createNetnsFinder } from '#cni/netns-finder.ts';
 import { closeFd, netnsId, openNetns, sameNetns } from '#linux/netns.ts';
 import { ip } from '#net/ip.ts';
+import { until } from '../lib/until.ts';
 
 const sh = (command: string): string =>
   execFileSync('sh', ['-ec', command], { encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] });
@@ -138,12 +139,10 @@ test('a real process in a real control group', async (context) => {
   let child: ChildProcess | undefined;
   try {
     mkdirSync(group, { recursive: true });
-    child = spawn('ip', ['netns', 'exec', OWN, 'sleep', '60'], { stdio: 'ignore' });
+    child = spawn('ip', ['netns', 'exec', OWN, 'sleep', '600'], { stdio: 'ignore' });
     writeFileSync(join(group, 'cgroup.procs'), String(child.pid));
     // It becomes `sleep` and enters its namespace on the way.
-    for (let tries = 0; tries < 200 && nameOf('/proc', [IP], UID) !== OWN; tries++)
-      await new Promise((resolve) => setTimeout(resolve, 10));
-    assert.equal(nameOf('/proc', [IP], UID), OWN);
+    await until('its namespace to be found', () => nameOf('/proc', [IP], UID) === OWN);
   } catch (error) {
     if (['EROFS', 'EACCES', 'ENOENT', 'EPERM'].includes((error as NodeJS.ErrnoException).code ?? ''))
       return context.skip('control groups cannot be made here');

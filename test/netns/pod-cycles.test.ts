@@ -6,7 +6,7 @@ import { readdirSync } from 'node:fs';
 import { after, before, test } from 'node:test';
 import { closeFd, openNetns } from '#linux/netns.ts';
 import { warmThreadPool } from '#linux/thread-pool.ts';
-import { until } from '../lib/until.ts';
+import { until, untilTelling } from '../lib/until.ts';
 import { readAll, testAuthority } from '../loopback/ztunnel-rig.ts';
 import { PodNetwork } from './lib/pod-network.ts';
 
@@ -30,6 +30,8 @@ after(() => {
   hook.disable();
   network.close();
 });
+
+const KINDS = ['descriptors', 'timers', 'TCPServerWrap', 'TCPSocketWrap', 'TLSWrap'];
 
 /** What a leak would show in. */
 function census(): Record<string, number> {
@@ -86,19 +88,15 @@ test(`${CYCLES} pods added and removed leave nothing behind`, { timeout: 300_000
   const atStart = census();
   for (let number = 0; number < CYCLES / 2; number++) await cycle(number);
   await until('connections released', () => ztunnel.plane.connections.size === 0);
-  // The kernel and the loop may take a moment to close what was cut.
   let atEnd = census();
-  for (let tries = 0; tries < 200 && JSON.stringify(atEnd) !== JSON.stringify(atStart); tries++) {
-    await new Promise((resolve) => setImmediate(resolve));
-    await new Promise((resolve) => setTimeout(resolve, 10));
+  const told = (): string =>
+    `before: ${JSON.stringify(atStart)}\nafter ${CYCLES} pods: ${JSON.stringify(atEnd)}`;
+  // The kernel and the loop may take a moment to close what was cut.
+  await untilTelling(told)('no more than before', () => {
     atEnd = census();
-  }
-  context.diagnostic(`before: ${JSON.stringify(atStart)}`);
-  context.diagnostic(`after ${CYCLES} pods: ${JSON.stringify(atEnd)}`);
-  assert.ok(atEnd.descriptors! <= atStart.descriptors!);
-  assert.ok(atEnd.timers! <= atStart.timers!);
-  for (const kind of ['TCPServerWrap', 'TCPSocketWrap', 'TLSWrap'])
-    assert.ok((atEnd[kind] ?? 0) <= (atStart[kind] ?? 0), kind);
+    return KINDS.every((kind) => (atEnd[kind] ?? 0) <= (atStart[kind] ?? 0));
+  });
+  context.diagnostic(told());
   assert.equal(ztunnel.plane.pods.size, 0);
   assert.deepEqual(ztunnel.fatal, []);
 });

@@ -133,6 +133,6 @@ export async function runInPod(mesh: Mesh, pod: ScriptPod): Promise<string> {
 
 /** Prints `status BODY` or `error CODE` for one GET. */
 export const getScript = (url: string): string =>
-  `require('node:http').get(${JSON.stringify(url)},{agent:false,timeout:8000},r=>{let b='';r.on('data',c=>b+=c);r.on('end',()=>console.log(r.statusCode+' '+b.trim()));r.on('error',e=>console.log('error '+e.code))}).on('timeout',function(){this.destroy(new Error('timeout'))}).on('error',e=>console.log('error '+(e.code??e.message)))`;
+  `require('node:http').get(${JSON.stringify(url)},{agent:false,timeout:25000},r=>{let b='';r.on('data',c=>b+=c);r.on('end',()=>console.log(r.statusCode+' '+b.trim()));r.on('error',e=>console.log('error '+e.code))}).on('timeout',function(){this.destroy(new Error('timeout'))}).on('error',e=>console.log('error '+(e.code??e.message)))`;
 
 export const now = (): string => new Date().toISOString();
