@@ -2,10 +2,8 @@
 // kind. One policy lets one identity in, so that it shows whom each side took the client for. Prints a line of JSON for
 // each case. Arguments: the peer's program, a folder to write to.
 
-import { MeshError } from '#base/errors.ts';
 import { Scope } from '#base/scope.ts';
 import { authorize } from '#model/authorize.ts';
-
 import { matchOf } from '#model/policy.ts';
 import { policyOf } from '#model/samples.ts';
 import { ip } from '#net/ip.ts';
@@ -14,11 +12,12 @@ import { createWorkloadContext, type TlsPolicy } from '#tls/options.ts';
 import type { WorkloadSecret } from '#tls/secret.ts';
 import { newIntermediate } from '../lib/crls.ts';
 import { CLIENT_ID, newAuthority, newSecret, startServer } from '../loopback/hbone-peers.ts';
-import { localPolicy, toYaml } from './local-policies.ts';
 import {
   OWN,
   OWN_ID,
+  ownState,
   prepareNetwork,
+  refusalOf,
   serveAuthority,
   startApplications,
   startPeer,
@@ -55,18 +54,11 @@ async function presented(
 }
 
 async function outcome(run: (attempt: Scope) => Promise<unknown>): Promise<Outcome> {
-  const attempt = scope.child('attempt');
-  try {
-    await run(attempt);
-    return 'allowed';
-  } catch (error) {
-    if (!(error instanceof MeshError)) throw error;
-    if (error.details.status === 401) return 'denied';
-    if (error.code === 'TLS_HANDSHAKE_FAILED') return 'refused';
-    throw error;
-  } finally {
-    attempt.close();
-  }
+  const refusal = await refusalOf(scope, run);
+  if (refusal === undefined) return 'allowed';
+  if (refusal.details.status === 401) return 'denied';
+  if (refusal.code === 'TLS_HANDSHAKE_FAILED') return 'refused';
+  throw refusal;
 }
 
 prepareNetwork([TARGET, SOURCE], [PORT]);
@@ -135,13 +127,7 @@ const secrets: Readonly<Record<string, WorkloadSecret>> = {
   }),
 };
 
-const state = toYaml({
-  workloads: [
-    { ...OWN, uid: 'c//Pod/shop/target', workloadIps: [TARGET], node: 'n1', protocol: 'HBONE', services: {} },
-  ],
-  policies: [localPolicy(policy)],
-});
-const running = await startPeer(peer, ca, dir, state);
+const running = await startPeer(peer, ca, dir, ownState([TARGET], [policy]));
 try {
   for (const [name, secret] of Object.entries(secrets)) {
     const target = { ip: TARGET, port: PORT };

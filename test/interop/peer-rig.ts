@@ -7,10 +7,12 @@ import { writeFileSync } from 'node:fs';
 import net from 'node:net';
 import { join } from 'node:path';
 import { systemClock } from '#base/clock.ts';
+import { MeshError } from '#base/errors.ts';
 import type { Scope } from '#base/scope.ts';
 import type { HboneTunnel } from '#hbone/hbone.ts';
 import { createHbonePool } from '#hbone/pool.ts';
 import { formatSpiffeId } from '#model/identity.ts';
+import type { Policy } from '#model/policy.ts';
 import { formatHostPort, type Port, type SocketAddress } from '#net/host-port.ts';
 import type { IpAddress } from '#net/ip.ts';
 import { silentLogger } from '#telemetry/log.ts';
@@ -18,6 +20,7 @@ import type { Authority } from '#tls/issue.ts';
 import type { WorkloadSecret } from '#tls/secret.ts';
 import { newSigningServer } from '../lib/signing-server.ts';
 import { type DedicatedPeer, startDedicated } from './dedicated-peer.ts';
+import { localPolicy, toYaml } from './local-policies.ts';
 
 export const OWN = {
   name: 'target',
@@ -28,6 +31,42 @@ export const OWN = {
 export const OWN_ID = formatSpiffeId(OWN);
 const HBONE_PORT = 15_008 as Port;
 const MARK = 1337;
+
+/** The static state in which the peer's workload has these addresses, and policies of which some are attached to it. */
+export function ownState(
+  workloadIps: readonly IpAddress[],
+  policies: readonly Policy[] = [],
+  authorizationPolicies: readonly string[] = [],
+): string {
+  const uid = 'Kubernetes//Pod/shop/target';
+  const own = {
+    ...OWN,
+    uid,
+    workloadIps,
+    node: 'n1',
+    protocol: 'HBONE',
+    services: {},
+    authorizationPolicies,
+  };
+  return toYaml({ workloads: [own], policies: policies.map(localPolicy) });
+}
+
+/** Whatever the attempt opens is closed; resolves with why it was refused, or undefined when it was not. */
+export async function refusalOf(
+  scope: Scope,
+  run: (attempt: Scope) => Promise<unknown>,
+): Promise<MeshError | undefined> {
+  const attempt = scope.child('attempt');
+  try {
+    await run(attempt);
+    return undefined;
+  } catch (error) {
+    if (error instanceof MeshError) return error;
+    throw error;
+  } finally {
+    attempt.close();
+  }
+}
 
 /** The addresses stand on loopback; connections to `ports` that are not the peer's own come to its port for plaintext. */
 export function prepareNetwork(addresses: readonly IpAddress[], ports: readonly number[]): void {

@@ -2,7 +2,6 @@
 // set. Prints a line of JSON for each, with both verdicts. Arguments: the peer's program, a folder to write to, the sets.
 
 import { once } from 'node:events';
-import { MeshError } from '#base/errors.ts';
 import { Scope } from '#base/scope.ts';
 import { authorize } from '#model/authorize.ts';
 import type { SpiffeId } from '#model/identity.ts';
@@ -10,11 +9,12 @@ import { workloadOf } from '#model/samples.ts';
 import { createStore } from '#model/store.ts';
 import type { WorkloadSecret } from '#tls/secret.ts';
 import { newAuthority, newSecret } from '../loopback/hbone-peers.ts';
-import { localPolicy, toYaml } from './local-policies.ts';
 import {
   connected,
   OWN,
+  ownState,
   prepareNetwork,
+  refusalOf,
   serveAuthority,
   startApplications,
   startPeer,
@@ -45,16 +45,11 @@ function ours({ policies, attached }: PolicySet, attempt: Attempt): { allowed: b
 async function theirs(attempt: Attempt, secrets: ReadonlyMap<SpiffeId, WorkloadSecret>): Promise<boolean> {
   const { sourceIp, identity, destination } = attempt;
   if (identity === undefined) return isGreeted(attempt);
-  const attemptScope = scope.child('attempt');
-  try {
-    await tunnel(attemptScope, secrets.get(identity)!, sourceIp, destination);
-    return true;
-  } catch (error) {
-    if (error instanceof MeshError && error.details.status === 401) return false;
-    throw error;
-  } finally {
-    attemptScope.close();
-  }
+  const refusal = await refusalOf(scope, (inner) =>
+    tunnel(inner, secrets.get(identity)!, sourceIp, destination),
+  );
+  if (refusal !== undefined && refusal.details.status !== 401) throw refusal;
+  return refusal === undefined;
 }
 
 /** The application's greeting is the sign that plaintext got through. */
@@ -69,19 +64,6 @@ async function isGreeted({ sourceIp, destination }: Attempt): Promise<boolean> {
   return said === 'hello';
 }
 
-function stateOf({ policies, attached }: PolicySet): string {
-  const workload = {
-    ...OWN,
-    uid: 'Kubernetes//Pod/shop/target',
-    workloadIps: DESTINATIONS,
-    node: 'n1',
-    protocol: 'HBONE',
-    services: {},
-    authorizationPolicies: attached,
-  };
-  return toYaml({ workloads: [workload], policies: policies.map(localPolicy) });
-}
-
 prepareNetwork([...DESTINATIONS, ...SOURCES.v4, ...SOURCES.v6], PORTS);
 await startApplications(scope, PORTS, (socket) => socket.end('hello'));
 const authority = await newAuthority();
@@ -90,7 +72,9 @@ const secrets = new Map<SpiffeId, WorkloadSecret>();
 for (const id of IDENTITIES) secrets.set(id, await newSecret(authority, id));
 for (const seed of seeds) {
   const set = policySetOf(Number(seed));
-  const running = await startPeer(peer, ca, dir, stateOf(set), { RUST_LOG: 'info,access=off' });
+  const running = await startPeer(peer, ca, dir, ownState(DESTINATIONS, set.policies, set.attached), {
+    RUST_LOG: 'info,access=off',
+  });
   try {
     for (const attempt of set.attempts) {
       const peerAllows = await theirs(attempt, secrets);

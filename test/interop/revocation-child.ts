@@ -15,11 +15,11 @@ import { Revocations } from '#tls/revocation.ts';
 import { crlPem, newCrl, newIntermediate } from '../lib/crls.ts';
 import { until } from '../lib/until.ts';
 import { CLIENT_ID, newAuthority, newSecret, record } from '../loopback/hbone-peers.ts';
-import { toYaml } from './local-policies.ts';
 import {
-  OWN,
   OWN_ID,
+  ownState,
   prepareNetwork,
+  refusalOf,
   serveAuthority,
   startApplications,
   startPeer,
@@ -67,23 +67,14 @@ const intermediateCases: Readonly<Record<string, Buffer>> = {
   'a list with the intermediate authority': await newCrl(root, { revoked: [between.certPem] }),
 };
 
-const state = toYaml({
-  workloads: [
-    { ...OWN, uid: 'c//Pod/shop/target', workloadIps: [TARGET], node: 'n1', protocol: 'HBONE', services: {} },
-  ],
-});
+const state = ownState([TARGET]);
 
 async function isAdmitted(secret: typeof client): Promise<boolean> {
-  const attempt = scope.child('attempt');
-  try {
-    await tunnel(attempt, secret, SOURCE, { ip: TARGET, port: PORT });
-    return true;
-  } catch (error) {
-    if (error instanceof MeshError && error.code === 'TLS_HANDSHAKE_FAILED') return false;
-    throw error;
-  } finally {
-    attempt.close();
-  }
+  const refusal = await refusalOf(scope, (attempt) =>
+    tunnel(attempt, secret, SOURCE, { ip: TARGET, port: PORT }),
+  );
+  if (refusal !== undefined && refusal.code !== 'TLS_HANDSHAKE_FAILED') throw refusal;
+  return refusal === undefined;
 }
 
 /** As the two ends of a session do it: whatever the peer sent, and the roots of our own certificate. */
