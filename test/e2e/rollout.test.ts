@@ -4,7 +4,7 @@
 import assert from 'node:assert/strict';
 import { type ChildProcess, spawn } from 'node:child_process';
 import { join } from 'node:path';
-import { after, before, test } from 'node:test';
+import { after, test } from 'node:test';
 import { type Mesh, projectDir, startMesh, until } from './harness.ts';
 import { newCompanyAuthority, plugIn, revocationLists } from './lib/plugged-in.ts';
 import type { LoadResult } from './lib/request-load.ts';
@@ -17,19 +17,14 @@ import {
   setProxyEnv,
   takeOver,
 } from './lib/rotate-root.ts';
+import { sharedMesh } from './lib/shared-mesh.ts';
 
 const REQUESTS_PER_SECOND = 200;
 const CLIENT_SLEEP = '86397';
 
-let started: Mesh | undefined;
 let load: ChildProcess | undefined;
-before(async () => {
-  started = await startMesh({ sample: false });
-});
-after(() => {
-  load?.kill('SIGKILL');
-  return started?.stop();
-});
+after(() => void load?.kill('SIGKILL'));
+const theMesh = sharedMesh(() => startMesh({ sample: false }));
 
 /**
  * Answers with its pod's name. At SIGTERM it goes on for a moment, as everything must that is rolled over: the kernel resets
@@ -115,8 +110,23 @@ async function startLoad(
   };
 }
 
+const serverUrl = async (mesh: Mesh): Promise<string> =>
+  `http://${await mesh.kubectl(
+    ...['get', 'service', 'server', '-n', 'roll', '-o', 'jsonpath={.spec.clusterIP}'],
+  )}/`;
+
+const proxyLogs = (mesh: Mesh): Promise<string> =>
+  mesh.kubectl('logs', '-n', 'istio-system', '-l', 'app=ztunnel', '--tail=-1');
+
+/** Or what the node proxies said. */
+async function noneFailed(mesh: Mesh, { failed }: LoadResult): Promise<void> {
+  const said = (await proxyLogs(mesh)).split('\n');
+  const complaints = said.filter((line) => line.includes('error=') && line.includes('roll'));
+  assert.deepEqual(failed, {}, complaints.slice(0, 20).join('\n'));
+}
+
 test('a roll-out under 200 requests a second: every pod is another one, no request failed', async () => {
-  const mesh = started!;
+  const mesh = theMesh();
   await mesh.apply(manifest);
   for (const name of ['server', 'client'])
     await mesh.kubectl('rollout', 'status', `deployment/${name}`, '-n', 'roll', '--timeout=60s');
@@ -134,17 +144,8 @@ test('a roll-out under 200 requests a second: every pod is another one, no reque
       )
     ).split(' ');
   const before = await podNames();
-  const vip = await mesh.kubectl(
-    'get',
-    'service',
-    'server',
-    '-n',
-    'roll',
-    '-o',
-    'jsonpath={.spec.clusterIP}',
-  );
 
-  const traffic = await startLoad(mesh, `http://${vip}/`);
+  const traffic = await startLoad(mesh, await serverUrl(mesh));
   await mesh.kubectl('rollout', 'restart', 'deployment/server', '-n', 'roll');
   await mesh.kubectl('rollout', 'status', 'deployment/server', '-n', 'roll', '--timeout=120s');
   let now: string[] = [];
@@ -156,45 +157,36 @@ test('a roll-out under 200 requests a second: every pod is another one, no reque
       `${error.message}\n${await mesh.kubectl('get', 'pods', '-n', 'roll', '-o', 'wide')}${await mesh.kubectl('get', 'events', '-n', 'roll')}`,
     );
   });
-  const { answered, failed, servers } = await traffic.end();
-
-  const said = await mesh.kubectl('logs', '-n', 'istio-system', '-l', 'app=ztunnel', '--tail=-1');
-  const complaints = said.split('\n').filter((line) => line.includes('error=') && line.includes('roll'));
-  assert.deepEqual(failed, {}, complaints.slice(0, 20).join('\n'));
+  const result = await traffic.end();
+  await noneFailed(mesh, result);
+  const { answered, servers } = result;
   assert.ok(answered >= 2 * REQUESTS_PER_SECOND, `only ${answered} requests`);
   // Everyone served: the old ones until they went, the new ones as soon as they came.
   assert.deepEqual([...servers].sort(), [...before, ...now].sort());
 });
 
 test('a rotation of the root under load, every request with a handshake of its own: none failed', async (context) => {
-  const mesh = started!;
+  const mesh = theMesh();
   await setProxyEnv(mesh, ...SHORT_LIVED, 'POOL_MAX_STREAMS_PER_CONNECTION=1');
-  const vip = await mesh.kubectl(
-    ...['get', 'service', 'server', '-n', 'roll', '-o', 'jsonpath={.spec.clusterIP}'],
-  );
-  const traffic = await startLoad(mesh, `http://${vip}/`, 20);
+  const traffic = await startLoad(mesh, await serverUrl(mesh), 20);
   await rotateRoot(mesh, (text) => context.diagnostic(text));
   // The old root is gone; proxies that still trusted it learn so with their next certificate.
   const isHealthy = async (): Promise<boolean> => (await authorityReport(mesh)).findings.length === 0;
   await until(isHealthy, 'nothing to be said of the authority');
-  const { answered, failed } = await traffic.end();
-  const said = await mesh.kubectl('logs', '-n', 'istio-system', '-l', 'app=ztunnel', '--tail=-1');
-  const complaints = said.split('\n').filter((line) => line.includes('error=') && line.includes('roll'));
-  assert.deepEqual(failed, {}, complaints.slice(0, 20).join('\n'));
-  assert.ok(answered >= 100, `only ${answered} requests`);
+  const result = await traffic.end();
+  await noneFailed(mesh, result);
+  assert.ok(result.answered >= 100, `only ${result.answered} requests`);
 });
 
 test("a company's intermediate takes over from the self-signed root under load; what it revokes is refused, with the reason", async () => {
-  const mesh = started!;
-  const vip = await mesh.kubectl(
-    ...['get', 'service', 'server', '-n', 'roll', '-o', 'jsonpath={.spec.clusterIP}'],
-  );
+  const mesh = theMesh();
+  const url = await serverUrl(mesh);
   const company = await newCompanyAuthority();
-  const traffic = await startLoad(mesh, `http://${vip}/`, 20);
+  const traffic = await startLoad(mesh, url, 20);
   await takeOver(mesh, company);
-  const { answered, failed } = await traffic.end();
-  assert.deepEqual(failed, {});
-  assert.ok(answered >= 100, `only ${answered} requests`);
+  const result = await traffic.end();
+  await noneFailed(mesh, result);
+  assert.ok(result.answered >= 100, `only ${result.answered} requests`);
 
   await setProxyEnv(mesh, ...LONG_LIVED);
   const certificates = JSON.parse(
@@ -205,14 +197,13 @@ test("a company's intermediate takes over from the self-signed root under load; 
   const serial = BigInt(client?.certChain[0]?.serialNumber ?? '0').toString(16);
   await plugIn(mesh, { 'ca-crl.pem': await revocationLists(company, [serial]) });
   await until(async () => {
-    const refusals = await startLoad(mesh, `http://${vip}/`, 5);
+    const refusals = await startLoad(mesh, url, 5);
     await new Promise((resolve) => setTimeout(resolve, 1000));
     const { answered: got, failed: lost } = await refusals.end();
     return got === 0 && Object.keys(lost).length > 0;
   }, 'every request of the revoked client to be refused');
-  const said = await mesh.kubectl('logs', '-n', 'istio-system', '-l', 'app=ztunnel', '--tail=-1');
   assert.match(
-    said,
+    await proxyLogs(mesh),
     new RegExp(
       `connection failed.*serial ${serial}, URI:spiffe://cluster\\.local/ns/roll/sa/default.*CERTIFICATE_REVOKED`,
     ),
