@@ -9,7 +9,7 @@ import { VERSION } from '#base/version.ts';
 import { createCaClient } from '#grpc/ca-client.ts';
 import { createGrpcChannel, type GrpcChannelOptions } from '#grpc/client.ts';
 import { threadMemory } from '#linux/freed-memory.ts';
-import { closeFd, netnsId, openNetns } from '#linux/netns.ts';
+import { closeFd, openNetns } from '#linux/netns.ts';
 import { connectSeqpacket } from '#linux/seqpacket.ts';
 import { warmThreadPool } from '#linux/thread-pool.ts';
 import { gatherLines } from '#telemetry/gathered-lines.ts';
@@ -17,11 +17,11 @@ import { createLogger, type Logger, type LogOptions } from '#telemetry/log.ts';
 import type { CertificateAuthorityClient } from '#tls/secret.ts';
 import { xdsOverGrpc } from '#xds/grpc-transport.ts';
 import type { LogControl } from '#ztunnel/admin.ts';
-import type { PodNetns } from '#ztunnel/capture/capture.ts';
 import { DescriptorGuard } from '#ztunnel/capture/descriptor-guard.ts';
 import { createHandOver, type HandOver } from '#ztunnel/capture/hand-over.ts';
 import { createInPodCapture, listenerShape } from '#ztunnel/capture/in-pod.ts';
 import { ListenerStock } from '#ztunnel/capture/listener-stock.ts';
+import { podNetns } from '#ztunnel/capture/pod-netns.ts';
 import { parseConfig, type ZtunnelConfig } from '#ztunnel/config.ts';
 import { rootSource, tokenSource } from '#ztunnel/credentials.ts';
 import type { Endpoint, Environment } from '#ztunnel/environment.ts';
@@ -213,11 +213,6 @@ function textOf(path: string): string | undefined {
     if (errnoOf(error) === 'ENOENT' || errnoOf(error) === 'ENOTDIR') return undefined;
     throw MeshError.from(error, 'CONFIG_INVALID', `${path} cannot be read`);
   }
-}
-
-function podNetns(fd: number): PodNetns {
-  const { dev, ino } = netnsId(fd);
-  return { id: `${dev}:${ino}`, fd, close: () => closeFd(fd) };
 }
 
 const HELP = `usage: ztunnel [proxy]   run the proxy (settings are environment variables)

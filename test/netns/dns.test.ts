@@ -9,7 +9,7 @@ import { after, before, test } from 'node:test';
 import type { RecordType } from 'dns-packet';
 import { systemClock } from '#base/clock.ts';
 import { Scope } from '#base/scope.ts';
-import { closeFd, dupFd, netnsId } from '#linux/netns.ts';
+import { closeFd, dupFd } from '#linux/netns.ts';
 import { udpSocket } from '#linux/socket.ts';
 import { warmThreadPool } from '#linux/thread-pool.ts';
 import type { Port } from '#net/host-port.ts';
@@ -18,6 +18,7 @@ import { createLogger } from '#telemetry/log.ts';
 import { createInPodCapture } from '#ztunnel/capture/in-pod.ts';
 import { openPodDns } from '#ztunnel/capture/in-pod-dns.ts';
 import { ListenerStock } from '#ztunnel/capture/listener-stock.ts';
+import { podNetns } from '#ztunnel/capture/pod-netns.ts';
 import { parseConfig } from '#ztunnel/config.ts';
 import { createDataPlane, type DataPlane } from '#ztunnel/owner.ts';
 import { until } from '../lib/until.ts';
@@ -94,10 +95,8 @@ after(async () => {
 });
 
 function addOurPod(): void {
-  const fd = dupFd(netnsFd);
-  const { dev, ino } = netnsId(fd);
   const info = { name: 'pod0', namespace: 'shop', serviceAccount: 'default' };
-  plane.pods.add('uid-0', info, { id: `${dev}:${ino}`, fd, close: () => closeFd(fd) });
+  plane.pods.add('uid-0', info, podNetns(dupFd(netnsFd)));
 }
 
 async function startPeerPod(binary: string): Promise<void> {

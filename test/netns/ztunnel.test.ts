@@ -13,7 +13,7 @@ import { systemClock } from '#base/clock.ts';
 import type { MeshError } from '#base/errors.ts';
 import { Scope } from '#base/scope.ts';
 import { nftPodRules } from '#cni/rules/nft-pod-rules.ts';
-import { closeFd, netnsId, openNetns } from '#linux/netns.ts';
+import { closeFd, openNetns } from '#linux/netns.ts';
 import { connectSeqpacket, listenSeqpacket, type SeqpacketConnection } from '#linux/seqpacket.ts';
 import { warmThreadPool } from '#linux/thread-pool.ts';
 import { matchOf, type Policy } from '#model/policy.ts';
@@ -24,6 +24,7 @@ import { ip } from '#net/ip.ts';
 import { decodeAck, decodeHello, encodeWorkloadRequest, type ZdsRequest } from '#proto/zds.ts';
 import { createLogger } from '#telemetry/log.ts';
 import { createInPodCapture } from '#ztunnel/capture/in-pod.ts';
+import { podNetns } from '#ztunnel/capture/pod-netns.ts';
 import { parseConfig } from '#ztunnel/config.ts';
 import { createDataPlane, type DataPlane } from '#ztunnel/owner.ts';
 import { until } from '../lib/until.ts';
@@ -96,10 +97,7 @@ async function startNode(node: string): Promise<Node> {
       ca,
       zds: {
         connect: connectSeqpacket,
-        netns: (fd) => {
-          const { dev, ino } = netnsId(fd);
-          return { id: `${dev}:${ino}`, fd, close: () => closeFd(fd) };
-        },
+        netns: podNetns,
         discard: closeFd,
       },
       shutdown: () => {},

@@ -10,13 +10,14 @@ import { systemClock } from '#base/clock.ts';
 import { Scope } from '#base/scope.ts';
 import { nftPodRules } from '#cni/rules/nft-pod-rules.ts';
 import { createZdsServer, type ZdsPod, type ZdsServer } from '#cni/zds-server.ts';
-import { closeFd, netnsId, openNetns } from '#linux/netns.ts';
+import { closeFd, openNetns } from '#linux/netns.ts';
 import { connectSeqpacket } from '#linux/seqpacket.ts';
 import type { Workload } from '#model/workload.ts';
 import { createLogger, silentLogger } from '#telemetry/log.ts';
 import { createHandOver } from '#ztunnel/capture/hand-over.ts';
 import { createInPodCapture, listenerShape } from '#ztunnel/capture/in-pod.ts';
 import { ListenerStock } from '#ztunnel/capture/listener-stock.ts';
+import { podNetns } from '#ztunnel/capture/pod-netns.ts';
 import { parseConfig } from '#ztunnel/config.ts';
 import { createDataPlane, type DataPlane } from '#ztunnel/owner.ts';
 import { type TestAuthority, workload } from '../../loopback/ztunnel-rig.ts';
@@ -172,10 +173,7 @@ export class PodNetwork {
         ca: this.#authority.client,
         zds: {
           connect: connectSeqpacket,
-          netns: (fd) => {
-            const { dev, ino } = netnsId(fd);
-            return { id: `${dev}:${ino}`, fd, close: () => closeFd(fd) };
-          },
+          netns: podNetns,
           discard: closeFd,
           onSnapshot: () => {
             handOver?.settle();
