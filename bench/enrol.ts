@@ -1,12 +1,15 @@
 // How long it takes to put running pods into the mesh and out of it, and what that costs those who talk to them:
-// `npm run bench -- enrol`. The mesh is `culvert up`'s; times are from the API server's answer to the label until the
+// `npm run bench -- enrol`, with `--write` also RESULTS-ENROL.md. The mesh is `culvert up`'s; times are from the API server's answer to the label until the
 // agents have logged the last pod.
 //
 //   BENCH_PODS=250   pods enrolled at once      BENCH_TURNS=10   single pods, and turns under the probe
 
+import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { DEPLOYMENTS, NAMESPACES, PODS, type Pod } from '#k8s/objects.ts';
 import { type Mesh, projectDir, startMesh, until } from '../test/e2e/harness.ts';
+import { describeMachine, thisMachine } from './lib/machine.ts';
+import { cpuSecondsWithTools } from './lib/process.ts';
 
 const CROWD = Number(process.env.BENCH_PODS ?? '250');
 const TURNS = Number(process.env.BENCH_TURNS ?? '10');
@@ -108,10 +111,16 @@ async function ready(mesh: Mesh, namespace: string, name: string, replicas: numb
 const median = (values: readonly number[]): number =>
   values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)] ?? 0;
 const most = (values: readonly number[]): number => Math.max(...values);
-const rows: [string, string][] = [];
-const row = (what: string, figure: string): void => {
+interface Row {
+  readonly what: string;
+  readonly required: string;
+  readonly wished: string;
+  readonly figure: string;
+}
+const rows: Row[] = [];
+const row = (what: string, figure: string, required = '', wished = ''): void => {
   say(`${what}: ${figure}`);
-  rows.push([what, figure]);
+  rows.push({ what, required, wished, figure });
 };
 const ms = (values: readonly number[]): string =>
   `${Math.round(median(values))} ms (most ${Math.round(most(values))})`;
@@ -124,18 +133,31 @@ async function singles(mesh: Mesh, log: AgentLog): Promise<void> {
     added.push(await log.time('added', 1, () => label(mesh, 'single', 'ambient')));
     removed.push(await log.time('removed', 1, () => label(mesh, 'single', null)));
   }
-  row('one running pod into the mesh', ms(added));
-  row('one running pod out of the mesh', ms(removed));
+  row('one running pod into the mesh', ms(added), '100 ms', '50 ms');
+  row('one running pod out of the mesh', ms(removed), '100 ms', '50 ms');
 }
 
 async function crowd(mesh: Mesh, log: AgentLog): Promise<void> {
   say(`starting ${CROWD} pods on ${NODES} nodes`);
   await mesh.apply(deployment('crowd', 'many', CROWD, ['sleep', 'infinity']));
   await ready(mesh, 'crowd', 'many', CROWD);
-  const added = await log.time('added', CROWD, () => label(mesh, 'crowd', 'ambient'));
-  row(`${CROWD} running pods into the mesh`, `${(added / 1000).toFixed(1)} s`);
-  const removed = await log.time('removed', CROWD, () => label(mesh, 'crowd', null));
-  row(`${CROWD} running pods out of the mesh`, `${(removed / 1000).toFixed(1)} s`);
+  const agents = Array.from({ length: NODES }, (_, index) => ({ pid: mesh.pidOf('cni', `n${index + 1}`) }));
+  const cpu = (): number => agents.reduce((sum, agent) => sum + cpuSecondsWithTools(agent), 0);
+  for (const [way, what, mode] of [
+    ['into', 'added', 'ambient'],
+    ['out of', 'removed', null],
+  ] as const) {
+    const before = cpu();
+    const tookMs = await log.time(what, CROWD, () => label(mesh, 'crowd', mode));
+    const cpuMs = ((cpu() - before) / CROWD) * 1000;
+    row(
+      `${CROWD} running pods ${way} the mesh, on ${NODES} nodes`,
+      `${(tookMs / 1000).toFixed(1)} s`,
+      '10 s',
+      '5 s',
+    );
+    row('its CPU, agent and its tools, for each pod', `${cpuMs.toFixed(0)} ms`);
+  }
   await mesh.client.delete(NAMESPACES, 'crowd');
 }
 
@@ -170,7 +192,8 @@ async function probed(mesh: Mesh, log: AgentLog): Promise<void> {
     const after = await count();
     row(
       `${TURNS} times into the mesh and out of it: the ${end}, under ${PROBES_PER_SECOND} new connections/s`,
-      `${after.failed - before.failed} failed of ${after.done - before.done} ${json(after.errors)}`,
+      `${after.failed - before.failed} failed of ${after.done - before.done} ${after.failed > before.failed ? json(after.errors) : ''}`.trim(),
+      '0 failed',
     );
   }
 }
@@ -181,7 +204,20 @@ try {
   await log.follow(mesh);
   for (const part of [singles, probed, crowd])
     if (part.name.includes(process.env.BENCH_ONLY ?? '')) await part(mesh, log);
-  console.log(`| | |\n|---|---|\n${rows.map(([what, figure]) => `| ${what} | ${figure} |`).join('\n')}`);
+  const table = rows.map(
+    ({ what, required, wished, figure }) => `| ${what} | ${required} | ${wished} | ${figure} |\n`,
+  );
+  const text = `# Enrolment
+
+Made by \`npm run bench -- enrol --write\`; the method stands in [README.md](README.md).
+${describeMachine(thisMachine())}, ${NODES} nodes on them, ${TURNS} turns; medians.
+
+| what | required | wished | measured |
+|---|---|---|---|
+${table.join('')}`;
+  console.log(text);
+  if (process.env.BENCH_ONLY === undefined && process.argv.includes('--write'))
+    writeFileSync(join(projectDir, 'bench/RESULTS-ENROL.md'), text);
 } finally {
   await mesh.stop();
 }

@@ -4,13 +4,12 @@
 // The mesh runs as `culvert up` makes it (no sample). Two pairs of pods do the same work between the same two nodes: one pair in
 // a namespace enrolled in the mesh, one outside it. Rounds alternate between them, so that drift of the machine hits both.
 
-import { execFileSync } from 'node:child_process';
-import { readFileSync, realpathSync, writeFileSync } from 'node:fs';
-import { cpus, release } from 'node:os';
+import { realpathSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { PODS, type Pod } from '#k8s/objects.ts';
 import { type Mesh, projectDir, startMesh, until } from '../test/e2e/harness.ts';
+import { thisMachine } from './lib/machine.ts';
 import { type CpuClock, cpuSeconds, type Memory, memoryOf } from './lib/process.ts';
 import { type Proxies, renderResults } from './lib/report.ts';
 
@@ -276,12 +275,7 @@ try {
   }));
   const text = renderResults(
     {
-      commit: execFileSync('git', ['-C', projectDir, 'rev-parse', '--short', 'HEAD'], {
-        encoding: 'utf8',
-      }).trim(),
-      kernel: release(),
-      cores: cpus().length,
-      processor: /model name\s*: (.*)/.exec(readFileSync('/proc/cpuinfo', 'utf8'))?.[1] ?? 'unknown',
+      ...thisMachine(),
       rounds: ROUNDS,
       seconds: SECONDS,
       wholeMeshPssKiB: wholeMesh,

@@ -1,13 +1,10 @@
 // The results as a page. Ratios are made round by round and their median is shown, so that drift of the machine cancels.
 
 import type { Sample } from '../run.ts';
+import { describeMachine, type Machine } from './machine.ts';
 import type { Memory } from './process.ts';
 
-export interface Run {
-  readonly commit: string;
-  readonly kernel: string;
-  readonly cores: number;
-  readonly processor: string;
+export interface Run extends Machine {
   readonly rounds: number;
   readonly seconds: number;
   readonly wholeMeshPssKiB: number;
@@ -36,7 +33,7 @@ export function renderResults(run: Run, ours: Proxies, peer: Proxies | undefined
   return `# Results
 
 Made by \`npm run bench -- --write\`; the method stands in [README.md](README.md).
-Commit ${run.commit}, Linux ${run.kernel}, ${run.cores} cores (${run.processor}), ${run.rounds} rounds of ${run.seconds} s each; medians.
+${describeMachine(run)}, ${run.rounds} rounds of ${run.seconds} s each; medians.
 
 ${peer === undefined ? '' : `## Beside ${other}\n\n${comparison(ours, peer)}\n## Ours\n\n`}${page(ours)}
 The whole local mesh with the two benchmark peers: ${mebi(run.wholeMeshPssKiB)} MiB PSS.

@@ -9,12 +9,19 @@ export const evidence: Evidence = {
     const netns = `/run/netns/cni-${web.metadata.uid}`;
     const inPod = (...command: string[]): Promise<string> =>
       mesh.inNode(web.spec.nodeName ?? '', 'nsenter', `--net=${netns}`, ...command);
-    const rules = await inPod('nft', 'list', 'ruleset');
-    for (const table of ['istio-ambient-nat', 'istio-ambient-mangle'])
-      assert.match(rules, new RegExp(`table inet ${table} `));
-    say(
-      `tables in the pod's namespace: ${[...rules.matchAll(/table inet (\S+)/g)].map((match) => match[1]).join(', ')}`,
-    );
+    const ruleset = await inPod('nft', 'list', 'ruleset');
+    if (ruleset.includes('table inet istio-ambient-nat')) {
+      assert.match(ruleset, /table inet istio-ambient-mangle /);
+      const tables = [...ruleset.matchAll(/table inet (\S+)/g)].map((match) => match[1]);
+      say(`tables in the pod's namespace: ${tables.join(', ')}`);
+    } else {
+      // Somebody else's agent may write them by iptables, of either kind.
+      const save = /ISTIO_/.test(ruleset) ? 'iptables-nft-save' : 'iptables-legacy-save';
+      const saved = await inPod(save);
+      for (const table of ['nat', 'mangle'])
+        assert.match(saved.split(`*${table}\n`)[1]?.split('COMMIT')[0] ?? '', /-A OUTPUT .*-j ISTIO_OUTPUT/);
+      say(`${save} in the pod's namespace: ISTIO_OUTPUT and ISTIO_PRERT in nat and mangle`);
+    }
     const listening = [...(await inPod('ss', '-Hltn')).matchAll(/:(\d+)\s+\S+:\*/g)].map(([, port]) =>
       Number(port),
     );
