@@ -205,6 +205,33 @@ for (const [name, open] of Object.entries(BACKENDS))
       await closeAll();
     });
 
+    test('what connection tracking calls invalid does not leave the pod readable', async () => {
+      // Nothing is then taken for a connection that does not begin with its first packet.
+      sh(`ip netns exec ${POD} sysctl -qw net.netfilter.nf_conntrack_tcp_loose=0`);
+      sh(`ip netns exec ${PEER} nft '
+        add table inet seen
+        add chain inet seen input { type filter hook input priority 0; }
+        add rule inet seen input tcp flags & psh == psh counter'`);
+      try {
+        await rules.apply(netns(POD), OPTIONS);
+        const redirected = await Promise.all([dial(POD, PEER_IPS[0]), dial(POD, PEER_IPS[1])]);
+        const carried = await Promise.all(PEER_IPS.map((source, family) => reach(source, POD_IPS[family]!)));
+        for (const socket of redirected) assert.equal(await say(socket, 'x'), '15001: x');
+        for (const socket of carried) assert.equal(await say(socket, 'x'), '8080: x');
+        forgetFlows(netns(POD), () => true);
+        for (const socket of [...redirected, ...carried]) socket.write('secret');
+        // Each is sent a second time a fifth of a second later.
+        await new Promise((resolve) => setTimeout(resolve, 500));
+        const seen = sh(`ip netns exec ${PEER} nft list table inet seen`);
+        assert.match(seen, /counter packets 0 /);
+      } finally {
+        sh(`ip netns exec ${PEER} nft delete table inet seen`);
+        sh(`ip netns exec ${POD} sysctl -qw net.netfilter.nf_conntrack_tcp_loose=1`);
+        await rules.remove(netns(POD), OPTIONS);
+        await closeAll();
+      }
+    });
+
     test('what ztunnel carried does not go on readable when the redirection is taken out', async () => {
       const older = await dialAll();
       await rules.track(netns(POD), OPTIONS);

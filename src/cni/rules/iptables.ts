@@ -118,6 +118,8 @@ function podRules(family: IptablesFamily, options: Options): Rules {
       [PREROUTING]: [`${FROM_ZTUNNEL} -j CONNMARK --set-xmark ${masked(PROXIED_MARK)}`],
       [OUTPUT]: [
         `-m connmark --mark ${masked(PROXIED_MARK)} -j CONNMARK --restore-mark --nfmask 0xffffffff --ctmask 0xffffffff`,
+        // The kernel translates no packet that it cannot place: what the application says would leave as it is. A reset says nothing.
+        `! -o lo -p tcp -m conntrack --ctstate INVALID ${NOT_FROM_ZTUNNEL} -m tcp ! --tcp-flags RST RST -j DROP`,
       ],
     },
     nat: {

@@ -36,6 +36,7 @@ add chain inet istio-ambient-mangle istio-output
 add chain inet istio-ambient-mangle output { type route hook output priority -150; policy accept; }
 add rule inet istio-ambient-mangle output counter jump istio-output
 add rule inet istio-ambient-mangle istio-output ct mark & 0xfff == 0x111 counter meta mark set ct mark
+add rule inet istio-ambient-mangle istio-output meta nfproto ipv4 ct state invalid oifname != "lo" meta mark & 0xfff != 0x539 tcp flags & rst == 0 counter drop
 add table inet istio-ambient-raw
 delete table inet istio-ambient-raw
 `,
@@ -79,6 +80,11 @@ test('both families, DNS capture and virtual interfaces: order of A.7.1, lines i
     'oifname "lo" ip6 daddr != ::1 counter accept',
     'ip daddr != 127.0.0.1 meta l4proto tcp meta mark & 0xfff != 0x539 counter redirect to :15001',
     'ip6 daddr != ::1 meta l4proto tcp meta mark & 0xfff != 0x539 counter redirect to :15001',
+  ]);
+  assert.deepEqual(rulesOf(text, 'mangle', 'output'), [
+    'ct mark & 0xfff == 0x111 counter meta mark set ct mark',
+    // Not of the specification: docs/DIFFERENCES.md.
+    'ct state invalid oifname != "lo" meta mark & 0xfff != 0x539 tcp flags & rst == 0 counter drop',
   ]);
   assert.deepEqual(rulesOf(text, 'raw', 'prerouting'), [
     'udp sport 53 meta mark & 0xfff != 0x539 counter ct zone set 1',

@@ -29,6 +29,7 @@ const hex = (value: number): string => `0x${value.toString(16)}`;
 const FROM_ZTUNNEL = `meta mark & ${hex(MARK_MASK)} == ${hex(ZTUNNEL_MARK)}`;
 const NOT_FROM_ZTUNNEL = `meta mark & ${hex(MARK_MASK)} != ${hex(ZTUNNEL_MARK)}`;
 export const TCP = 'meta l4proto tcp';
+const IPV4_ONLY = 'meta nfproto ipv4 ';
 
 export interface Family {
   readonly match: 'ip' | 'ip6';
@@ -85,9 +86,8 @@ export function renderSteering(options: PodRuleOptions): string {
   );
   if (options.dnsCapture) {
     // By interface, not by address: a resolver on any loopback address is left alone.
-    const family = options.ipv6 ? '' : 'meta nfproto ipv4 ';
     output.push(
-      `${family}oifname != "lo" udp dport 53 ${NOT_FROM_ZTUNNEL} counter redirect to :${DNS_PORT}`,
+      `${options.ipv6 ? '' : IPV4_ONLY}oifname != "lo" udp dport 53 ${NOT_FROM_ZTUNNEL} counter redirect to :${DNS_PORT}`,
       ...eachFamily(
         ({ match, loopback }) =>
           `${match} daddr != ${loopback} tcp dport 53 ${NOT_FROM_ZTUNNEL} counter redirect to :${DNS_PORT}`,
@@ -118,7 +118,7 @@ const NAT_HOOKS = {
  * The other half: the marks that bring replies back to ztunnel, and zones for its DNS. With them the kernel begins to track
  * connections; none is redirected.
  */
-export function renderTracking({ dnsCapture }: Pick<PodRuleOptions, 'dnsCapture'>): string {
+export function renderTracking({ dnsCapture, ipv6 }: PodRuleOptions): string {
   const keepUpperBits = hex(0xffffffff - MARK_MASK);
   const mangle = renderTable(MANGLE_TABLE, [
     ...chainPair(MANGLE_TABLE, 'prerouting', 'type filter hook prerouting priority -150', [
@@ -127,6 +127,8 @@ export function renderTracking({ dnsCapture }: Pick<PodRuleOptions, 'dnsCapture'
     // Type route: the new mark chooses the route again.
     ...chainPair(MANGLE_TABLE, 'output', 'type route hook output priority -150', [
       `ct mark & ${hex(MARK_MASK)} == ${hex(PROXIED_MARK)} counter meta mark set ct mark`,
+      // The kernel translates no packet that it cannot place: what the application says would leave as it is. A reset says nothing.
+      `${ipv6 ? '' : IPV4_ONLY}ct state invalid oifname != "lo" ${NOT_FROM_ZTUNNEL} tcp flags & rst == 0 counter drop`,
     ]),
   ]);
   if (!dnsCapture) return mangle;
