@@ -108,6 +108,43 @@ function makePod(
   };
 }
 
+/** A connection from the pod to a server at a cable's other end, which says everything again. */
+async function dialEcho(
+  { metadata }: Pod,
+  podIp: string,
+  serverIp: string,
+): Promise<{ say(text: string): Promise<string>; end(): void }> {
+  const outside = `${PREFIX}-outside`;
+  makeNetns(outside);
+  sh(`ip -n cni-${metadata.uid} link add eth0 type veth peer name eth0 netns cni-${outside}
+    ip -n cni-${metadata.uid} addr add ${podIp}/24 dev eth0; ip -n cni-${metadata.uid} link set eth0 up
+    ip -n cni-${outside} addr add ${serverIp}/24 dev eth0; ip -n cni-${outside} link set eth0 up`);
+  const from = openNetns(`/var/run/netns/cni-${metadata.uid}`);
+  const to = openNetns(`/var/run/netns/cni-${outside}`);
+  const { fd } = listenTcp({ ip: '0.0.0.0', port: 8080, netnsFd: to });
+  const sockets = [new net.Socket({ fd: tcpSocket({ family: 4, netnsFd: from }) })];
+  for (const netnsFd of [from, to]) closeFd(netnsFd);
+  const server = net.createServer((accepted) => {
+    sockets.push(accepted);
+    accepted.on('error', () => {}).pipe(accepted);
+  });
+  server.listen({ fd });
+  const [client] = sockets as [net.Socket];
+  await once(client.on('error', () => {}).connect({ host: serverIp, port: 8080 }), 'connect');
+  return {
+    say: (text) =>
+      new Promise((resolve) => {
+        client.once('data', (chunk) => resolve(String(chunk)));
+        client.once('close', () => resolve('closed'));
+        client.write(text);
+      }),
+    end() {
+      for (const socket of sockets) socket.destroy();
+      server.close();
+    },
+  };
+}
+
 /** A connection in the pod's namespace that ztunnel's mark tells to be its own. */
 async function carriedConnection({ metadata }: Pod): Promise<{ end(): void }> {
   const netnsFd = openNetns(`/var/run/netns/cni-${metadata.uid}`);
@@ -439,19 +476,31 @@ test('rules taken out by hand, or a sandbox made anew without the plugin, are no
   });
 });
 
-test('after a reboot of the node its pods are captured before anything else, though they say that they are', async () => {
+test('after a reboot of the node its pods are captured before anything else, though they say that they are; what they opened is reset', async () => {
   // They came up without the plugin, in new sandboxes, and no ztunnel runs yet.
   const reboot = makePod('reboot', AMBIENT, withIp('10.244.1.5'), { [ANNOTATION]: 'enabled' });
   const late = makePod('late', AMBIENT, {}, { [ANNOTATION]: 'enabled' });
   for (const pod of [reboot, late]) world.pods.objects.set(objectKey(pod), pod);
-  await startAgent();
-  await until('captured', () => redirects(reboot));
-  assert.ok(!redirects(late), 'it has no address, and so no sandbox, yet');
-  world.pods.put({ ...late, status: withIp('10.244.1.6') });
-  await until('captured', () => redirects(late));
-  assert.equal(annotationOf(reboot), 'enabled', 'peers go on to speak HBONE, which fails closed');
-  const ztunnel = await connectZtunnel();
-  await until('both served', () => ztunnel.seen.includes('add reboot') && ztunnel.seen.includes('add late'));
+  const connection = await dialEcho(reboot, '10.244.1.5', '10.244.1.7');
+  try {
+    assert.equal(await connection.say('before'), 'before');
+    const agent = await startAgent();
+    await until('captured', () => redirects(reboot));
+    assert.ok(!redirects(late), 'it has no address, and so no sandbox, yet');
+    world.pods.put({ ...late, status: withIp('10.244.1.6') });
+    await until('captured', () => redirects(late));
+    await until('both told to wait', () => agent.podCount('waiting') === 2);
+    assert.equal(annotationOf(reboot), 'enabled', 'peers go on to speak HBONE, which fails closed');
+    // A pod that joins keeps what it has open; this one was in the mesh, and nothing of it was to leave in plaintext.
+    assert.equal(await connection.say('after'), 'closed');
+    const ztunnel = await connectZtunnel();
+    await until(
+      'both served',
+      () => ztunnel.seen.includes('add reboot') && ztunnel.seen.includes('add late'),
+    );
+  } finally {
+    connection.end();
+  }
 });
 
 test('a ztunnel that does not answer, or speaks out of turn, is cut off', async () => {
