@@ -84,7 +84,7 @@ function dial(from: string, host: string, port: number, mark?: number): Promise<
   return new Promise((resolve) => {
     let text = '';
     new net.Socket({ fd })
-      .setTimeout(3000, function (this: net.Socket) {
+      .setTimeout(30_000, function (this: net.Socket) {
         this.destroy();
         resolve('timeout');
       })

@@ -115,7 +115,7 @@ function dial(
   return new Promise((resolve) => {
     let text = '';
     new net.Socket({ fd })
-      .setTimeout(3000, function (this: net.Socket) {
+      .setTimeout(30_000, function (this: net.Socket) {
         this.destroy();
         resolve('timeout');
       })

@@ -55,9 +55,12 @@ function ownListener(port = 15_008): OwnListener {
   return { netnsId: `${dev}:${ino}`, port, fd, transparent: false, close: () => closeFd(fd) };
 }
 
-function successor(options: { shape?: string } = {}): { stock: ListenerStock; handOver: HandOver } {
+function successor(options: { shape?: string; timeoutMs?: number } = {}): {
+  stock: ListenerStock;
+  handOver: HandOver;
+} {
   const stock = new ListenerStock();
-  const handOver = createHandOver({ stock, log, scope }, { path, shape: 'same', timeoutMs: 200, ...options });
+  const handOver = createHandOver({ stock, log, scope }, { path, shape: 'same', ...options });
   return { stock, handOver };
 }
 
@@ -99,7 +102,7 @@ test('nobody there: the start goes on without a word', async () => {
 
 test('a predecessor that says nothing is waited for only so long', async () => {
   predecessor(() => {});
-  assert.equal(await successor().handOver.receive(), 0);
+  assert.equal(await successor({ timeoutMs: 200 }).handOver.receive(), 0);
   assert.match(
     lines.join(''),
     /\twarn\t.*listeners will overlap instead\terror="nothing more came for 200 ms"/,

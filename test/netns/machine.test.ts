@@ -106,7 +106,7 @@ const echo = (name: string, nodeName: string): Pod =>
 /** Prints what each target says, one line per target. */
 const ask = (name: string, nodeName: string, targets: readonly string[]): Pod => {
   const script = `(async () => { for (const t of process.argv.slice(1)) { const [h, p] = t.split(':'); await new Promise((done) => {
-    const s = require('net').connect(Number(p), h); let text = ''; s.setTimeout(5000, () => s.destroy(new Error('timeout')));
+    const s = require('net').connect(Number(p), h); let text = ''; s.setTimeout(30000, () => s.destroy(new Error('timeout')));
     s.on('data', (c) => { text += c; }); s.on('error', (e) => { text = e.code ?? e.message; });
     s.on('close', () => { console.log(t + ' -> ' + text.trim()); done(); }); }); } })()`;
   return pod(name, nodeName, { image: 'local/shell', command: [process.execPath, '-e', script, ...targets] });
