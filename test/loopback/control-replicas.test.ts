@@ -7,7 +7,8 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
-import type { Clock } from '#base/clock.ts';
+import { isDeepStrictEqual } from 'node:util';
+import { type Clock, sleep } from '#base/clock.ts';
 import { Scope } from '#base/scope.ts';
 import { readOptions } from '#control/config.ts';
 import { type ControlPlane, createControlPlane } from '#control/control-plane.ts';
@@ -39,6 +40,7 @@ import { ADDRESS_TYPE_URL } from '#proto/workload.ts';
 import { silentLogger } from '#telemetry/log.ts';
 import { requestFor } from '#tls/csr.ts';
 import { until } from '../lib/until.ts';
+import { adminEndpoint } from './apiserver-rig.ts';
 
 const CRDS = join(import.meta.dirname, '../../deploy/crds');
 const NODE_ID = 'ztunnel~172.31.0.11~ztunnel-n1.istio-system~istio-system.svc.cluster.local';
@@ -68,14 +70,7 @@ const openServer = async (): Promise<void> => {
 };
 
 const connect = (): KubeClient => {
-  const client = createRestClient({
-    server: `https://127.0.0.1:${port}`,
-    tls: () => ({
-      caPem: server.caPem,
-      clientCertPem: server.adminCertPem,
-      clientKeyPem: server.adminKeyPem,
-    }),
-  });
+  const client = createRestClient(adminEndpoint(server, port));
   clients.push(client);
   return client;
 };
@@ -265,9 +260,15 @@ describe('two replicas', { concurrency: 1 }, () => {
   test('statuses at rest cause no writes', async () => {
     const versions = async (): Promise<string[]> =>
       (await admin.list(AUTHORIZATION_POLICIES)).items.map(({ metadata }) => metadata.resourceVersion ?? '');
-    const before = await versions();
+    let before = await versions();
+    await until('what is under way to be written', async () => {
+      const earlier = before;
+      await sleep(300);
+      before = await versions();
+      return isDeepStrictEqual(before, earlier);
+    });
     // Whatever the other replica and every echo of a write would do has been done by then.
-    await new Promise((resolve) => setTimeout(resolve, 1500));
+    await sleep(1500);
     assert.deepEqual(await versions(), before);
   });
 
@@ -293,7 +294,7 @@ describe('two replicas', { concurrency: 1 }, () => {
       createCaClient(channel(NAMES[0]), { impersonate: false }).sign(identity, csrPem, 3600),
       /could not be reviewed/,
     );
-    await new Promise((resolve) => setTimeout(resolve, 2000));
+    await sleep(2000);
     assert.deepEqual(
       watched.map(({ held, sent }) => [[...held].sort(), sent]),
       before,
