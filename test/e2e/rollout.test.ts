@@ -27,13 +27,25 @@ after(() => void load?.kill('SIGKILL'));
 const theMesh = sharedMesh(() => startMesh({ sample: false }));
 
 /**
- * Answers with its pod's name. At SIGTERM it goes on for a moment, as everything must that is rolled over: the kernel resets
- * what waits in the queue of a listener that closes, and nobody can know then whether a request had been read.
+ * Answers with its pod's name. At SIGTERM it goes on until nobody asks any more, as everything must that is rolled over: the
+ * kernel resets what waits in the queue of a listener that closes, and nobody can know then whether a request had been read.
+ * How long a busy machine takes to tell everybody is not for it to guess.
  */
 const SERVER = `
-const server = require('node:http').createServer((request, response) => response.end(process.env.HOSTNAME));
+let lastAskedMs = 0;
+const server = require('node:http').createServer((request, response) => {
+  if (request.url === '/') lastAskedMs = performance.now();
+  response.end(process.env.HOSTNAME);
+});
 server.listen(8080);
-process.on('SIGTERM', () => setTimeout(() => server.close(() => process.exit(0)), 1000));
+process.on('SIGTERM', () => {
+  lastAskedMs = performance.now();
+  const timer = setInterval(() => {
+    if (performance.now() - lastAskedMs < 2000) return;
+    clearInterval(timer);
+    server.close(() => process.exit(0));
+  }, 50);
+});
 `;
 
 const manifest = `
@@ -58,13 +70,13 @@ spec:
     metadata: { labels: { app: server } }
     spec:
       nodeSelector: { kubernetes.io/hostname: n2 }
-      terminationGracePeriodSeconds: 10
+      terminationGracePeriodSeconds: 60
       containers:
         - name: server
           image: local/shell
           command: [${JSON.stringify(process.execPath)}, -e, ${JSON.stringify(SERVER)}]
           ports: [{ containerPort: 8080 }]
-          readinessProbe: { httpGet: { path: /, port: 8080 }, periodSeconds: 1 }
+          readinessProbe: { httpGet: { path: /ready, port: 8080 }, periodSeconds: 1 }
 ---
 apiVersion: apps/v1
 kind: Deployment
