@@ -3,15 +3,12 @@
 
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import net from 'node:net';
+import type net from 'node:net';
 import { after, before, test } from 'node:test';
-import { errnoOf } from '#base/errors.ts';
 import { nftPodRules } from '#cni/rules/nft-pod-rules.ts';
 import { closeFd, openNetns } from '#linux/netns.ts';
-import { originalDst } from '#linux/original-dst.ts';
-import { listenTcp, tcpSocket } from '#linux/socket.ts';
 import { warmThreadPool } from '#linux/thread-pool.ts';
-import { fdOf } from '../lib/descriptors.ts';
+import { askFrom, tellingServer } from './lib/redirected.ts';
 
 const NODE = `cvv6${process.pid}n`;
 const POD = `cvv6${process.pid}p`;
@@ -60,42 +57,11 @@ after(() => {
 });
 
 function listen(name: string, port: number, mark: number | undefined): void {
-  const { fd } = listenTcp({
-    ip: '::',
-    port,
-    netnsFd: fds.get(name) as number,
-    ...(mark === undefined ? {} : { mark, transparent: 'required' as const }),
-  });
-  const server = net.createServer((socket) => {
-    const dst = originalDst(fdOf(socket));
-    socket.on('error', () => {});
-    socket.end(`${port} ${dst === undefined ? '-' : `${dst.ip}:${dst.port}`} ${socket.remoteAddress}`);
-  });
-  servers.set(`${name} ${port}`, server);
-  server.listen({ fd });
+  servers.set(`${name} ${port}`, tellingServer(fds.get(name) as number, '::', port, mark));
 }
 
-function dial(from: string, host: string, port: number, mark?: number): Promise<string> {
-  const fd = tcpSocket({
-    family: 6,
-    netnsFd: fds.get(from) as number,
-    ...(mark === undefined ? {} : { mark }),
-  });
-  return new Promise((resolve) => {
-    let text = '';
-    new net.Socket({ fd })
-      .setTimeout(30_000, function (this: net.Socket) {
-        this.destroy();
-        resolve('timeout');
-      })
-      .on('error', (error) => resolve(errnoOf(error) ?? String(error)))
-      .on('data', (chunk) => {
-        text += chunk;
-      })
-      .on('end', () => resolve(text))
-      .connect({ host, port });
-  });
-}
+const dial = (from: string, host: string, port: number, mark?: number): Promise<string> =>
+  askFrom(fds.get(from) as number, host, port, { mark });
 
 test('without ztunnel an enrolled pod is closed both ways, and nothing passes as plaintext', async () => {
   assert.equal(await dial(POD, PEER_IP, APP_PORT), 'ECONNREFUSED');

@@ -3,10 +3,9 @@
 
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import net from 'node:net';
+import type net from 'node:net';
 import { tmpdir } from 'node:os';
 import { after, before, describe, test } from 'node:test';
-import { errnoOf } from '#base/errors.ts';
 import { createHostProbes, type HostRules } from '#cni/rules/host-probes.ts';
 import { createIptablesHostRules } from '#cni/rules/iptables-host.ts';
 import { createIptablesPodRules } from '#cni/rules/iptables-pod-rules.ts';
@@ -17,12 +16,10 @@ import { nftPodRules } from '#cni/rules/nft-pod-rules.ts';
 import type { PodRules } from '#cni/rules/pod-rules.ts';
 import { runToolOrFail } from '#cni/rules/run-tool.ts';
 import { closeFd, inNetns, openNetns } from '#linux/netns.ts';
-import { originalDst } from '#linux/original-dst.ts';
-import { listenTcp, tcpSocket } from '#linux/socket.ts';
 import { warmThreadPool } from '#linux/thread-pool.ts';
 import { ip } from '#net/ip.ts';
-import { fdOf } from '../lib/descriptors.ts';
 import { SKIPPED } from './lib/iptables-kinds.ts';
+import { askFrom, tellingServer } from './lib/redirected.ts';
 
 const NODE = `cvrul${process.pid}n`;
 const POD = `cvrul${process.pid}p`;
@@ -82,51 +79,16 @@ after(() => {
   for (const name of [POD, PEER, NODE]) sh(`ip netns del ${name} 2>/dev/null || true`);
 });
 
-/** Answers with "port, original destination, client address" and ends. */
 function listen(name: string, port: number, mark: number | undefined): void {
-  const { fd } = listenTcp({
-    ip: '0.0.0.0',
-    port,
-    netnsFd: netns(name),
-    ...(mark === undefined ? {} : { mark, transparent: 'required' as const }),
-  });
-  const server = net.createServer((socket) => {
-    const dst = originalDst(fdOf(socket));
-    socket.on('error', () => {});
-    socket.end(`${port} ${dst === undefined ? '-' : `${dst.ip}:${dst.port}`} ${socket.remoteAddress}`);
-  });
-  servers.push(server);
-  server.listen({ fd });
+  servers.push(tellingServer(netns(name), '0.0.0.0', port, mark));
 }
 
-/** What the far end says, or the errno. */
-function dial(
+const dial = (
   from: string,
   host: string,
   port: number,
   options: { mark?: number; source?: string } = {},
-): Promise<string> {
-  const fd = tcpSocket({
-    family: 4,
-    netnsFd: netns(from),
-    ...(options.mark === undefined ? {} : { mark: options.mark }),
-    ...(options.source === undefined ? {} : { bindSource: { ip: ip(options.source) } }),
-  });
-  return new Promise((resolve) => {
-    let text = '';
-    new net.Socket({ fd })
-      .setTimeout(30_000, function (this: net.Socket) {
-        this.destroy();
-        resolve('timeout');
-      })
-      .on('error', (error) => resolve(errnoOf(error) ?? String(error)))
-      .on('data', (chunk) => {
-        text += chunk;
-      })
-      .on('end', () => resolve(text))
-      .connect({ host, port });
-  });
-}
+): Promise<string> => askFrom(netns(from), host, port, options);
 
 /** Tables are listed in the order of their making. */
 const sortedLines = (text: string): string => text.split('\n').sort().join('\n');
