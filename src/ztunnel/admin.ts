@@ -2,6 +2,7 @@
 
 import type { Store } from '#model/store.ts';
 import { formatLogFilter, type LogFilter, type LogThreshold, parseLogFilter } from '#telemetry/log-filter.ts';
+import { profileRoutes } from '#telemetry/profile-routes.ts';
 import type { SecretManager } from '#tls/secret.ts';
 import type { ZtunnelConfig } from './config.ts';
 import {
@@ -17,7 +18,6 @@ import {
 import type { Connections, PodConnections } from './connections.ts';
 import { type HttpAnswer, type HttpRequest, type HttpRoutes, onlyPost } from './http.ts';
 import type { PodInfo, Pods } from './pods.ts';
-import { profileRoutes } from './profile-routes.ts';
 import { versionInfo } from './version.ts';
 import type { Workers } from './workers/group.ts';
 

@@ -111,7 +111,7 @@ async function answer(
   if (reply.compressible !== true) return write(response, message, reply);
   response.setHeader('vary', 'accept-encoding');
   if (request.acceptsGzip) {
-    const { gzip } = await import('./gzip.ts');
+    const { gzip } = await import('#telemetry/gzip.ts');
     response.setHeader('content-encoding', 'gzip');
     reply = { ...reply, body: gzip(reply.body) };
   }

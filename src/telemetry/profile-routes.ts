@@ -1,11 +1,25 @@
-// `/debug/pprof/…` on the admin port, with the field's parameters and limits. The profiler itself is loaded when asked for.
+// `/debug/pprof/…` of node proxy and control plane, with the parameters and limits of ztunnel.md §11.3. The profiler itself is
+// loaded when asked for.
 
-import type { HttpAnswer, HttpRequest, HttpRoutes } from './http.ts';
 import type { Profiler } from './profile.ts';
+
+export interface ProfileRequest {
+  readonly query: URLSearchParams;
+}
+
+export interface ProfileAnswer {
+  readonly status?: number;
+  readonly contentType?: string;
+  readonly body: string | Uint8Array;
+}
+
+export type ProfileRoutes = Readonly<
+  Record<string, (request: ProfileRequest) => ProfileAnswer | Promise<ProfileAnswer>>
+>;
 
 const PROTOBUF = 'application/octet-stream';
 
-export function profileRoutes(): HttpRoutes {
+export function profileRoutes(): ProfileRoutes {
   let loading: Promise<Profiler> | undefined;
   const profiler = (): Promise<Profiler> => {
     loading ??= import('./profile.ts').then(({ createProfiler }) => createProfiler());
@@ -40,7 +54,12 @@ export function profileRoutes(): HttpRoutes {
   };
 }
 
-function numberIn({ query }: HttpRequest, name: string, fallback: number, most: number): number | HttpAnswer {
+function numberIn(
+  { query }: ProfileRequest,
+  name: string,
+  fallback: number,
+  most: number,
+): number | ProfileAnswer {
   const text = query.get(name);
   if (text === null) return fallback;
   const value = /^\d{1,4}$/.test(text) ? Number(text) : 0;

@@ -1,4 +1,4 @@
-// CPU and heap profiles on request (ztunnel.md §11.3). Loaded at the first request: a proxy that nobody profiles pays nothing.
+// CPU and heap profiles on request (ztunnel.md §11.3). Loaded at the first request: a process that nobody profiles pays nothing.
 // Taken by V8 through the inspector of this very process; no debugger port is opened.
 
 import { Session } from 'node:inspector/promises';
