@@ -36,6 +36,11 @@ test('the defaults are those of the field', () => {
       v4: { address: '240.240.0.0', prefixLength: 16 },
       v6: { address: '2001:2::', prefixLength: 48 },
     },
+    debugOverHttp: true,
+    profiling: true,
+    unsafeAdminPages: false,
+    debugByNamespace: true,
+    debugNamespaces: [],
     customHosts: [],
     listen: { host: '::', xdsPort: 15_012, httpPort: 8080, monitoringPort: 15_014 },
   });

@@ -51,6 +51,13 @@ export interface ControlPlaneOptions {
   readonly statuses: boolean;
   /** The taint that nodes lose when their CNI agent is ready; undefined: nodes are left alone. */
   readonly untaint: string | undefined;
+  /** Debug pages over HTTP at all; CPU and heap profiles among them; pages that change something. */
+  readonly debugOverHttp: boolean;
+  readonly profiling: boolean;
+  readonly unsafeAdminPages: boolean;
+  /** Whether debug pages are for the system namespace and these besides; else for whoever has a token. */
+  readonly debugByNamespace: boolean;
+  readonly debugNamespaces: readonly string[];
   /** Further names in the serving certificate. */
   readonly customHosts: readonly string[];
   readonly listen: {
@@ -110,6 +117,11 @@ export function readOptions(env: Environment): ControlPlaneOptions {
     untaint: flag(env, 'PILOT_ENABLE_NODE_UNTAINT_CONTROLLERS', false)
       ? text(env, 'PILOT_NODE_UNTAINT_CONTROLLERS_TAINT_NAME', 'cni.istio.io/not-ready')
       : undefined,
+    debugOverHttp: flag(env, 'ENABLE_DEBUG_ON_HTTP', true),
+    profiling: flag(env, 'ENABLE_PROFILING', true),
+    unsafeAdminPages: flag(env, 'UNSAFE_ENABLE_ADMIN_ENDPOINTS', false),
+    debugByNamespace: flag(env, 'ENABLE_DEBUG_ENDPOINT_AUTH', true),
+    debugNamespaces: list(env, 'DEBUG_ENDPOINT_AUTH_ALLOWED_NAMESPACES', []),
     customHosts: list(env, 'ISTIOD_CUSTOM_HOST', []),
     listen: { host: '::', xdsPort: 15012, httpPort: 8080, monitoringPort: 15014 },
   };

@@ -18,6 +18,7 @@ import type { ConfigMap } from '#k8s/objects.ts';
 import { isAway } from '#k8s/status.ts';
 import type { Logger } from '#telemetry/log.ts';
 import { PLAIN_TEXT_TYPE } from '#telemetry/metrics.ts';
+import { profileRoutes } from '#telemetry/profile-routes.ts';
 import type { XdsClientInfo } from '#xds/client-stream.ts';
 import { DEFAULT_DEBOUNCE, startXdsServer, type XdsServer } from '#xds/server.ts';
 import { workloadsOf } from './ambient/workload-view.ts';
@@ -122,13 +123,27 @@ export async function createControlPlane(
     contentType: PLAIN_TEXT_TYPE,
     body: metrics.registry.expose(),
   });
-  const pages = debugPages({ ...mesh, informers, clients: () => server?.clients() ?? [], options });
+  const pages = debugPages({
+    ...mesh,
+    informers,
+    proxies: {
+      clients: () => server?.clients() ?? [],
+      resources: (clientId, typeUrl) => server?.resources(clientId, typeUrl) ?? [],
+      disconnect: (clientId) => server?.disconnect(clientId),
+    },
+    options,
+  });
   const httpDeps = {
     scope,
     log: log.scoped('http'),
-    review,
-    systemNamespace: options.systemNamespace,
-    debugPages: pages,
+    access: {
+      review,
+      namespaces: options.debugByNamespace
+        ? [options.systemNamespace, ...options.debugNamespaces]
+        : undefined,
+    },
+    debugPages: options.debugOverHttp ? pages : undefined,
+    profiles: options.profiling ? profileRoutes() : undefined,
   };
   const ports = { xds: 0, http: 0, monitoring: 0 };
 

@@ -8,7 +8,7 @@ import type { XdsClientInfo } from '#xds/client-stream.ts';
 import type { AnswerDebug } from '#xds/source.ts';
 import type { SubscriptionInfo } from '#xds/subscription.ts';
 import type { ControlPlaneOptions } from './config.ts';
-import { type DebugPages, debugText } from './debug.ts';
+import { askDebugPage, type DebugPages, debugText } from './debug-page.ts';
 
 export interface DebugAnswersDeps {
   readonly systemNamespace: string;
@@ -19,7 +19,7 @@ export interface DebugAnswersDeps {
 const PAGE_TYPE = 'istio.io/debug';
 const SYNCZ_TYPE = 'istio.io/debug/syncz';
 
-/** Callers outside the system namespace are shown the proxies of their own namespace, and no pages. */
+/** Callers outside the system namespace are shown the proxies of their own namespace. */
 export function debugAnswers({ systemNamespace, clients, pages }: DebugAnswersDeps): AnswerDebug {
   return ({ typeUrl, names, caller }) => {
     const seesAll = caller.namespace === systemNamespace;
@@ -33,21 +33,25 @@ export function debugAnswers({ systemNamespace, clients, pages }: DebugAnswersDe
           { name: node, version: '', typeUrl: CLIENT_CONFIG_TYPE_URL, bytes: clientConfig(node, client) },
         ];
       });
-    const [name, ...more] = names;
-    if (typeUrl !== PAGE_TYPE || name === undefined || more.length > 0)
+    const [target, ...more] = names;
+    if (typeUrl !== PAGE_TYPE || target === undefined || more.length > 0)
       throw statusError(
         GRPC_INVALID_ARGUMENT,
         `${typeUrl} is not answered; ask for ${SYNCZ_TYPE}, or for ${PAGE_TYPE} with one of ${[...pages.keys()].join(', ')}`,
       );
-    if (!seesAll)
-      throw statusError(GRPC_PERMISSION_DENIED, `debug pages are for accounts of ${systemNamespace} only`);
-    const page = pages.get(name);
-    if (page === undefined)
-      throw statusError(
-        GRPC_INVALID_ARGUMENT,
-        `no debug page ${name}; there are ${[...pages.keys()].join(', ')}`,
-      );
-    return [{ name, version: '', typeUrl: PAGE_TYPE, bytes: Buffer.from(debugText(page())) }];
+    // As in an address: `config_dump?proxyID=…`.
+    const [name = '', parameters] = target.split('?', 2);
+    const answer = askDebugPage(pages, name, {
+      parameters: new URLSearchParams(parameters),
+      namespace: seesAll ? undefined : caller.namespace,
+      besides: [],
+    });
+    if (answer.status === 403) throw statusError(GRPC_PERMISSION_DENIED, answer.explain);
+    // That a proxy is not here is an answer: istioctl then asks the next replica.
+    if (answer.status !== 200 && !(answer.status === 404 && pages.has(name)))
+      throw statusError(GRPC_INVALID_ARGUMENT, answer.explain);
+    const text = answer.status === 200 ? debugText(answer.content) : `${answer.explain}\n`;
+    return [{ name: target, version: '', typeUrl: PAGE_TYPE, bytes: Buffer.from(text) }];
   };
 }
 

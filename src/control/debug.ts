@@ -1,11 +1,16 @@
 // Debug pages: what the control plane believes, and who has heard of it (control-plane.md §10.1).
 
-import { decodeAuthorization } from '#proto/authorization.ts';
-import { decodeAddress } from '#proto/workload.ts';
+import { AUTHORIZATION_TYPE_URL } from '#proto/authorization.ts';
+import { readableJson } from '#proto/resource-json.ts';
+import { ADDRESS_TYPE_URL } from '#proto/workload.ts';
 import type { XdsClientInfo } from '#xds/client-stream.ts';
 import type { AmbientIndex } from './ambient/ambient-index.ts';
 import type { ResourceSet } from './ambient/resource-set.ts';
+import type { Stage } from './ambient/stages.ts';
+import type { MeshKind } from './ambient/world.ts';
 import type { ControlPlaneOptions } from './config.ts';
+import type { DebugAnswer, DebugPages, DebugQuery } from './debug-page.ts';
+import { clientsAsked, configDump, connectionId, forceDisconnect, type Proxies } from './debug-proxies.ts';
 import { type Informers, notSynced } from './informers.ts';
 import type { PolicyIndex } from './policies/policy-index.ts';
 
@@ -15,31 +20,32 @@ export interface DebugDeps {
   readonly index: AmbientIndex;
   readonly policyIndex: PolicyIndex;
   readonly informers: Informers;
-  readonly clients: () => readonly XdsClientInfo[];
+  readonly proxies: Proxies;
   readonly options: ControlPlaneOptions;
 }
 
-/** By name; sorted. */
-export type DebugPages = ReadonlyMap<string, () => unknown>;
-
 export function debugPages(deps: DebugDeps): DebugPages {
-  const { addresses, policies, policyIndex, informers, clients } = deps;
-  const pages: Readonly<Record<string, () => unknown>> = {
+  const { addresses, policies, policyIndex, informers, proxies, options } = deps;
+  const { clients } = proxies;
+  const asked: Readonly<Record<string, (query: DebugQuery) => DebugAnswer>> = {
     /** The names of the pages. */
-    list: () => Object.keys(pages).sort(),
+    list: ({ besides }) => shown([...pages.keys(), ...besides].sort()),
+    adsz: (query) => adsz(proxies, query),
+    config_dump: (query) => configDump(proxies, query),
+    ...(options.unsafeAdminPages
+      ? { force_disconnect: (query: DebugQuery) => forceDisconnect(proxies, query) }
+      : {}),
     /** Every client and, per type, what was sent and what it acknowledged or rejected; Istio's names, then ours. */
-    syncz: () => clients().map(syncStatus),
-    /** Every client as it came, and what it watches. */
-    adsz: () => ({
-      totalClients: clients().length,
-      clients: clients().map((client) => ({
-        ...connection(client),
-        metadata: client.metadata,
-        watches: Object.fromEntries(
-          client.subscriptions.map(({ typeUrl, wildcard, names }) => [typeUrl, wildcard ? '*' : names]),
-        ),
-      })),
-    }),
+    syncz: ({ parameters }) => {
+      const namespace = parameters.get('namespace') || undefined;
+      return shown(
+        clients()
+          .filter(({ caller }) => namespace === undefined || caller.namespace === namespace)
+          .map(syncStatus),
+      );
+    },
+  };
+  const plain: Readonly<Record<string, () => unknown>> = {
     connections: () => ({ totalClients: clients().length, clients: clients().map(connection) }),
     /** What clients refuse, in their words. */
     push_status: () =>
@@ -50,13 +56,33 @@ export function debugPages(deps: DebugDeps): DebugPages {
       ),
     /** The mesh as node proxies get it. */
     ambientz: () => {
-      const decoded = [...addresses.list()].map(({ bytes }) => decodeAddress(bytes));
+      const told = [...addresses.list()].map(({ bytes }) => readableJson(ADDRESS_TYPE_URL, bytes));
       return {
-        workloads: decoded.flatMap((it) => (it.kind === 'workload' ? [it.workload] : [])),
-        services: decoded.flatMap((it) => (it.kind === 'service' ? [it.service] : [])),
-        policies: [...policies.list()].map(({ bytes }) => decodeAuthorization(bytes)),
+        workloads: told.flatMap(({ workload }) => workload ?? []),
+        services: told.flatMap(({ service }) => service ?? []),
+        policies: [...policies.list()].map(({ bytes }) => readableJson(AUTHORIZATION_TYPE_URL, bytes)),
       };
     },
+    /** What the stages of the ambient index hold, and what of. */
+    krtz: () => deps.index.stages().map((stage) => collection(stage, informers)),
+    /** The one cluster that is watched, as one that could be among several. */
+    clusterz: () => [
+      {
+        id: options.clusterId,
+        secretName: '',
+        syncStatus: notSynced(informers).length === 0 ? 'synced' : 'syncing',
+      },
+    ],
+    /** Through which addresses other networks are reached. */
+    networkz: () =>
+      deps.index.networkGateways().map(({ network, address, port, namespace, serviceAccount }) => ({
+        Network: network,
+        Cluster: options.clusterId,
+        Addr: address,
+        Port: port,
+        HBONEPort: port,
+        ServiceAccount: { Namespace: namespace, Name: serviceAccount },
+      })),
     /** How each AuthorizationPolicy was understood: what is enforced, what is not, and why. */
     authorizationz: () =>
       [...policyIndex.conversions()].map(([name, { kind, explain }]) => ({ name, kind, explain })),
@@ -87,18 +113,67 @@ export function debugPages(deps: DebugDeps): DebugPages {
       );
     },
   };
-  return new Map(Object.entries(pages).sort(([a], [b]) => (a < b ? -1 : 1)));
+  const entries = [
+    ...Object.entries(asked),
+    ...Object.entries(plain).map(([name, content]) => [name, () => shown(content())] as const),
+  ];
+  const pages: DebugPages = new Map(entries.sort(([a], [b]) => (a < b ? -1 : 1)));
+  return pages;
 }
 
-export const debugText = (page: unknown): string => `${JSON.stringify(page, jsonValue, 2)}\n`;
+const shown = (content: unknown): DebugAnswer => ({ status: 200, content });
 
-/** Maps become objects; the rest is JSON already. */
-function jsonValue(_key: string, value: unknown): unknown {
-  return value instanceof Map ? Object.fromEntries(value) : value;
+/** Every client as it came, and what it watches. */
+function adsz(proxies: Proxies, query: DebugQuery): DebugAnswer {
+  if (query.parameters.has('push'))
+    return {
+      status: 404,
+      explain:
+        'nothing is pushed on demand: every proxy is sent what changes, and catches up when it reconnects',
+    };
+  const clients = clientsAsked(proxies, 'adsz', query);
+  if ('status' in clients) return clients;
+  return shown({
+    totalClients: clients.length,
+    clients: clients.map((client) => ({
+      ...connection(client),
+      metadata: client.metadata,
+      watches: Object.fromEntries(
+        client.subscriptions.map(({ typeUrl, wildcard, names }) => [typeUrl, wildcard ? '*' : names]),
+      ),
+    })),
+  });
 }
 
-function connection({ id, node, connectedAt, peer }: XdsClientInfo): object {
-  return { connectionId: `${node ?? ''}-${id}`, connectedAt, address: peer };
+/** In the form in which Istio shows a collection. */
+function collection({ name, inputCollection, inputs, outputs, kinds, marked }: Stage, informers: Informers) {
+  const waiting = new Set(notSynced(informers));
+  return {
+    name,
+    state: {
+      inputCollection,
+      inputs,
+      outputs,
+      synced: marked === 0 && kinds.every((kind) => !waiting.has(INFORMER_OF[kind])),
+    },
+  };
+}
+
+const INFORMER_OF: Readonly<Record<MeshKind, keyof Informers>> = {
+  namespace: 'namespaces',
+  node: 'nodes',
+  pod: 'pods',
+  service: 'services',
+  slice: 'slices',
+  serviceEntry: 'serviceEntries',
+  workloadEntry: 'workloadEntries',
+  gateway: 'gateways',
+  gatewayClass: 'gatewayClasses',
+};
+
+function connection(client: XdsClientInfo): object {
+  const { connectedAt, peer } = client;
+  return { connectionId: connectionId(client), connectedAt, address: peer };
 }
 
 function syncStatus(client: XdsClientInfo): object {

@@ -1,5 +1,6 @@
 // The plain HTTP ports: readiness and debugging on 8080, metrics and debugging on 15014 (control-plane.md §0, §10.1).
-// Debug pages show the whole mesh: from elsewhere than this pod they need the token of somebody in the system namespace.
+// Debug pages show the whole mesh: from elsewhere than this pod they need the token of somebody in the system namespace;
+// others see what they may of their own proxies.
 
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
@@ -7,31 +8,37 @@ import { errnoOf, MeshError, reasonOf } from '#base/errors.ts';
 import type { Scope } from '#base/scope.ts';
 import { isLoopback, parseIp } from '#net/ip.ts';
 import type { Logger } from '#telemetry/log.ts';
+import type { ProfileRoutes } from '#telemetry/profile-routes.ts';
 import { bearerToken, type TokenReviewer } from './ca/token-review.ts';
-import { type DebugPages, debugText } from './debug.ts';
+import { askDebugPage, type DebugPages, debugText } from './debug-page.ts';
 
 export interface Page {
   readonly status: number;
   readonly contentType: string;
-  readonly body: string;
+  readonly body: string | Uint8Array;
 }
 
 export interface HttpDeps {
   readonly scope: Scope;
   readonly log: Logger;
-  readonly review: TokenReviewer;
-  readonly systemNamespace: string;
+  readonly access: DebugAccess;
   /** Pages for everybody, by path. */
   readonly pages: Readonly<Record<string, () => Page>>;
-  /** Pages below `/debug/`, by name. */
-  readonly debugPages: DebugPages;
+  /** Pages below `/debug/`, by name; absent: none is served. */
+  readonly debugPages: DebugPages | undefined;
+  /** `/debug/pprof/…`, for callers inside the pod; absent: not served. */
+  readonly profiles: ProfileRoutes | undefined;
 }
 
-export const textPage = (status: number, body: string): Page => ({
-  status,
-  contentType: 'text/plain; charset=utf-8',
-  body,
-});
+export interface DebugAccess {
+  readonly review: TokenReviewer;
+  /** Whose accounts see everything; absent: those of every namespace do. */
+  readonly namespaces: readonly string[] | undefined;
+}
+
+const TEXT = 'text/plain; charset=utf-8';
+
+export const textPage = (status: number, body: string): Page => ({ status, contentType: TEXT, body });
 
 /** Resolves with the port. Rejects with MeshError `PORT_IN_USE` or `CONFIG_INVALID`. */
 export function listenHttp(deps: HttpDeps, host: string, port: number): Promise<number> {
@@ -72,31 +79,52 @@ async function answer(deps: HttpDeps, request: IncomingMessage): Promise<Page> {
   if (request.method !== 'GET' && request.method !== 'HEAD')
     return textPage(405, 'only GET is answered here\n');
   // istioctl asks for `//version`, and is used to servers that see one slash in several.
-  const path = new URL((request.url ?? '/').replace(/^\/+/, '/'), 'http://control').pathname;
+  const url = new URL((request.url ?? '/').replace(/^\/+/, '/'), 'http://control');
+  const path = url.pathname;
   const page = Object.hasOwn(deps.pages, path) ? deps.pages[path] : undefined;
   if (page !== undefined) return page();
-  if (!path.startsWith('/debug')) return textPage(404, `nothing at ${path}\n`);
-  const refusal = await debugRefusal(deps, request.socket.remoteAddress, request.headers.authorization);
-  if (refusal !== undefined) return refusal;
-  const name = path.slice('/debug/'.length);
-  const debug = deps.debugPages.get(name);
-  if (debug === undefined) return textPage(404, `debug pages: ${[...deps.debugPages.keys()].join(', ')}\n`);
-  return { status: 200, contentType: 'application/json', body: debugText(debug()) };
+  if (path !== '/debug' && !path.startsWith('/debug/')) return textPage(404, `nothing at ${path}\n`);
+  return debugPage(deps, url, request.socket.remoteAddress, request.headers.authorization);
 }
 
-/** Undefined: the page may be shown. Exported for its test. */
-export async function debugRefusal(
-  deps: Pick<HttpDeps, 'review' | 'systemNamespace'>,
+/** Exported for its test. */
+export async function debugPage(
+  { access, debugPages, profiles = {} }: Pick<HttpDeps, 'access' | 'debugPages' | 'profiles'>,
+  url: URL,
   remoteAddress: string | undefined,
   authorization: string | undefined,
-): Promise<Page | undefined> {
+): Promise<Page> {
+  if (debugPages === undefined)
+    return textPage(404, 'debug pages are served over HTTP with ENABLE_DEBUG_ON_HTTP=true only\n');
   const from = parseIp(remoteAddress ?? '');
-  if (from !== undefined && isLoopback(from)) return undefined;
-  const review = await deps.review(bearerToken(authorization));
-  if (review.kind === 'refused') return textPage(401, `${review.explain}\n`);
-  if (review.caller.namespace !== deps.systemNamespace)
-    return textPage(403, `debug pages are for accounts of ${deps.systemNamespace} only\n`);
-  return undefined;
+  const isInside = from !== undefined && isLoopback(from);
+  const namespace = isInside ? undefined : await limitedTo(access, authorization);
+  if (typeof namespace === 'object') return namespace;
+  const profile = Object.hasOwn(profiles, url.pathname) ? profiles[url.pathname] : undefined;
+  if (profile !== undefined && !isInside)
+    return textPage(403, 'profiles are for callers inside the pod: use kubectl port-forward\n');
+  if (profile !== undefined) {
+    const { status = 200, contentType = TEXT, body } = await profile({ query: url.searchParams });
+    return { status, contentType, body };
+  }
+  const answer = askDebugPage(debugPages, url.pathname.slice('/debug/'.length) || 'list', {
+    parameters: url.searchParams,
+    namespace,
+    besides: Object.keys(profiles).map((path) => path.slice('/debug/'.length)),
+  });
+  if (answer.status !== 200) return textPage(answer.status, `${answer.explain}\n`);
+  return { status: 200, contentType: 'application/json', body: debugText(answer.content) };
+}
+
+/** The namespace whose proxies alone may be shown; undefined: everything may. */
+async function limitedTo(
+  { review, namespaces }: DebugAccess,
+  authorization: string | undefined,
+): Promise<string | undefined | Page> {
+  const answer = await review(bearerToken(authorization));
+  if (answer.kind === 'refused') return textPage(401, `${answer.explain}\n`);
+  const { namespace } = answer.caller;
+  return namespaces === undefined || namespaces.includes(namespace) ? undefined : namespace;
 }
 
 function send(response: ServerResponse, request: IncomingMessage, page: Page): void {

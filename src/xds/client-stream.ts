@@ -121,6 +121,10 @@ export class ClientStream {
     );
   }
 
+  get id(): number {
+    return this.#id;
+  }
+
   info(): XdsClientInfo {
     return {
       id: this.#id,
@@ -133,6 +137,12 @@ export class ClientStream {
         .filter(({ subscription }) => subscription.started)
         .map(({ subscription }) => subscription.info()),
     };
+  }
+
+  /** What the client is to have of the type; nothing of one that it has not asked for. */
+  resources(typeUrl: string): Iterable<XdsResource> {
+    const state = this.#types.find(({ subscription }) => subscription.source.typeUrl === typeUrl);
+    return state?.subscription.resources() ?? [];
   }
 
   onPush(changed: ReadonlyMap<string, ReadonlySet<string>>, times: PushTimes): void {

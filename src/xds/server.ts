@@ -18,7 +18,7 @@ import {
 } from './client-stream.ts';
 import { type DebounceOptions, debounce } from './debounce.ts';
 import { SharedSource } from './shared-source.ts';
-import type { AnswerDebug, Caller, ResourceSource } from './source.ts';
+import type { AnswerDebug, Caller, ResourceSource, XdsResource } from './source.ts';
 import { STATE_OF_THE_WORLD_PATH, serveDebugStream } from './state-of-the-world.ts';
 
 export interface XdsServerDeps {
@@ -57,6 +57,10 @@ export interface XdsServer {
   /** For new connections; established ones keep theirs. */
   setCertificate(certificate: ServingCertificate): void;
   clients(): readonly XdsClientInfo[];
+  /** What the client of this id is to have of the type, as it is now. */
+  resources(clientId: number, typeUrl: string): Iterable<XdsResource>;
+  /** Ends the stream of the client, which will come back. */
+  disconnect(clientId: number): void;
   /** New connections are refused; the clients are sent away one after another and served until then. */
   close(): Promise<void>;
 }
@@ -72,6 +76,10 @@ const FAREWELL_STEP_MS = 10;
 const GOING_AWAY = {
   code: GRPC_UNAVAILABLE,
   message: 'transport is closing: the control plane is going away',
+};
+const SENT_AWAY = {
+  code: GRPC_UNAVAILABLE,
+  message: 'transport is closing: somebody asked to have this stream ended',
 };
 
 /** Resolves once the port is open. */
@@ -145,12 +153,15 @@ export async function startXdsServer(deps: XdsServerDeps, options: XdsServerOpti
         serveDebugStream(call, caller, { ...streamDeps, answerDebug }, identityCheck),
       ),
     );
+  const streamOf = (id: number): ClientStream | undefined => [...streams].find((stream) => stream.id === id);
   const server = await startGrpcServer({ log, methods }, options);
 
   return {
     port: server.port,
     setCertificate: (certificate) => server.setCertificate(certificate),
     clients: () => [...streams].map((stream) => stream.info()),
+    resources: (clientId, typeUrl) => streamOf(clientId)?.resources(typeUrl) ?? [],
+    disconnect: (clientId) => streamOf(clientId)?.end(SENT_AWAY),
     close: async () => {
       server.drain();
       const leaving = [...streams].sort(() => Math.random() - 0.5);

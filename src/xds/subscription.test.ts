@@ -244,3 +244,32 @@ test('on demand: a client that came back is not sent again what it holds', () =>
   );
   assert.deepEqual(next(subscription), [['b'], ['ghost', 'wanted']]);
 });
+
+test('what a client is to have: all, or what its names mean, each once and as it is now', () => {
+  const source = sourceOf({ a: '1', b: '1', c: '1' });
+  // `b` and `c` follow `a`; the type carries nothing of `c`.
+  const resolved: ResourceSource = {
+    ...source,
+    resolve: (key) => (key === 'a' ? ['a', 'b', 'c'] : [key]).flatMap((name) => source.get(name) ?? []),
+    carry: ({ name }) => (name === 'c' ? undefined : Uint8Array.of(7)),
+  };
+  const resources = (subscription: Subscription) =>
+    [...subscription.resources()].map(({ name, version, bytes }) => [name, version, ...bytes]);
+  const everything = subscriptionTo(resolved);
+  assert.deepEqual(resources(everything), []);
+  everything.onRequest(request());
+  assert.deepEqual(resources(everything), [
+    ['a', '1', 7],
+    ['b', '1', 7],
+  ]);
+  const some = subscriptionTo(resolved);
+  some.onRequest(request({ subscribe: ['a', 'nothing'] }));
+  next(some, 'n1');
+  source.versions.b = '2';
+  assert.deepEqual(resources(some), [
+    ['a', '1', 7],
+    ['b', '2', 7],
+  ]);
+  some.onRequest(request({ responseNonce: 'n1', subscribe: ['b'], unsubscribe: ['a'] }));
+  assert.deepEqual(resources(some), [['b', '2', 7]]);
+});

@@ -82,6 +82,24 @@ export class Subscription {
     };
   }
 
+  /** What the client is to have, sent or still to be sent, in the bytes of this type. */
+  *resources(): Iterable<XdsResource> {
+    if (!this.#started) return;
+    const { carry } = this.source;
+    const seen = new Set<string>();
+    for (const resource of this.#wanted()) {
+      const bytes = carry === undefined ? resource.bytes : carry(resource);
+      if (bytes === undefined || seen.has(resource.name)) continue;
+      seen.add(resource.name);
+      yield { ...resource, bytes };
+    }
+  }
+
+  *#wanted(): Iterable<XdsResource> {
+    if (this.#wildcard) yield* this.source.list();
+    else for (const key of this.#names) yield* this.#resolve(key);
+  }
+
   onRequest(request: DeltaRequest): RequestOutcome {
     if (request.error !== undefined) {
       const { code, message } = request.error;

@@ -214,6 +214,54 @@ describe('xDS', () => {
     assert.equal((await page(control.ports.monitoring, '//version')).status, 200);
   });
 
+  test('§10.1: what a proxy is to have, the stages of the index, profiles, and why a page is not there', async () => {
+    await control.ready;
+    const client = subscribe(ADDRESS_TYPE_URL);
+    await until('the first response', () => client.responses > 0);
+    const ask = (path: string) => page(control.ports.monitoring, `/debug/${path}`);
+    const dump = await ask('config_dump?proxyID=ztunnel-n1.istio-system');
+    const { configs } = JSON.parse(dump.body) as { configs: Record<string, Record<string, unknown>>[] };
+    assert.deepEqual(
+      configs.map(({ '@type': type, workload, service }) => [type, workload?.uid ?? service?.hostname]),
+      [
+        [ADDRESS_TYPE_URL, 'Kubernetes//Pod/istio-system/ztunnel-n1'],
+        [ADDRESS_TYPE_URL, 'Kubernetes//Pod/shop/db'],
+        [ADDRESS_TYPE_URL, WEB_UID],
+        [ADDRESS_TYPE_URL, 'web.shop.svc.cluster.local'],
+      ],
+    );
+    // 10.244.1.2 in base64, as the JSON of protobuf has bytes.
+    assert.deepEqual(configs[2]?.workload?.addresses, ['CvQBAg==']);
+    assert.equal((await ask('config_dump')).status, 400);
+    assert.deepEqual(await ask('config_dump?proxyID=nobody'), {
+      status: 404,
+      body: 'Proxy not connected to this Pilot instance. It may be connected to another instance.\n',
+    });
+    const stages = JSON.parse((await ask('krtz')).body) as { name: string; state: { synced: boolean } }[];
+    assert.ok(stages.length > 0 && stages.every(({ state }) => state.synced));
+    assert.partialDeepStrictEqual(
+      stages.find(({ name }) => name === 'workloads of pods'),
+      { state: { inputs: { 'shop/web': { outputs: [WEB_UID] } } } },
+    );
+    // One tag and its length begin a profile: sample_type, field 1.
+    const profile = await fetch(
+      `http://127.0.0.1:${control.ports.http}/debug/pprof/profile?seconds=1&frequency=1000`,
+    );
+    const bytes = Buffer.from(await profile.arrayBuffer());
+    assert.deepEqual([profile.status, bytes[0], bytes.includes('nanoseconds')], [200, 0x0a, true]);
+    assert.equal((await ask('pprof/profile?seconds=301')).status, 400);
+    assert.equal((await ask('pprof/heap/profiling')).body, 'heap profiling active: false\n');
+    assert.equal((await ask('pprof/goroutine')).status, 404);
+    const list = JSON.parse((await ask('list')).body) as string[];
+    for (const name of list.filter((it) => !it.startsWith('pprof/') && it !== 'config_dump'))
+      assert.equal((await ask(name)).status, 200, name);
+    for (const name of ['edsz', 'adsz?push=true', 'force_disconnect?proxyID=ztunnel']) {
+      const { status, body } = await ask(name);
+      assert.equal(status, 404, name);
+      assert.match(body, /^(there is no debug page|nothing is pushed|debug page force_disconnect)/);
+    }
+  });
+
   test('a client sees workloads, services and policies, and every change of them', async () => {
     await control.ready;
     const addresses = subscribe(ADDRESS_TYPE_URL);

@@ -341,6 +341,22 @@ test('§4.1: the state-of-the-world variant is for debug types alone', async () 
   assert.equal(proxy.end()?.code, 12);
 });
 
+test('one client is sent away by its id, in words that let it come back at once; the others stay', async () => {
+  const server = await start();
+  const [one, other] = [open(server), open(server)];
+  for (const client of [one, other]) client.send(deltaRequest(TYPE, { node: NODE }));
+  await until('both are served', () => [one, other].every(({ responses }) => responses.length === 1));
+  const [first] = server.clients();
+  server.disconnect(first!.id);
+  server.disconnect(999);
+  await until('it is gone', () => server.clients().length === 1);
+  assert.notEqual(server.clients()[0]?.id, first?.id);
+  const gone = await until('the end is heard', () => one.end ?? other.end);
+  assert.equal(gone.code, 14);
+  assert.match(gone.message, /^transport is closing/);
+  assert.ok(one.end === undefined || other.end === undefined);
+});
+
 test('a method that is not served, and a caller that is not known', async () => {
   const server = await start(
     {},

@@ -18,6 +18,7 @@ import { labelsOfEntry } from './endpoint.ts';
 import { Gateways } from './gateways.ts';
 import { annotationsOf, isOfRevision, LABEL, type Labels, labelsOf, selectsLabels } from './labels.ts';
 import type { MeshFacts } from './mesh-facts.ts';
+import type { NetworkGateway } from './network-gateway.ts';
 import { Publisher } from './publisher.ts';
 import type { ResourceSet } from './resource-set.ts';
 import { recordOfService } from './service.ts';
@@ -25,6 +26,7 @@ import { recordsOfServiceEntry } from './service-entry.ts';
 import { membershipText, selectsNobody } from './service-record.ts';
 import { EVERYBODY, type ServiceEntryVisibility } from './service-visibility.ts';
 import { podsOfSlice, serviceOfSlice } from './slice.ts';
+import { type Stage, stagesOf, type Unit } from './stages.ts';
 import type { ServiceBinding } from './waypoint-binding.ts';
 import { type PolicySelection, Workloads } from './workloads.ts';
 import { type Look, type MeshKind, type MeshObjects, type Owner, TOKEN, World } from './world.ts';
@@ -55,9 +57,6 @@ export interface AmbientIndexOptions {
 export interface MeshSettings {
   readonly serviceEntryVisibility: ServiceEntryVisibility;
 }
-
-/** What is computed, from top to bottom: a unit is a kind, a space, and the key of its object. */
-type Unit = 'gateway' | 'service' | 'serviceEntry' | 'pod' | 'workloadEntry' | 'endpoints' | 'slice';
 
 export class AmbientIndex {
   readonly #deps: AmbientIndexDeps;
@@ -138,6 +137,22 @@ export class AmbientIndex {
         const binding = this.#claims.recordsOf(`${unit} ${key}`)[0]?.binding;
         if (binding?.waypoint !== undefined || binding?.error !== undefined) yield [kind, key, binding];
       }
+  }
+
+  /** What each stage holds and what of, from top to bottom. */
+  stages(): readonly Stage[] {
+    return stagesOf({
+      world: this.#world,
+      claims: this.#claims,
+      publisher: this.#publisher,
+      marked: this.#dirty,
+      versionOf: (name) => this.#deps.addresses.get(name)?.version,
+    });
+  }
+
+  /** Through which addresses other networks are reached. */
+  networkGateways(): readonly NetworkGateway[] {
+    return this.#gateways.toOtherNetworks();
   }
 
   /** Rebuilds what is marked and announces real changes. Runs by itself; tests and start-up call it directly. */

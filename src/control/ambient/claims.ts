@@ -34,6 +34,18 @@ export class Claims {
     return this.#bySource.get(source) ?? [];
   }
 
+  /** Every host name with the sources that claim it, and the keys of the services that came of it. */
+  *hostnames(): Iterable<{
+    readonly hostname: string;
+    readonly sources: readonly string[];
+    readonly owners: readonly string[];
+  }> {
+    for (const [hostname, claims] of this.#byHostname) {
+      const owners = [...(this.#owners.get(hostname)?.keys() ?? [])];
+      yield { hostname, sources: [...claims.keys()], owners };
+    }
+  }
+
   /** Decides the open host names; tells of each service what it was and what it is. */
   settle(changed: (key: string, before: Owner | undefined, now: Owner | undefined) => void): void {
     for (const hostname of this.#open) {

@@ -6,7 +6,7 @@ import { policyKey } from '#model/policy.ts';
 import { encodeAuthorization } from '#proto/authorization.ts';
 import { allowanceOf, allowancesFor } from '../policies/waypoint-allowance.ts';
 import type { MeshFacts } from './mesh-facts.ts';
-import { networkGatewaysOf, referenceTo, workloadOfGateway } from './network-gateway.ts';
+import { type NetworkGateway, networkGatewaysOf, referenceTo, workloadOfGateway } from './network-gateway.ts';
 import type { Publisher } from './publisher.ts';
 import type { ResourceSet } from './resource-set.ts';
 import { type Waypoint, waypointOf } from './waypoint.ts';
@@ -22,7 +22,7 @@ export interface GatewaysDeps {
 }
 
 /** In the place of an object's key: what is published of all of them together. */
-const NETWORK_GATEWAYS = 'network gateways';
+export const NETWORK_GATEWAYS = 'network gateways';
 
 export class Gateways {
   readonly #deps: GatewaysDeps;
@@ -52,10 +52,8 @@ export class Gateways {
   /** All of them at once: they are few, and two Gateways may name the same one. */
   publishToOtherNetworks(): void {
     const { world, publisher, mesh, touch } = this.#deps;
-    const { objects, networkGateways } = world;
-    const gateways = [...objects.gateway.keys()]
-      .sort()
-      .flatMap((key) => networkGatewaysOf(objects.gateway.get(key)!));
+    const { networkGateways } = world;
+    const gateways = this.toOtherNetworks();
     const before = new Map(networkGateways);
     networkGateways.clear();
     // Proxies use the first one of a network.
@@ -68,6 +66,11 @@ export class Gateways {
       NETWORK_GATEWAYS,
       gateways.map((gateway) => ({ kind: 'workload', workload: workloadOfGateway(gateway, mesh()) })),
     );
+  }
+
+  toOtherNetworks(): readonly NetworkGateway[] {
+    const { gateway } = this.#deps.world.objects;
+    return [...gateway.keys()].sort().flatMap((key) => networkGatewaysOf(gateway.get(key)!));
   }
 
   #accountsOf(gateway: string): readonly string[] {

@@ -28,6 +28,11 @@ export class Publisher {
     else this.#publishedBy.set(source, names);
   }
 
+  /** The names of what the source stands for. */
+  publishedBy(source: string): readonly string[] {
+    return this.#publishedBy.get(source) ?? [];
+  }
+
   announce(): void {
     this.#addresses.announce();
   }

@@ -22,6 +22,11 @@ export class Reads {
     else this.#tokens.set(unit, now);
   }
 
+  /** What the unit looked at when it was computed last. */
+  tokensOf(unit: string): readonly string[] {
+    return this.#tokens.get(unit) ?? NOTHING;
+  }
+
   /** A copy: marking may lead to other reads. */
   readersOf(token: string): string[] {
     return [...this.#readers.get(token)];
