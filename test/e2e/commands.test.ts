@@ -75,6 +75,17 @@ test('a real istioctl asks our control plane', {
   const version = await istioctl('version');
   assert.match(version, /control plane version: 0\.1\.0/);
   assert.match(version, /data plane version: .*\(2 proxies\)/);
+
+  const debug = (page: string): Promise<string> => istioctl('x', 'internal-debug', page);
+  const [proxy = ''] = /ztunnel-\S+?\.istio-system/.exec(rows[0]!) ?? [];
+  const dump = JSON.parse(await debug(`config_dump?proxyID=${proxy}`)) as {
+    configs: { workload?: { name: string } }[];
+  };
+  assert.ok(dump.configs.some(({ workload }) => workload?.name === proxy.split('.')[0]));
+  assert.match(await debug('config_dump?proxyID=nobody'), /^Proxy not connected to this Pilot instance/);
+  const list = JSON.parse(await debug('list')) as string[];
+  assert.ok(list.includes('krtz') && !list.includes('edsz'), String(list));
+  await assert.rejects(debug('edsz'), /there is no debug page edsz: it is about what Envoy proxies/);
 });
 
 test('version: command, control plane and node proxies', async () => {
