@@ -7,10 +7,11 @@ import { formatSocketAddress } from '#net/host-port.ts';
 import type { Logger } from '#telemetry/log.ts';
 import { peerIdentity } from '#tls/peer.ts';
 import type { PeerChain, Revocations } from '#tls/revocation.ts';
-import type { HboneHeaders, HbonePeer, HboneTunnel, PoolKey } from './hbone.ts';
+import type { HboneHeaders, HbonePeer, HboneTunnel, PoolKey, StreamOutcome } from './hbone.ts';
 import { CANCEL } from './http2/errors.ts';
 import { ordinaryHeaders, unsendable } from './http2/header-rules.ts';
 import { Session, type SessionShared } from './http2/session.ts';
+import type { Stream, StreamOwner } from './http2/stream.ts';
 import { keepAlive } from './session-life.ts';
 import { CLIENT_HEADER_LIST_BYTES, type SessionLimits } from './settings.ts';
 import { dialTls, type TlsDialDeps } from './tls-dial.ts';
@@ -136,34 +137,21 @@ class HboneClientSession implements ClientSession {
 
   connect(authority: string, headers: HboneHeaders): Promise<HboneTunnel> {
     const unsent = unsendable(authority, headers);
-    if (unsent !== undefined) return Promise.reject(this.#failed(unsent, false));
-    if (!this.usable) return Promise.reject(this.#failed(this.#session.reason, true));
+    if (unsent !== undefined) return Promise.reject(this.failed(unsent, false));
+    if (!this.usable) return Promise.reject(this.failed(this.#session.reason, true));
     const list = [':method', 'CONNECT', ':authority', authority];
     for (const name in headers) list.push(name, headers[name]!);
-    const stream = this.#session.request(list);
-    return new Promise((resolve, reject) => {
-      stream.onResponse = (status, received) => {
-        if (status === 200) {
-          // Its end is its sink's matter now; an error made for nobody costs a stack trace a connection.
-          stream.onClosed = undefined;
-          resolve({ stream, headers: ordinaryHeaders(received), peer: this.#peer });
-          return;
-        }
-        stream.fail(CANCEL, { clean: true });
-        reject(new MeshError('HBONE_REFUSED', `http status: ${status}`, { details: { status } }));
-      };
-      stream.onClosed = (outcome) =>
-        reject(
-          outcome.error ??
-            this.#failed(
-              outcome.reason ?? 'the peer reset the stream before it answered',
-              stream.isUnprocessed,
-            ),
-        );
-    });
+    const { promise, resolve, reject } = Promise.withResolvers<HboneTunnel>();
+    this.#session.request(list, new Asked(this, resolve, reject));
+    return promise;
   }
 
-  #failed(why: string, unprocessed: boolean): MeshError {
+  tunnelOf(stream: Stream, headers: readonly string[]): HboneTunnel {
+    return { stream, headers: ordinaryHeaders(headers), peer: this.#peer };
+  }
+
+  /** Why nothing came of a request. */
+  failed(why: string, unprocessed: boolean): MeshError {
     const options = { details: { unprocessed } };
     // TLS 1.3: a client is done before the server has judged its certificate, and hears of a refusal as a broken session.
     if (this.#session.isOver && this.#session.peerMaxStreams === undefined) {
@@ -174,5 +162,38 @@ class HboneClientSession implements ClientSession {
       );
     }
     return new MeshError('HBONE_PROTOCOL', `the tunnel to ${this.#where} failed: ${why}`, options);
+  }
+}
+
+/** One request, until it is answered. */
+class Asked implements StreamOwner {
+  readonly #session: HboneClientSession;
+  readonly #resolve: (tunnel: HboneTunnel) => void;
+  readonly #reject: (error: MeshError) => void;
+
+  constructor(
+    session: HboneClientSession,
+    resolve: (tunnel: HboneTunnel) => void,
+    reject: (error: MeshError) => void,
+  ) {
+    this.#session = session;
+    this.#resolve = resolve;
+    this.#reject = reject;
+  }
+
+  answered(stream: Stream, status: number, headers: readonly string[]): void {
+    // Its end is its sink's matter now; an error made for nobody costs a stack trace a connection.
+    stream.owner = undefined;
+    if (status === 200) {
+      this.#resolve(this.#session.tunnelOf(stream, headers));
+      return;
+    }
+    stream.fail(CANCEL, { clean: true });
+    this.#reject(new MeshError('HBONE_REFUSED', `http status: ${status}`, { details: { status } }));
+  }
+
+  closed({ isUnprocessed }: Stream, { error, reason }: StreamOutcome): void {
+    const why = reason ?? 'the peer reset the stream before it answered';
+    this.#reject(error ?? this.#session.failed(why, isUnprocessed));
   }
 }

@@ -2,10 +2,10 @@
 // Whether a request is allowed, and where it leads, is its owner's decision.
 
 import type { Scope } from '#base/scope.ts';
-import type { HbonePeer, HboneRequest, HboneServer, StreamSink } from './hbone.ts';
+import type { HboneHeaders, HbonePeer, HboneRequest, HboneServer, HboneStream, StreamSink } from './hbone.ts';
 import { ordinaryHeaders } from './http2/header-rules.ts';
 import { Session, type SessionShared } from './http2/session.ts';
-import type { Stream } from './http2/stream.ts';
+import type { Stream, StreamOwner } from './http2/stream.ts';
 import { createSessionShared, keepAlive } from './session-life.ts';
 import { SERVER_HEADER_LIST_BYTES, SESSION_LIMITS, type SessionLimits } from './settings.ts';
 import { createTlsBorder, type TlsBorderDeps, type TlsBorderLimits } from './tls-border.ts';
@@ -38,7 +38,7 @@ export function createHboneServer(deps: HboneServerDeps, limits: HboneServerLimi
     const session = new Session(socket, shared, sessionOptions, {
       request: (stream, authority, headers) => {
         if (authority === undefined) refuseStream(session, stream, 400);
-        else deps.onRequest(requestOf(session, stream, authority, headers, peer));
+        else deps.onRequest(new Request(session, stream, authority, headers, peer));
       },
       closed: (reason) => {
         stopPinging();
@@ -82,39 +82,57 @@ export function createHboneServer(deps: HboneServerDeps, limits: HboneServerLimi
   };
 }
 
-function requestOf(
-  session: Session,
-  stream: Stream,
-  authority: string,
-  headers: readonly string[],
-  peer: HbonePeer,
-): HboneRequest {
-  let isAnswered = false;
-  const answerOnce = (): void => {
-    if (isAnswered) throw new Error('a CONNECT request is answered twice');
-    isAnswered = true;
-  };
-  return {
-    authority,
-    headers: ordinaryHeaders(headers),
-    peer,
-    accept(responseHeaders) {
-      answerOnce();
-      const list = [':status', '200'];
-      for (const name in responseHeaders) list.push(name, responseHeaders[name]!);
-      session.respond(stream, list, false);
-      return stream;
-    },
-    refuse(status) {
-      answerOnce();
-      refuseStream(session, stream, status);
-    },
-    onAbort(run) {
-      stream.onClosed = () => {
-        if (!isAnswered) run();
-      };
-    },
-  };
+/** One CONNECT, until the stream is over. */
+class Request implements HboneRequest, StreamOwner {
+  readonly authority: string;
+  readonly headers: HboneHeaders;
+  readonly peer: HbonePeer;
+  readonly #session: Session;
+  readonly #stream: Stream;
+  #isAnswered = false;
+  #aborted: (() => void) | undefined;
+
+  constructor(
+    session: Session,
+    stream: Stream,
+    authority: string,
+    headers: readonly string[],
+    peer: HbonePeer,
+  ) {
+    this.authority = authority;
+    this.headers = ordinaryHeaders(headers);
+    this.peer = peer;
+    this.#session = session;
+    this.#stream = stream;
+    stream.owner = this;
+  }
+
+  accept(headers: HboneHeaders): HboneStream {
+    this.#answer();
+    const list = [':status', '200'];
+    for (const name in headers) list.push(name, headers[name]!);
+    this.#session.respond(this.#stream, list, false);
+    return this.#stream;
+  }
+
+  refuse(status: 400 | 401 | 503): void {
+    this.#answer();
+    refuseStream(this.#session, this.#stream, status);
+  }
+
+  onAbort(run: () => void): void {
+    this.#aborted = run;
+  }
+
+  closed(): void {
+    this.#aborted?.();
+  }
+
+  #answer(): void {
+    if (this.#isAnswered) throw new Error('a CONNECT request is answered twice');
+    this.#isAnswered = true;
+    this.#stream.owner = undefined;
+  }
 }
 
 /** What a refused peer still sends is read and dropped, until it ends its own half or has had time to. */
@@ -125,5 +143,5 @@ function refuseStream(session: Session, stream: Stream, status: number): void {
   stream.attach(DISCARD);
   // A reset right behind the answer would overtake it in some peers' eyes.
   const timer = setTimeout(() => stream.reset('NO_ERROR'), REFUSED_LINGER_MS).unref();
-  stream.onClosed = () => clearTimeout(timer);
+  stream.owner = { closed: () => clearTimeout(timer) };
 }

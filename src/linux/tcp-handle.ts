@@ -35,6 +35,8 @@ export class TcpHandle {
   #isReading = false;
   #pendingWrites = 0;
   #isClosing = false;
+  /** Here, and not in a function of the request's own: V8 would let those grow old, with all that they know. */
+  #connecting: ((errno: string | undefined) => void) | undefined;
   /** One whose write was done at once is unused, and serves the next write. */
   #request: WriteRequest | undefined;
 
@@ -100,11 +102,13 @@ export class TcpHandle {
   /** `done` is called once, never within this call, with the errno of a failure; ECANCELED when it is closed meanwhile. */
   connect({ ip, port }: SocketAddress, done: (errno: string | undefined) => void): void {
     const request = new binding.TCPConnectWrap();
-    request.oncomplete = (status) => done(errnoOfStatus(status));
+    request.holder = this;
+    request.oncomplete = onConnected;
+    this.#connecting = done;
     const native = this.#native;
     const status =
       familyOf(ip) === 4 ? native.connect(request, ip, port) : native.connect6(request, ip, port);
-    if (status !== 0) queueMicrotask(() => done(errnoOfStatus(status)));
+    if (status !== 0) queueMicrotask(() => this.isConnected(status));
   }
 
   /** Where bytes go and who hears of everything from now on; `resume` begins to read. */
@@ -194,6 +198,12 @@ export class TcpHandle {
     else this.#broken('read', lengthOrStatus);
   }
 
+  isConnected(status: number): void {
+    const done = this.#connecting;
+    this.#connecting = undefined;
+    done?.(errnoOfStatus(status));
+  }
+
   isShutDown(status: number): void {
     // A peer that is gone already needs no FIN.
     if (status >= 0 || status === UV_ENOTCONN) this.#owner?.onShutdown();
@@ -211,6 +221,10 @@ export class TcpHandle {
 
 function onRead(this: NativeTcp): void {
   this.holder?.hasRead(streamState[STREAM_LENGTH]!);
+}
+
+function onConnected(this: Request, status: number): void {
+  this.holder?.isConnected(status);
 }
 
 function onShutdown(this: Request, status: number): void {

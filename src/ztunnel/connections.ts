@@ -2,6 +2,7 @@
 // and drain close exactly the right ones from here. Copying, logging and counting are their owners' matter.
 
 import { MeshError } from '#base/errors.ts';
+import { type Member, Roster } from '#base/roster.ts';
 import type { SpiffeId } from '#model/identity.ts';
 import type { SocketAddress } from '#net/host-port.ts';
 
@@ -29,7 +30,7 @@ export interface PodConnections {
   readonly outbound: ConnectionView[];
 }
 
-export interface LiveConnection {
+export interface LiveConnection extends Member {
   readonly podUid: string;
   readonly direction: 'inbound' | 'outbound';
   /** Asked for by the config dump only. */
@@ -57,7 +58,7 @@ export const CONNECTION_DRAIN = 'connection closed due to connection drain';
 export class Connections {
   readonly #judge: Judge;
   readonly #configVersion: () => number;
-  readonly #live = new Set<LiveConnection>();
+  readonly #live = new Roster<LiveConnection>();
 
   constructor(judge: Judge, configVersion: () => number) {
     this.#judge = judge;
@@ -85,7 +86,7 @@ export class Connections {
   rejudge(podUid?: string): number {
     const version = this.#configVersion();
     let closed = 0;
-    for (const connection of [...this.#live]) {
+    for (const connection of this.#live.all()) {
       if (connection.subject === undefined) continue;
       if (podUid !== undefined && connection.podUid !== podUid) continue;
       connection.judgedUnder = version;
@@ -100,7 +101,7 @@ export class Connections {
   /** Ends the connections of one pod, or all. */
   closeAll(podUid?: string): number {
     let closed = 0;
-    for (const connection of [...this.#live]) {
+    for (const connection of this.#live.all()) {
       if (podUid !== undefined && connection.podUid !== podUid) continue;
       closed++;
       connection.close(new MeshError('DRAINED', CONNECTION_DRAIN));
@@ -110,7 +111,7 @@ export class Connections {
 
   of(podUid: string): PodConnections {
     const views = { inbound: [] as ConnectionView[], outbound: [] as ConnectionView[] };
-    for (const connection of this.#live)
+    for (const connection of this.#live.all())
       if (connection.podUid === podUid) views[connection.direction].push(connection.view());
     return views;
   }

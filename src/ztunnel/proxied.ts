@@ -31,6 +31,7 @@ export class ProxiedConnection implements LiveConnection {
   view: () => ConnectionView;
   readonly subject?: InboundSubject;
   judgedUnder: number;
+  place: number | undefined;
   readonly #connections: Connections;
   readonly #record: ConnectionRecord;
   #phase: Phase = { kind: 'opening', undo: [] };

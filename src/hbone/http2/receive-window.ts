@@ -6,6 +6,7 @@ import type { Outbox } from './outbox.ts';
 import { MAX_STREAM_WINDOW_BYTES, type ReceiveBudget, streamWindow } from './receive-budget.ts';
 import { SettingId, writeSettings } from './settings-frame.ts';
 import type { Stream } from './stream.ts';
+import type { StreamTable } from './stream-table.ts';
 
 /** Every session begins with it, before any frame says otherwise (RFC 9113 §6.9.2). */
 export const DEFAULT_WINDOW_BYTES = 65_535;
@@ -13,7 +14,7 @@ export const DEFAULT_WINDOW_BYTES = 65_535;
 export class ReceiveWindow {
   readonly #outbox: Outbox;
   readonly #budget: ReceiveBudget;
-  readonly #streams: ReadonlyMap<number, Stream>;
+  readonly #streams: StreamTable<Stream>;
   /** What the peer may still send on the whole session. */
   #tunnelWindow = DEFAULT_WINDOW_BYTES;
   #unreadBytes = 0;
@@ -24,7 +25,7 @@ export class ReceiveWindow {
   /** SETTINGS of ours that the peer has not acknowledged; the first is that of the session's start. */
   #unacknowledged = 1;
 
-  constructor(outbox: Outbox, budget: ReceiveBudget, streams: ReadonlyMap<number, Stream>) {
+  constructor(outbox: Outbox, budget: ReceiveBudget, streams: StreamTable<Stream>) {
     this.#outbox = outbox;
     this.#budget = budget;
     this.#streams = streams;

@@ -7,6 +7,7 @@ import type { Outbox } from './outbox.ts';
 import { DEFAULT_WINDOW_BYTES } from './receive-window.ts';
 import { MAX_WINDOW_BYTES } from './settings-frame.ts';
 import type { Stream } from './stream.ts';
+import type { StreamTable } from './stream-table.ts';
 
 const DEFAULT_FRAME_BYTES = 16_384;
 /** Writers woken in one turn: as many as can fill the socket if each brings a whole read. The others follow turn by turn. */
@@ -14,11 +15,9 @@ const WAKE_AT_ONCE = 2;
 
 export class SendWindow {
   readonly #outbox: Outbox;
-  readonly #streams: ReadonlyMap<number, Stream>;
+  readonly #streams: StreamTable<Stream>;
   /** Streams that have something to send, or whose writers were asked to wait, and that the session holds back. */
   readonly #waiting = new Set<Stream>();
-  /** Streams that have sent, or were told that they may, since the socket last had no room. */
-  readonly #senders = new Set<Stream>();
   #isWaking = false;
   #isWakeDue = false;
   #tunnelWindow = DEFAULT_WINDOW_BYTES;
@@ -26,7 +25,7 @@ export class SendWindow {
   #initialBytes = DEFAULT_WINDOW_BYTES;
   maxFrameBytes = DEFAULT_FRAME_BYTES;
 
-  constructor(outbox: Outbox, streams: ReadonlyMap<number, Stream>) {
+  constructor(outbox: Outbox, streams: StreamTable<Stream>) {
     this.#outbox = outbox;
     this.#streams = streams;
   }
@@ -49,7 +48,7 @@ export class SendWindow {
     }
     stream.sendWindow -= total;
     this.#tunnelWindow -= total;
-    this.#senders.add(stream);
+    stream.isSending = true;
     if (this.#outbox.isBacklogged) this.#holdOthers(stream);
     return total;
   }
@@ -60,7 +59,6 @@ export class SendWindow {
 
   forget(stream: Stream): void {
     this.#waiting.delete(stream);
-    this.#senders.delete(stream);
   }
 
   /** The socket has room, or the peer gave credit: streams that waited go on, some at a time. */
@@ -105,7 +103,7 @@ export class SendWindow {
   changeInitial(bytes: number): void {
     const change = bytes - this.#initialBytes;
     this.#initialBytes = bytes;
-    const streams = [...this.#streams.values()];
+    const streams = this.#streams.values();
     for (const stream of streams) {
       stream.sendWindow += change;
       if (stream.sendWindow > MAX_WINDOW_BYTES)
@@ -116,7 +114,6 @@ export class SendWindow {
 
   close(): void {
     this.#waiting.clear();
-    this.#senders.clear();
   }
 
   /**
@@ -124,8 +121,10 @@ export class SendWindow {
    * they read in this turn would have to be kept, in buffers of its own, and copied twice.
    */
   #holdOthers(stream: Stream): void {
-    for (const other of this.#senders) if (other !== stream) other.hold();
-    this.#senders.clear();
+    for (const other of this.#streams.values()) {
+      if (other.isSending && other !== stream) other.hold();
+      other.isSending = false;
+    }
   }
 
   /** False when the session, not the stream, has no room. */
@@ -133,8 +132,7 @@ export class SendWindow {
     // Before: in `proceed` the stream may ask to wait anew.
     this.#waiting.delete(stream);
     if (stream.proceed()) {
-      // It may have sent its end just now, and be forgotten.
-      if (this.#streams.has(stream.id)) this.#senders.add(stream);
+      stream.isSending = true;
       return true;
     }
     // One that its own window holds back is called when that window opens.

@@ -482,11 +482,12 @@ describe('the end of a session', () => {
 
   it('the reason of the peer is passed on', async () => {
     const rig = await client();
-    const stream = rig.session.request([':method', 'CONNECT', ':authority', 'a:1']);
     let outcome: StreamOutcome | undefined;
-    stream.onClosed = (end) => {
-      outcome = end;
-    };
+    rig.session.request([':method', 'CONNECT', ':authority', 'a:1'], {
+      closed: (_, end) => {
+        outcome = end;
+      },
+    });
     rig.wire.feed(frame(GOAWAY!, 0, 0, Buffer.concat([u32(1, 11), Buffer.from('too many')])));
     rig.wire.push(null);
     await settle();

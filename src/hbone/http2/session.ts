@@ -57,7 +57,8 @@ import { MAX_STREAM_WINDOW_BYTES, type ReceiveBudget } from './receive-budget.ts
 import { ReceiveWindow } from './receive-window.ts';
 import { SendWindow } from './send-window.ts';
 import { readSettings, SettingId, writeSettings } from './settings-frame.ts';
-import { Stream, type StreamSession } from './stream.ts';
+import { Stream, type StreamOwner, type StreamSession } from './stream.ts';
+import { StreamTable } from './stream-table.ts';
 
 /** What all sessions of one data plane share. */
 export interface SessionShared {
@@ -110,7 +111,7 @@ export class Session implements StreamSession, FrameHandler {
   readonly #outboxes: SlabPool;
   readonly #outbox: Outbox;
   readonly #guard: FloodGuard;
-  readonly #streams = new Map<number, Stream>();
+  readonly #streams = new StreamTable<Stream>();
   readonly #receive: ReceiveWindow;
   readonly #send: SendWindow;
   #peerMaxStreams: number | undefined;
@@ -190,9 +191,11 @@ export class Session implements StreamSession, FrameHandler {
   }
 
   /** Client: a CONNECT request. `headers`: name, value, …, pseudo-headers first. The session must be usable. */
-  request(headers: readonly string[]): Stream {
+  request(headers: readonly string[], owner?: StreamOwner): Stream {
     const stream = this.#open(this.#nextId);
     this.#nextId += 2;
+    stream.owner = owner;
+    stream.isUnanswered = true;
     this.#headers(stream.id, headers, false);
     return stream;
   }
@@ -412,7 +415,7 @@ export class Session implements StreamSession, FrameHandler {
   }
 
   #onAnswer(stream: Stream, endsStream: boolean, list: string[] | undefined): void {
-    if (stream.onResponse === undefined) {
+    if (!stream.isUnanswered) {
       this.#onTrailers(stream, endsStream, list);
       return;
     }
@@ -425,9 +428,8 @@ export class Session implements StreamSession, FrameHandler {
       this.#guard.take('interim answers');
       return;
     }
-    const { onResponse } = stream;
-    stream.onResponse = undefined;
-    onResponse(status, list);
+    stream.isUnanswered = false;
+    stream.owner?.answered?.(stream, status, list);
     if (endsStream) stream.receiveEnd();
   }
 
@@ -507,7 +509,7 @@ export class Session implements StreamSession, FrameHandler {
     this.#goawayReceived = true;
     if (code !== NO_ERROR)
       this.#because ??= `the peer ended the session with GOAWAY ${errorName(code)}${why === '' ? '' : `: ${why}`}`;
-    for (const stream of [...this.#streams.values()]) {
+    for (const stream of this.#streams.values()) {
       if (stream.id <= lastStreamId || stream.id % 2 !== this.#nextId % 2) continue;
       stream.isUnprocessed = true;
       stream.abandon('the peer ended the session before it looked at the stream');
@@ -533,7 +535,7 @@ export class Session implements StreamSession, FrameHandler {
 
   #open(id: number): Stream {
     const stream = new Stream(this, id, this.#send.initialBytes, this.#receive.initialBytes);
-    this.#streams.set(id, stream);
+    this.#streams.add(stream);
     return stream;
   }
 
@@ -580,7 +582,7 @@ export class Session implements StreamSession, FrameHandler {
       this.#socket.once('close', () => clearTimeout(timer));
     }
     const { reason } = this;
-    for (const stream of [...this.#streams.values()]) stream.abandon(reason, this.#failure);
+    for (const stream of this.#streams.values()) stream.abandon(reason, this.#failure);
     this.#streams.clear();
     this.#send.close();
     this.#events.closed(reason);

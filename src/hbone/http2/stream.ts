@@ -30,17 +30,29 @@ export interface StreamSession {
   forget(stream: Stream): void;
 }
 
+/**
+ * Who opened or serves a stream, until its end is its sink's matter. An object, not a pair of functions: V8 lets functions that
+ * are stored for each of thousands of streams grow old, and all that they know with them.
+ */
+export interface StreamOwner {
+  /** Client: the answer. */
+  answered?(stream: Stream, status: number, headers: readonly string[]): void;
+  /** The stream is over; before its sink hears of it, also without a sink. */
+  closed(stream: Stream, outcome: StreamOutcome): void;
+}
+
 export class Stream implements HboneStream {
   readonly id: number;
   /** Flow control (RFC 9113 §5.2), kept by the session. Both may be negative after a change of settings. */
   sendWindow: number;
   receiveWindow: number;
+  /** It has sent, or was told that it may, since the session last had no room. The session's. */
+  isSending = false;
   /** The peer ended its direction; what it sent may still be unread. */
   remoteEnded = false;
-  /** Runs once when the stream is over, before its sink hears of it; also without a sink. */
-  onClosed: ((outcome: StreamOutcome) => void) | undefined;
-  /** Client: the answer. Cleared when it came. */
-  onResponse: ((status: number, headers: readonly string[]) => void) | undefined;
+  owner: StreamOwner | undefined;
+  /** Client: no answer came yet. */
+  isUnanswered = false;
   /** The peer proved that it never looked at this stream. */
   isUnprocessed = false;
 
@@ -268,8 +280,9 @@ export class Stream implements HboneStream {
     this.#unread = undefined;
     this.#forget();
     const tell = (): void => {
-      this.onClosed?.(outcome);
-      this.onClosed = undefined;
+      const { owner } = this;
+      this.owner = undefined;
+      owner?.closed(this, outcome);
       this.#tellClosed(outcome);
     };
     if (isLater) queueMicrotask(tell);
