@@ -92,11 +92,11 @@ export async function readIfThere(path: string): Promise<string | undefined> {
   }
 }
 
-function parseJson(text: string): unknown {
+/** Undefined: no JSON. Runtimes skip files they cannot read, and so do we. */
+export function parseJson(text: string): unknown {
   try {
     return JSON.parse(text);
   } catch {
-    // Runtimes skip files they cannot read, and so do we.
     return undefined;
   }
 }

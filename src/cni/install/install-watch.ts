@@ -69,12 +69,25 @@ export function keepInstalled(deps: InstallWatchDeps, options: InstallerOptions)
     }
   }
 
+  /** What cannot be read is not taken for well: the installation then says what is the matter, and is tried again. */
+  async function isInForce(): Promise<boolean> {
+    try {
+      return await isEffective(options);
+    } catch (error) {
+      log.warn('the CNI configuration cannot be read', {
+        directory: options.netDir,
+        error: reasonOf(error),
+      });
+      return false;
+    }
+  }
+
   async function run(): Promise<void> {
     while (!stopping.signal.aborted) {
       // Watched first and looked at afterwards: nothing can happen unseen in between.
       const changed = nextChange([options.netDir, options.binDir], stopping.signal);
       const wasInstalled = isInstalled;
-      if (!wasInstalled || !(await isEffective(options))) {
+      if (!wasInstalled || !(await isInForce())) {
         isInstalled = false;
         if (wasInstalled) await mend();
         if (!stopping.signal.aborted) await install();

@@ -186,3 +186,31 @@ test('the watch waits for a network, mends what others rewrite, and complains of
     await watch.stop();
   }
 });
+
+test('a configuration that is cut short, or a directory that cannot be read, does not end the watch', async () => {
+  const owned = { ...options, mode: 'owned' as const };
+  write('10-kindnet.conflist', KINDNET);
+  const own = at('02-istio-cni.conflist');
+  const stands = (): boolean => {
+    try {
+      return readFileSync(own, 'utf8').includes(ENTRY.type);
+    } catch {
+      return false;
+    }
+  };
+  const watch = keepInstalled({ log: silentLogger, onInstall: () => {} }, owned);
+  try {
+    await until('installed', () => watch.isInstalled && stands());
+    write('02-istio-cni.conflist', '{ "name": ');
+    await until('mended', () => watch.isInstalled && stands());
+    rmSync(options.netDir, { recursive: true });
+    writeFileSync(options.netDir, 'no directory');
+    await until('noticed', () => !watch.isInstalled);
+    rmSync(options.netDir);
+    mkdirSync(options.netDir);
+    write('10-kindnet.conflist', KINDNET);
+    await until('installed again', () => watch.isInstalled && stands());
+  } finally {
+    await watch.stop();
+  }
+});

@@ -9,6 +9,7 @@ import {
   type ConfigFile,
   findPrimary,
   type PluginEntry,
+  parseJson,
   readIfThere,
   withoutType,
   writeConfigFile,
@@ -64,8 +65,9 @@ export async function isEffective(options: InstallerOptions): Promise<boolean> {
     throw error;
   }
   if (plan.replaced !== undefined) return false;
-  const held = await readIfThere(plan.path);
-  return held !== undefined && JSON.stringify(JSON.parse(held)) === JSON.stringify(plan.content);
+  // Somebody may be in the middle of writing it.
+  const held = parseJson((await readIfThere(plan.path)) ?? '');
+  return held !== undefined && JSON.stringify(held) === JSON.stringify(plan.content);
 }
 
 /** Takes out what `installPlugin` put in, whichever mode it was. */
