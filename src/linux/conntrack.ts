@@ -75,6 +75,8 @@ export interface Flow {
   /** Who answers: the endpoint. */
   readonly answeredBy: FlowEnd;
   readonly isRedirected: boolean;
+  /** Packets were seen both ways. */
+  readonly isAnswered: boolean;
   /** The connection mark; 0 when none. */
   readonly mark: number;
 }
@@ -167,6 +169,7 @@ function flowOf(attributes: ReadonlyMap<number, Buffer>): Flow | undefined {
     to: original.destination,
     answeredBy: reply.source,
     isRedirected: (status & IPS_DST_NAT) !== 0,
+    isAnswered: (status & IPS_SEEN_REPLY) !== 0,
     mark: attributes.get(CTA_MARK)?.readUInt32BE(0) ?? 0,
   };
 }

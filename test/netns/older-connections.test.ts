@@ -17,12 +17,13 @@ import {
   cutCarriedConnections,
   keepOlderConnections,
   olderConnections,
+  servedConnections,
 } from '#cni/rules/older-connections.ts';
 import type { PodRules } from '#cni/rules/pod-rules.ts';
 import { forgetFlows } from '#linux/conntrack.ts';
 import { closeFd, openNetns } from '#linux/netns.ts';
 import { listenTcp, tcpSocket } from '#linux/socket.ts';
-import { listTcpSockets } from '#linux/tcp-sockets.ts';
+import { closeTcpSockets, listTcpSockets } from '#linux/tcp-sockets.ts';
 import { warmThreadPool } from '#linux/thread-pool.ts';
 import { ip } from '#net/ip.ts';
 import { until } from '../lib/until.ts';
@@ -203,6 +204,35 @@ for (const [name, open] of Object.entries(BACKENDS))
       assert.equal(await say(await dial(POD, PEER_IPS[0]), 'direct'), '8080: direct');
       await rules.remove(netns(POD), OPTIONS);
       await closeAll();
+    });
+
+    test('a connection whose first packet is still on its way to ztunnel is waited for', async () => {
+      await rules.apply(netns(POD), OPTIONS);
+      // As when ztunnel has no place for another one just now: the application sends its first packet again in a second.
+      sh(`ip netns exec ${POD} nft '
+        add table inet full
+        add chain inet full input { type filter hook input priority 10; }
+        add rule inet full input tcp dport 15001 tcp flags & (syn | ack) == syn drop'`);
+      try {
+        // What other tests have left behind ends here.
+        const left = listTcpSockets(netns(POD)).filter(({ state }) => state !== 'listening');
+        closeTcpSockets(netns(POD), left);
+        forgetFlows(netns(POD), () => true);
+        await until('nothing is open', () => servedConnections(netns(POD)) === 0);
+        const fd = tcpSocket({ family: 4, netnsFd: netns(POD) });
+        const socket = new net.Socket({ fd }).on('error', () => {});
+        sockets.add(socket);
+        socket.connect({ host: PEER_IPS[0], port: PORT });
+        await until('it has begun', () => servedConnections(netns(POD)) === 1);
+        await rules.release(netns(POD), OPTIONS);
+        sh(`ip netns exec ${POD} nft delete table inet full`);
+        await once(socket, 'connect');
+        assert.equal(await say(socket, 'late'), '15001: late');
+      } finally {
+        sh(`ip netns exec ${POD} nft delete table inet full 2>/dev/null || true`);
+        await rules.remove(netns(POD), OPTIONS);
+        await closeAll();
+      }
     });
 
     test('what connection tracking calls invalid does not leave the pod readable', async () => {

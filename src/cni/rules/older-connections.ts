@@ -54,15 +54,23 @@ function isCarried({ state, localIp, localPort, remoteIp, mark }: TcpSocket): bo
 
 const isZtunnelMark = (mark: number): boolean => (mark & MARK_MASK) === ZTUNNEL_MARK;
 
-/** How many of ztunnel's connections in the pod serve its application; pooled tunnels stay open without any. */
+/**
+ * How many of ztunnel's connections in the pod serve its application (pooled tunnels stay open without any), and how many have
+ * been redirected and not yet answered: their first packet is still under way, or will be sent again, to ztunnel's port.
+ */
 export function servedConnections(netnsFd: number): number {
-  return listTcpSockets(netnsFd).filter(
+  // Flows first: one that is answered in between is then there as a socket.
+  const coming = listFlows(netnsFd).filter(
+    ({ protocol, isRedirected, isAnswered }) => protocol === 'tcp' && isRedirected && !isAnswered,
+  ).length;
+  const open = listTcpSockets(netnsFd).filter(
     ({ state, mark, localPort, remotePort }) =>
       state !== 'listening' &&
       isZtunnelMark(mark) &&
       localPort !== INBOUND_HBONE_PORT &&
       remotePort !== INBOUND_HBONE_PORT,
   ).length;
+  return coming + open;
 }
 
 /** To be called once the kernel tracks connections and before it redirects any; returns how many there are. */
