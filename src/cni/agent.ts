@@ -12,9 +12,10 @@ import type { Namespace, PeerAuthentication, Pod } from '#k8s/objects.ts';
 import { closeFd, netnsId, openNetns } from '#linux/netns.ts';
 import type { Logger } from '#telemetry/log.ts';
 import type { BranchEni } from './branch-eni.ts';
+import { createComparison } from './comparison.ts';
 import { DATAPLANE_MODE_LABEL } from './constants.ts';
 import { type Eligibility, type Enrolled, type EnrolmentPolicy, eligibility, nextStep } from './decision.ts';
-import { createEnrolment, uidOf } from './enrolment.ts';
+import { createEnrolment, namesOf, uidOf } from './enrolment.ts';
 import { createNetnsFinder, type FindNetns } from './netns-finder.ts';
 import {
   createOlderWatch,
@@ -24,7 +25,7 @@ import {
 } from './older-watch.ts';
 import type { PluginAnswer, PluginEvent } from './plugin-event.ts';
 import { createPluginPods } from './plugin-pods.ts';
-import { startPluginServer } from './plugin-server.ts';
+import { type PluginServer, startPluginServer } from './plugin-server.ts';
 import { PodTable } from './pod-table.ts';
 import { createProtectionWatch, type Protection } from './protection.ts';
 import { createRuleWatch } from './rule-watch.ts';
@@ -96,9 +97,7 @@ export function createCniAgent(deps: CniAgentDeps, options: CniAgentOptions): Cn
   const { policy } = options;
   const olderCalls = deps.older ?? kernelOlderConnections;
   const scope = new Scope('cni agent');
-  /** Pods whose rules were changed and not yet looked at. */
-  const touched = new Set<string>();
-  const table = new PodTable(createRuleWatch({ onChange: onRulesChanged, log }));
+  const table = new PodTable(createRuleWatch({ onChange: (uid) => comparison.rulesSoon(uid), log }));
   /** Every pod of the node that the informer holds, by uid. */
   const known = new Map<string, Pod>();
   /** Pods of the first list that are not ours: their namespaces may still carry rules of an agent that died. */
@@ -108,6 +107,7 @@ export function createCniAgent(deps: CniAgentDeps, options: CniAgentOptions): Cn
   const started = Promise.withResolvers<void>();
   // Stopping before the start was complete is no failure of its own.
   started.promise.catch(() => {});
+  let pluginServer: PluginServer | undefined;
   let zds: ZdsServer | undefined;
   let isReady = false;
 
@@ -174,6 +174,17 @@ export function createCniAgent(deps: CniAgentDeps, options: CniAgentOptions): Cn
     { concurrency: CONCURRENCY, retry: RETRY },
   );
 
+  const comparison = createComparison({
+    table,
+    pod: (uid) => known.get(uid),
+    enrolment,
+    queue,
+    consider,
+    onRound: () => older.reviewAll(),
+    scope,
+    log,
+  });
+
   function requireZds(): ZdsServer {
     if (zds === undefined) throw new MeshError('CNI_REFUSED', 'the agent has not started yet');
     return zds;
@@ -218,7 +229,7 @@ export function createCniAgent(deps: CniAgentDeps, options: CniAgentOptions): Cn
       case 'addresses':
         await enrolment.setAddresses(uid, step.ips);
         // Another address is another sandbox, and it may have been made without us.
-        verifySoon(uid, 'all');
+        comparison.podSoon(uid);
         deps.onReconciled?.('update');
         return;
       case 'remove':
@@ -245,7 +256,7 @@ export function createCniAgent(deps: CniAgentDeps, options: CniAgentOptions): Cn
         known.set(uid, pod);
         consider(uid);
         // Containers that were made anew may be in a new sandbox, made without us (cni.md A.13.5).
-        if (old !== undefined && containersOf(old) !== containersOf(pod)) verifySoon(uid, 'all');
+        if (old !== undefined && containersOf(old) !== containersOf(pod)) comparison.podSoon(uid);
       },
       remove(pod) {
         const uid = uidOf(pod);
@@ -288,7 +299,7 @@ export function createCniAgent(deps: CniAgentDeps, options: CniAgentOptions): Cn
     started: started.promise,
   });
 
-  /** Its labels may have changed meanwhile, and it may even be gone. */
+  /** Its labels may have changed while it was enrolled. One that our watch has not shown yet is considered when it does. */
   async function onPlugin(event: PluginEvent): Promise<PluginAnswer> {
     const answer = await onPluginPod(event);
     for (const { uid } of [...table.entries()]) if (known.has(uid)) consider(uid);
@@ -315,52 +326,9 @@ export function createCniAgent(deps: CniAgentDeps, options: CniAgentOptions): Cn
     });
   }
 
-  async function verify(uid: string, what: 'rules' | 'all'): Promise<void> {
-    await queue.exclusive(uid, () => {
-      touched.delete(uid);
-      return enrolment.verify(uid, known.get(uid), what);
-    });
-    consider(uid);
-  }
-
-  function verifySoon(uid: string, what: 'rules' | 'all'): void {
-    verify(uid, what).catch((error: unknown) =>
-      log.warn('a pod could not be compared with its state', {
-        ...namesOf(known.get(uid)),
-        error: reasonOf(error),
-      }),
-    );
-  }
-
-  function onRulesChanged(uid: string): void {
-    // What the agent itself writes is told as well, many lines at once; an enrolment in progress is looked at when it is done.
-    if (touched.has(uid)) return;
-    touched.add(uid);
-    verifySoon(uid, 'rules');
-  }
-
-  async function resync(): Promise<void> {
-    for (const { uid } of [...table.entries()]) await verify(uid, 'all');
-    older.reviewAll();
-  }
-
-  function resyncLater(): void {
-    scope.timeout(options.resyncMs ?? RESYNC_MS, () => {
-      void resync()
-        .catch((error: unknown) =>
-          log.warn('comparing pods with their state failed', { error: reasonOf(error) }),
-        )
-        .then(() => {
-          if (!scope.closed) resyncLater();
-        });
-    });
-  }
-
-  const closers: (() => Promise<void>)[] = [];
-
   return {
     async start() {
-      const server = await startPluginServer(
+      pluginServer = await startPluginServer(
         {
           onPod: onPlugin,
           onCheck,
@@ -370,7 +338,6 @@ export function createCniAgent(deps: CniAgentDeps, options: CniAgentOptions): Cn
         },
         { runDir: options.runDir },
       );
-      closers.push(() => server.close());
       await Promise.all([pods.synced, namespaces.synced]);
       await adopt();
       mkdirSync(dirname(options.zdsPath), { recursive: true });
@@ -386,7 +353,7 @@ export function createCniAgent(deps: CniAgentDeps, options: CniAgentOptions): Cn
       zds = zdsServer;
       scope.onClose(() => zdsServer.close());
       follow();
-      resyncLater();
+      comparison.startRounds(options.resyncMs ?? RESYNC_MS);
       watchProtection();
       isReady = true;
       started.resolve();
@@ -403,7 +370,7 @@ export function createCniAgent(deps: CniAgentDeps, options: CniAgentOptions): Cn
     async stop({ removeHostRules = false } = {}) {
       isReady = false;
       started.reject(new MeshError('CNI_REFUSED', 'the agent is stopping'));
-      for (const close of closers.splice(0)) await close();
+      await pluginServer?.close();
       scope.close();
       await queue.close();
       if (removeHostRules) await probes.uninstall();
@@ -414,8 +381,3 @@ export function createCniAgent(deps: CniAgentDeps, options: CniAgentOptions): Cn
 
 const containersOf = ({ status }: Pod): string =>
   (status?.containerStatuses ?? []).map(({ containerID = '' }) => containerID).join(' ');
-
-function namesOf(pod: Pod | undefined): { ns?: string; name?: string } {
-  if (pod === undefined) return {};
-  return { ns: pod.metadata.namespace ?? 'default', name: pod.metadata.name };
-}

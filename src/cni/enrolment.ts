@@ -122,7 +122,7 @@ export function createEnrolment(deps: EnrolmentDeps, settings: EnrolmentSettings
     try {
       await annotate(pod, entry, 'pending');
     } catch (error) {
-      log.debug('the pending state could not be written', { ...fieldsOf(pod), error: reasonOf(error) });
+      log.debug('the pending state could not be written', { ...namesOf(pod), error: reasonOf(error) });
     }
   }
 
@@ -133,7 +133,7 @@ export function createEnrolment(deps: EnrolmentDeps, settings: EnrolmentSettings
       const entry = table.ensure(uid, infoOf(pod), redirectionOf(pod));
       if (entry.stage === 'removing' || entry.stage === 'draining') entry.stage = 'partial';
       const overrides = podRuleOptions(pod.metadata.annotations, settings);
-      for (const reason of overrides.ignored) log.warn('pod setting ignored', { ...fieldsOf(pod), reason });
+      for (const reason of overrides.ignored) log.warn('pod setting ignored', { ...namesOf(pod), reason });
       const serve = async (): Promise<void> => {
         await zds.add({ uid, info: entry.info, netnsFd }, options.waitForZtunnelMs);
         await letProbesPass(uid, ips);
@@ -166,12 +166,12 @@ export function createEnrolment(deps: EnrolmentDeps, settings: EnrolmentSettings
       }
       await annotate(pod, entry, 'enabled');
       entry.stage = 'done';
-      log.info('pod added to the mesh', { ...fieldsOf(pod), uid });
+      log.info('pod added to the mesh', { ...namesOf(pod), uid });
       const open = settings.ipv6 ? undefined : ips.find((ip) => familyOf(ip) === 6);
       if (open !== undefined)
         log.warn(
           'the IPv6 traffic of this pod is not captured: it passes in plaintext and no policy of the mesh holds for it; set AMBIENT_IPV6=true',
-          { ...fieldsOf(pod), ip: open },
+          { ...namesOf(pod), ip: open },
         );
     },
 
@@ -183,7 +183,7 @@ export function createEnrolment(deps: EnrolmentDeps, settings: EnrolmentSettings
       await allDone(probes.remove(uid), letGo(uid, entry, podEnded));
       if (pod !== undefined && entry?.annotation !== 'absent') await unannotate(pod, podEnded);
       table.drop(uid);
-      log.info('pod removed from the mesh', pod === undefined ? { uid } : { ...fieldsOf(pod), uid });
+      log.info('pod removed from the mesh', { ...namesOf(pod), uid });
       return 'removed';
     },
 
@@ -201,7 +201,7 @@ export function createEnrolment(deps: EnrolmentDeps, settings: EnrolmentSettings
       const isMoved = fd !== undefined && table.setNetns(entry, fd) === 'changed';
       const annotation = pod === undefined ? entry.annotation : redirectionOf(pod);
       if (!isMoved && annotation === 'enabled' && (await rulesStand(entry.netnsFd, pod))) return;
-      log.warn('an enrolled pod had lost its state; restoring it', { ...(pod && fieldsOf(pod)), uid });
+      log.warn('an enrolled pod had lost its state; restoring it', { ...namesOf(pod), uid });
       entry.annotation = annotation;
       entry.stage = 'partial';
       entry.isCaptured = false;
@@ -216,7 +216,7 @@ export function createEnrolment(deps: EnrolmentDeps, settings: EnrolmentSettings
         if ((await rules.state(fd, options)) === 'none') return;
         await rules.release(fd, settings);
         await cutAndRemove(fd);
-        log.info('rules left behind in a pod outside the mesh were removed', { ...fieldsOf(pod), uid });
+        log.info('rules left behind in a pod outside the mesh were removed', { ...namesOf(pod), uid });
       } finally {
         closeFd(fd);
       }
@@ -235,7 +235,7 @@ export function createEnrolment(deps: EnrolmentDeps, settings: EnrolmentSettings
     await rules.steer(netnsFd, options);
     entry.isCaptured = true;
     if (kept > 0)
-      log.info('connections older than the enrolment go on past ztunnel', { ...fieldsOf(pod), kept });
+      log.info('connections older than the enrolment go on past ztunnel', { ...namesOf(pod), kept });
   }
 
   async function letProbesPass(uid: string, ips: readonly IpAddress[]): Promise<void> {
@@ -266,7 +266,7 @@ export function createEnrolment(deps: EnrolmentDeps, settings: EnrolmentSettings
     if (open === 0) return false;
     if (clock.monotonicMs() < entry.drainUntilMs) return true;
     log.warn('connections through ztunnel are cut: the pod left the mesh and they did not end in time', {
-      ...(pod && fieldsOf(pod)),
+      ...namesOf(pod),
       uid: entry.uid,
       open,
       waitedMs: settings.drainMs,
@@ -329,7 +329,6 @@ const podIpsOf = (pod: Pod, entry: TableEntry): readonly IpAddress[] =>
 
 const nameOf = (pod: Pod): string => `${pod.metadata.namespace ?? 'default'}/${pod.metadata.name}`;
 
-const fieldsOf = (pod: Pod): { ns: string; name: string } => ({
-  ns: pod.metadata.namespace ?? 'default',
-  name: pod.metadata.name,
-});
+/** For a line of the log. */
+export const namesOf = (pod: Pod | undefined): { readonly ns?: string; readonly name?: string } =>
+  pod === undefined ? {} : { ns: pod.metadata.namespace ?? 'default', name: pod.metadata.name };

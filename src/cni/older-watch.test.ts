@@ -30,7 +30,7 @@ const STRICT: PeerAuthentication = {
 function closedBy(
   world: { annotations?: Record<string, string>; policies?: PeerAuthentication[]; closeByDefault?: boolean },
   log: Logger = silentLogger,
-  fail = false,
+  fails?: 'list' | 'close',
 ): { closed: number[]; left: number } {
   const pod: Pod = {
     apiVersion: 'v1',
@@ -56,9 +56,12 @@ function closedBy(
         keep: () => 0,
         served: () => 0,
         cut: () => 0,
-        list: () => [...open],
+        list() {
+          if (fails === 'list') throw new Error('too many open files');
+          return [...open];
+        },
         close(_netns, connections) {
-          if (fail) throw new Error('operation not supported');
+          if (fails === 'close') throw new Error('operation not supported');
           closed.push(...connections.map(({ local }) => local.port));
           open = open.filter((candidate) => !connections.includes(candidate));
         },
@@ -107,7 +110,14 @@ test('inbound traffic that is not captured at all is not "older"', () => {
 test('a connection that cannot be closed is told of', () => {
   const errors: unknown[] = [];
   const log: Logger = { ...silentLogger, error: (text, fields) => errors.push([text, fields]) };
-  assert.equal(closedBy({ policies: [STRICT] }, log, true).left, 3);
+  assert.equal(closedBy({ policies: [STRICT] }, log, 'close').left, 3);
   assert.equal(errors.length, 1);
   assert.match(JSON.stringify(errors[0]), /could not be closed and go on in plaintext/);
+});
+
+test('a pod whose connections cannot be read is told of and does not end the review', () => {
+  const errors: unknown[] = [];
+  const log: Logger = { ...silentLogger, error: (text, fields) => errors.push([text, fields]) };
+  assert.deepEqual(closedBy({ policies: [STRICT] }, log, 'list'), { closed: [], left: 0 });
+  assert.match(JSON.stringify(errors[0]), /cannot be read.*shop.*web.*too many open files/);
 });

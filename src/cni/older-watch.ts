@@ -81,15 +81,25 @@ export interface OlderWatch {
 export function createOlderWatch(deps: OlderWatchDeps, options: OlderWatchOptions): OlderWatch {
   const { calls, table, peerAuthentications, log } = deps;
 
-  /** Undefined when the pod has none (any more), which is not asked again. */
+  /** Undefined when the pod has none (any more), which is not asked again, or when they cannot be read. */
   function olderOf(entry: TableEntry): { pod: Pod; connections: OlderConnection[] } | undefined {
     const pod = deps.pod(entry.uid);
     if (entry.stage !== 'done' || !entry.mayHaveOlder || entry.netnsFd === undefined || pod === undefined)
       return undefined;
     const { bypassInbound } = podRuleOptions(pod.metadata.annotations, options).options;
-    const connections = calls
-      .list(entry.netnsFd)
-      .filter(({ direction }) => direction === 'outbound' || !bypassInbound);
+    let listed: OlderConnection[];
+    try {
+      listed = calls.list(entry.netnsFd);
+    } catch (error) {
+      // Asked again later; other pods, and whoever reads the metrics, are not to suffer from it.
+      log.error('the connections of a pod cannot be read: older ones may go on in plaintext', {
+        ns: pod.metadata.namespace ?? 'default',
+        name: pod.metadata.name,
+        error: reasonOf(error),
+      });
+      return undefined;
+    }
+    const connections = listed.filter(({ direction }) => direction === 'outbound' || !bypassInbound);
     entry.mayHaveOlder = connections.length > 0;
     return connections.length === 0 ? undefined : { pod, connections };
   }

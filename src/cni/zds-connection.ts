@@ -67,16 +67,17 @@ export function createZdsConnection(socket: SeqpacketConnection, timeoutMs: numb
     receiver.resolve(message);
   });
 
-  const greeted = nextPacket('hello').then((message) => {
-    decodeHello(message);
-  });
-  const guarded = greeted.catch((error: unknown) => {
-    close(MeshError.from(error, 'ZDS_PROTOCOL', 'hello').message);
-    throw error;
-  });
-  // Whoever awaits `greeted` sees the failure; a connection nobody greets must not end the process.
-  /** The tail of the queue; never rejects. Nothing is sent before the hello. */
-  let turn: Promise<unknown> = guarded.catch(() => {});
+  const greet = async (): Promise<void> => {
+    try {
+      decodeHello(await nextPacket('hello'));
+    } catch (error) {
+      close(MeshError.from(error, 'ZDS_PROTOCOL', 'hello').message);
+      throw error;
+    }
+  };
+  const greeted = greet();
+  /** The tail of the queue; never rejects. Nothing is sent before the hello, whose failure whoever awaits `greeted` sees. */
+  let turn: Promise<unknown> = greeted.catch(() => {});
 
   const exchangeNow = async (request: ZdsRequest, fd: number | undefined): Promise<string | undefined> => {
     try {
@@ -93,7 +94,7 @@ export function createZdsConnection(socket: SeqpacketConnection, timeoutMs: numb
   };
 
   return {
-    greeted: guarded,
+    greeted,
     get isClosed() {
       return closeReason !== undefined;
     },
