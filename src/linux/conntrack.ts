@@ -55,9 +55,13 @@ const IPS_CONFIRMED = 1 << 3;
 const IPS_DST_NAT = 1 << 5;
 /** The window of an older connection is not known, so packets outside it are not "invalid". */
 const BE_LIBERAL = 0x08;
-/** enum tcp_conntrack, and the kernel's own time limits; each packet renews them (nf_conntrack_tcp_timeout_*). */
+/**
+ * enum tcp_conntrack, and the kernel's own time limits; each packet renews them (nf_conntrack_tcp_timeout_*). One that is
+ * connecting is entered as established, too: it may be answered before its entry stands, and to a kernel that believes it
+ * unanswered all that follows would be invalid. A first packet sent again, and its answer, fit an established one as well.
+ */
 const STAGES = {
-  connecting: { state: 1, timeoutS: 120, status: 0 },
+  connecting: { state: 3, timeoutS: 120, status: IPS_SEEN_REPLY | IPS_ASSURED },
   accepting: { state: 2, timeoutS: 60, status: IPS_SEEN_REPLY },
   established: { state: 3, timeoutS: 5 * 24 * 3600, status: IPS_SEEN_REPLY | IPS_ASSURED },
 } as const;

@@ -20,7 +20,7 @@ import {
   servedConnections,
 } from '#cni/rules/older-connections.ts';
 import type { PodRules } from '#cni/rules/pod-rules.ts';
-import { forgetFlows } from '#linux/conntrack.ts';
+import { forgetFlows, trackConnections } from '#linux/conntrack.ts';
 import { closeFd, openNetns } from '#linux/netns.ts';
 import { listenTcp, tcpSocket } from '#linux/socket.ts';
 import { closeTcpSockets, listTcpSockets } from '#linux/tcp-sockets.ts';
@@ -204,6 +204,52 @@ for (const [name, open] of Object.entries(BACKENDS))
       assert.equal(await say(await dial(POD, PEER_IPS[0]), 'direct'), '8080: direct');
       await rules.remove(netns(POD), OPTIONS);
       await closeAll();
+    });
+
+    test('a connection that was answered between its listing and its entry hung', async () => {
+      const older = await dialAll();
+      await rules.track(netns(POD), OPTIONS);
+      const entered = carriedConnections(listTcpSockets(netns(POD))).map(({ direction, local, remote }) =>
+        direction === 'outbound'
+          ? { from: local, to: remote, stage: 'connecting' as const }
+          : { from: remote, to: local, stage: 'accepting' as const },
+      );
+      assert.equal(entered.length, 4);
+      trackConnections(netns(POD), entered);
+      await rules.steer(netns(POD), OPTIONS);
+      for (const socket of older) assert.equal(await say(socket, 'after'), '8080: after');
+      await rules.remove(netns(POD), OPTIONS);
+      await closeAll();
+    });
+
+    test('one that is not answered until the pod is enrolled goes on as an older one', async () => {
+      sh(`ip netns exec ${PEER} nft '
+        add table inet full
+        add chain inet full input { type filter hook input priority 10; }
+        add rule inet full input tcp dport ${PORT} tcp flags & (syn | ack) == syn drop'`);
+      try {
+        const begun = PEER_IPS.map((host) => {
+          const fd = tcpSocket({ family: host.includes(':') ? 6 : 4, netnsFd: netns(POD) });
+          const socket = new net.Socket({ fd }).on('error', () => {});
+          sockets.add(socket);
+          return socket.connect({ host, port: PORT });
+        });
+        await until(
+          'both have begun',
+          () => listTcpSockets(netns(POD)).filter(({ state }) => state === 'connecting').length === 2,
+        );
+        await rules.track(netns(POD), OPTIONS);
+        assert.equal(keepOlderConnections(netns(POD)), 2);
+        await rules.steer(netns(POD), OPTIONS);
+        const connected = begun.map((socket) => once(socket, 'connect'));
+        sh(`ip netns exec ${PEER} nft delete table inet full`);
+        await Promise.all(connected);
+        for (const socket of begun) assert.equal(await say(socket, 'late'), '8080: late');
+      } finally {
+        sh(`ip netns exec ${PEER} nft delete table inet full 2>/dev/null || true`);
+        await rules.remove(netns(POD), OPTIONS);
+        await closeAll();
+      }
     });
 
     test('a connection whose first packet is still on its way to ztunnel is waited for', async () => {
