@@ -66,7 +66,7 @@ export async function startGrpcServer(deps: GrpcServerDeps, options: GrpcServerO
     port,
     setCertificate: (certificate) => server.setSecureContext(secureOptions(certificate)),
     drain: () => {
-      drain().catch(() => {});
+      void drain();
     },
     close: async () => {
       const done = drain();
