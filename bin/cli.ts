@@ -7,3 +7,4 @@ import { contextWith } from './lib/context.ts';
 
 const context = contextWith(actions);
 await runProgram(createProgram(context), process.argv.slice(2), context);
+process.exit(); // not by having nothing left to do: docs/decisions/0021-ends.md

@@ -95,11 +95,9 @@ function clusterClient(): KubeClient | undefined {
 }
 
 main().then(
-  (exitCode) => {
-    process.exitCode = exitCode;
-  },
+  (exitCode) => process.exit(exitCode),
   (error: unknown) => {
     process.stderr.write(`culvert cni check: ${reasonOf(error)}\n`);
-    process.exitCode = 1;
+    process.exit(1);
   },
 );

@@ -100,7 +100,10 @@ function projectDir(from: string): string {
   return existsSync(join(from, 'package.json')) ? from : projectDir(dirname(from));
 }
 
-main().catch((error: unknown) => {
-  process.stderr.write(`culvert cni: ${reasonOf(error)}\n`);
-  process.exit(1);
-});
+main().then(
+  () => process.exit(),
+  (error: unknown) => {
+    process.stderr.write(`culvert cni: ${reasonOf(error)}\n`);
+    process.exit(1);
+  },
+);

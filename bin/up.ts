@@ -5,6 +5,7 @@ import { uptime } from 'node:os';
 import { dirname, isAbsolute, join, relative, resolve } from 'node:path';
 import { MeshError } from '#base/errors.ts';
 import type { UpFlags } from '#cli/command.ts';
+import { interruptHandler } from '#cli/interrupt.ts';
 import { createProgram } from '#cli/program.ts';
 import { runProgram } from '#cli/run.ts';
 import { createSteps } from '#cli/screen/steps.ts';
@@ -61,13 +62,15 @@ async function up(flags: UpFlags): Promise<void> {
     path,
   });
   let interrupted = false;
-  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
-    process.on(signal, () => {
-      if (interrupted) process.exit(130); // a second Ctrl-C: the machine ends with this process
+  const onInterrupt = interruptHandler({
+    monotonicMs,
+    inOrder: () => {
       interrupted = true;
       stopping.abort();
-    });
-  }
+    },
+    atOnce: () => process.exit(130), // the machine ends with this process
+  });
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, onInterrupt);
   // If the machine ends by itself, so does this command, with the machine's reason.
   const ended = machine.exited.then((exit) => {
     if (exit.kind === 'failed') throw exit.error;

@@ -24,6 +24,8 @@ const requireBuiltins: Plugin = {
   },
 };
 
+const EVERYWHERE = [bundled('collect-once.ts'), bundled('end-at-once.ts')];
+
 export const BUNDLE_OPTIONS: BuildOptions = {
   entryNames: '[name]',
   outExtension: { '.js': '.mjs' },
@@ -38,7 +40,7 @@ export const BUNDLE_OPTIONS: BuildOptions = {
   sourcesContent: false,
   // koffi loads a prebuilt native library that lies beside its own package; the CEL evaluator is loaded by few clusters.
   external: ['koffi', '@bufbuild/cel', '@bufbuild/cel/ext'],
-  inject: [bundled('collect-once.ts')],
+  inject: EVERYWHERE,
   plugins: [requireBuiltins],
   logLevel: 'warning',
   banner: { js: "import{createRequire as __cr}from'node:module';const require=__cr(import.meta.url);" },
@@ -47,5 +49,5 @@ export const BUNDLE_OPTIONS: BuildOptions = {
 /** The control plane: Connect shall not load the whole of fetch. */
 export const CONTROL_OPTIONS: BuildOptions = {
   ...BUNDLE_OPTIONS,
-  inject: [bundled('collect-once.ts'), bundled('plain-headers.ts')],
+  inject: [...EVERYWHERE, bundled('plain-headers.ts')],
 };

@@ -25,16 +25,19 @@ echo '--- bundles'
 compiled=$(mktemp -d)
 trap 'rm -rf "$compiled"' EXIT
 
+# Only against a ring that hangs: `--test-timeout` ends a test, not a file whose process something holds after its tests.
+at_most='timeout --foreground --kill-after=20'
+
 echo '--- unit and loopback tests'
-env NODE_COMPILE_CACHE="$compiled" "$node" --test --test-timeout=120000 --test-concurrency=2 'src/**/*.test.ts' 'tools/**/*.test.ts' 'test/*.test.ts' 'test/loopback/*.test.ts' 'test/fuzz/*.test.ts' 'test/endurance/*.test.ts'
+$at_most 15m env NODE_COMPILE_CACHE="$compiled" "$node" --test --test-timeout=120000 --test-concurrency=2 'src/**/*.test.ts' 'tools/**/*.test.ts' 'test/*.test.ts' 'test/loopback/*.test.ts' 'test/fuzz/*.test.ts' 'test/endurance/*.test.ts'
 
 # Mostly waits for the kernel, each file in namespaces of its own: several at a time.
 netns_tests() {
-  "$@" env NODE_COMPILE_CACHE="$compiled" \
+  "$@" $at_most 10m env NODE_COMPILE_CACHE="$compiled" \
     "$node" --test --test-timeout=400000 --test-concurrency=3 'test/netns/*.test.ts' 'test/interop/*.test.ts'
 }
 # A whole mesh each: one at a time.
-e2e_tests() { "$node" --test --test-timeout=400000 --test-concurrency=1 'test/e2e/*.test.ts'; }
+e2e_tests() { $at_most 20m "$node" --test --test-timeout=400000 --test-concurrency=1 'test/e2e/*.test.ts'; }
 
 if [ "$(id -u)" = 0 ]; then
   echo '--- netns tests'

@@ -167,7 +167,12 @@ export async function startMesh(options: MeshOptions = {}): Promise<Mesh> {
       const before = descendants(up.pid as number).map(({ pid }) => pid);
       client.close();
       up.kill('SIGINT');
-      await until(() => up.exitCode !== null || up.signalCode !== null, 'culvert up to end');
+      try {
+        await until(() => up.exitCode !== null || up.signalCode !== null, 'culvert up to end');
+      } catch (error) {
+        up.kill('SIGKILL'); // its pipes would hold this test's process
+        throw error;
+      }
       await until(() => before.every((pid) => !isAlive(pid)), 'every process of the mesh to end');
       const denials = deniedIn(join(stateDir, 'run/local.log')).filter(
         (line) => !expectedDenials.some((expected) => expected.test(line)),

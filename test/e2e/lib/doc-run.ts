@@ -59,9 +59,20 @@ export class DocShell {
       printed: () => printed,
       async stop() {
         if (ended()) return;
+        const group = child.pid as number;
         // As a terminal does: to everything in the foreground.
-        process.kill(-(child.pid as number), 'SIGINT');
-        await until(ended, `"${commands}" to end`, 30_000);
+        process.kill(-group, 'SIGINT');
+        try {
+          await until(ended, `"${commands}" to end`, 30_000);
+        } catch (error) {
+          const left = await run('ps', ['-o', 'pid,ppid,stat,wchan:20,args', '-g', String(group)]).then(
+            ({ stdout }) => stdout,
+            () => 'none',
+          );
+          // It holds the pipes, and with them this test's process.
+          process.kill(-group, 'SIGKILL');
+          throw new Error(`${(error as Error).message}; still there:\n${left}\nit printed:\n${printed}`);
+        }
       },
     };
   }
