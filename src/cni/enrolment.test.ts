@@ -37,7 +37,7 @@ async function warnings(ipv6: boolean, ...addresses: string[]): Promise<unknown[
       client: { patch: () => Promise.resolve(POD) as never },
       findNetns: () => undefined,
       hostNetns: { dev: 0n, ino: 0n } as never,
-      older: { keep: () => 0, served: () => 0, cut: () => 0 },
+      older: { forgetFormer: () => 0, keep: () => 0, served: () => 0, cut: () => 0 },
       clock: { monotonicMs: () => 0 },
       log,
     },
@@ -99,6 +99,10 @@ test('a pod that leaves the mesh is let go step by step: peers, new connections,
       findNetns: () => openNetns('/proc/self/ns/net'),
       hostNetns: { dev: 0n, ino: 0n } as never,
       older: {
+        forgetFormer: () => {
+          steps.push('forget former');
+          return 0;
+        },
         keep: () => {
           steps.push('keep older');
           return 0;
@@ -123,7 +127,15 @@ test('a pod that leaves the mesh is let go step by step: peers, new connections,
     return [...steps.splice(0), outcome];
   };
   // A running pod meets no closed door: whoever serves it stands before anything is redirected.
-  const enrolled = ['ztunnel add', 'let probes pass', 'track', 'keep older', 'steer', 'annotate enabled'];
+  const enrolled = [
+    'ztunnel add',
+    'let probes pass',
+    'forget former',
+    'track',
+    'keep older',
+    'steer',
+    'annotate enabled',
+  ];
   const rest = ['forget probes', 'ztunnel del', 'cut carried', 'remove rules', 'removed'];
   assert.deepEqual(await enrol(), enrolled);
   assert.deepEqual(await leave(), ['annotate null', 'release', 'draining']);

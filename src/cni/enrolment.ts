@@ -43,7 +43,7 @@ export interface EnrolmentDeps {
   readonly findNetns: FindNetns;
   /** The agent's own namespace: no pod's, ever. */
   readonly hostNetns: NetnsId;
-  readonly older: Pick<OlderConnectionCalls, 'keep' | 'served' | 'cut'>;
+  readonly older: Pick<OlderConnectionCalls, 'forgetFormer' | 'keep' | 'served' | 'cut'>;
   readonly clock: Pick<Clock, 'monotonicMs'>;
   readonly log: Logger;
 }
@@ -229,6 +229,7 @@ export function createEnrolment(deps: EnrolmentDeps, settings: EnrolmentSettings
     netnsFd: number,
     options: PodRuleOptions,
   ): Promise<void> {
+    older.forgetFormer(netnsFd);
     await rules.track(netnsFd, options);
     const kept = older.keep(netnsFd);
     entry.mayHaveOlder = kept > 0;

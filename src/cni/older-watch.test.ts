@@ -53,6 +53,7 @@ function closedBy(
   const watch = createOlderWatch(
     {
       calls: {
+        forgetFormer: () => 0,
         keep: () => 0,
         served: () => 0,
         cut: () => 0,

@@ -13,6 +13,7 @@ import type { PodTable, TableEntry } from './pod-table.ts';
 import {
   closeOlderConnections,
   cutCarriedConnections,
+  forgetFormerEnrolment,
   keepOlderConnections,
   type OlderConnection,
   olderConnections,
@@ -21,6 +22,7 @@ import {
 
 /** The kernel's view of a pod's connections; replaced in unit tests. */
 export interface OlderConnectionCalls {
+  forgetFormer(netnsFd: number): number;
   keep(netnsFd: number): number;
   list(netnsFd: number): OlderConnection[];
   close(netnsFd: number, connections: readonly OlderConnection[]): void;
@@ -29,6 +31,7 @@ export interface OlderConnectionCalls {
 }
 
 export const kernelOlderConnections: OlderConnectionCalls = {
+  forgetFormer: forgetFormerEnrolment,
   keep: keepOlderConnections,
   list: olderConnections,
   close: closeOlderConnections,

@@ -15,6 +15,7 @@ import {
   carriedConnections,
   closeOlderConnections,
   cutCarriedConnections,
+  forgetFormerEnrolment,
   keepOlderConnections,
   olderConnections,
   servedConnections,
@@ -67,23 +68,26 @@ after(() => {
   for (const name of [POD, PEER]) sh(`ip netns del ${name} 2>/dev/null || true`);
 });
 
-/** Answers each line with "PORT: line". */
+/** Answers each line with "PORT: line", and closes at `bye`. */
 function echo(name: string, port: number, mark?: number): void {
   const { fd } = listenTcp({ ip: '::', port, netnsFd: netns(name), ...(mark === undefined ? {} : { mark }) });
   const server = net.createServer((socket) => {
     sockets.add(socket);
     socket.on('error', () => {});
-    socket.on('data', (chunk) => socket.write(`${port}: ${chunk}`));
+    socket.on('data', (chunk) => {
+      if (String(chunk) === 'bye') socket.end();
+      else socket.write(`${port}: ${chunk}`);
+    });
   });
   servers.push(server);
   server.listen({ fd });
 }
 
-async function dial(from: string, host: string): Promise<net.Socket> {
+async function dial(from: string, host: string, localPort?: number): Promise<net.Socket> {
   const fd = tcpSocket({ family: host.includes(':') ? 6 : 4, netnsFd: netns(from) });
   const socket = new net.Socket({ fd }).on('error', () => {});
   sockets.add(socket);
-  socket.connect({ host, port: PORT });
+  socket.connect({ host, port: PORT, ...(localPort === undefined ? {} : { localPort }) });
   await once(socket, 'connect');
   return socket;
 }
@@ -216,6 +220,30 @@ for (const [name, open] of Object.entries(BACKENDS))
       );
       assert.equal(entered.length, 4);
       trackConnections(netns(POD), entered);
+      await rules.steer(netns(POD), OPTIONS);
+      for (const socket of older) assert.equal(await say(socket, 'after'), '8080: after');
+      await rules.remove(netns(POD), OPTIONS);
+      await closeAll();
+    });
+
+    test('a connection hung that has the ports of one from the enrolment before', async () => {
+      const dialEach = (): Promise<net.Socket[]> =>
+        Promise.all([
+          ...PEER_IPS.map((host, family) => dial(POD, host, 47_010 + family)),
+          ...POD_IPS.map((host, family) => dial(PEER, host, 47_010 + family)),
+        ]);
+      await rules.apply(netns(POD), OPTIONS);
+      const carried = await dialEach();
+      for (const socket of carried) assert.match(await say(socket, 'x'), /^1500[16]: x$/);
+      // ztunnel closes first, so that no socket keeps the client's port.
+      for (const socket of carried) assert.equal(await say(socket, 'bye'), 'closed');
+      await rules.remove(netns(POD), OPTIONS);
+
+      const older = await dialEach();
+      for (const socket of older) assert.equal(await say(socket, 'before'), '8080: before');
+      forgetFormerEnrolment(netns(POD));
+      await rules.track(netns(POD), OPTIONS);
+      assert.equal(keepOlderConnections(netns(POD)), 4);
       await rules.steer(netns(POD), OPTIONS);
       for (const socket of older) assert.equal(await say(socket, 'after'), '8080: after');
       await rules.remove(netns(POD), OPTIONS);

@@ -6,12 +6,15 @@
 // Which connections are older needs no memory of ours: they are those that ztunnel would carry and that are not
 // redirected. The kernel knows both.
 
-import { type FlowEnd, listFlows, trackConnections } from '#linux/conntrack.ts';
+import { type Flow, type FlowEnd, forgetFlows, listFlows, trackConnections } from '#linux/conntrack.ts';
 import { closeTcpSockets, listTcpSockets, type TcpSocket } from '#linux/tcp-sockets.ts';
 import { type IpAddress, isLoopback } from '#net/ip.ts';
 import {
+  DNS_PORT,
   INBOUND_HBONE_PORT,
+  INBOUND_PLAINTEXT_PORT,
   MARK_MASK,
+  OUTBOUND_PORT,
   PROBE_SOURCE_V4,
   PROBE_SOURCE_V6,
   PROXIED_MARK,
@@ -72,6 +75,20 @@ export function servedConnections(netnsFd: number): number {
   ).length;
   return coming + open;
 }
+
+/**
+ * To be called before the kernel tracks connections again. It remembers those of an earlier enrolment for minutes after their
+ * end, as redirected: a connection that has the same addresses and ports by now would be taken for one of them, and hang.
+ * Returns how many there were.
+ */
+export function forgetFormerEnrolment(netnsFd: number): number {
+  return forgetFlows(netnsFd, isOfEnrolment);
+}
+
+const isOfEnrolment = ({ isRedirected, answeredBy, mark }: Flow): boolean =>
+  (mark & MARK_MASK) === PROXIED_MARK || (isRedirected && REDIRECTED_TO.has(answeredBy.port));
+
+const REDIRECTED_TO: ReadonlySet<number> = new Set([OUTBOUND_PORT, INBOUND_PLAINTEXT_PORT, DNS_PORT]);
 
 /** To be called once the kernel tracks connections and before it redirects any; returns how many there are. */
 export function keepOlderConnections(netnsFd: number): number {
