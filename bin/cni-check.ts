@@ -11,6 +11,7 @@ import { inClusterEndpoint } from '#k8s/config.ts';
 import { chooseContext, kubeconfigPaths, loadKubeconfig } from '#k8s/kubeconfig.ts';
 import { createRestClient } from '#k8s/rest-client.ts';
 import { warmThreadPool } from '#linux/thread-pool.ts';
+import { end } from './lib/end.ts';
 
 const HELP = `Usage: culvert cni check [options]
 
@@ -95,9 +96,13 @@ function clusterClient(): KubeClient | undefined {
 }
 
 main().then(
-  (exitCode) => process.exit(exitCode),
+  (exitCode) => {
+    process.exitCode = exitCode;
+    end();
+  },
   (error: unknown) => {
     process.stderr.write(`culvert cni check: ${reasonOf(error)}\n`);
-    process.exit(1);
+    process.exitCode = 1;
+    end();
   },
 );

@@ -19,6 +19,7 @@ import { startInformer } from '#k8s/reflector.ts';
 import { createRestClient } from '#k8s/rest-client.ts';
 import { warmThreadPool } from '#linux/thread-pool.ts';
 import { createLogger, type Logger } from '#telemetry/log.ts';
+import { end } from './lib/end.ts';
 
 async function main(): Promise<void> {
   await warmThreadPool();
@@ -100,10 +101,7 @@ function projectDir(from: string): string {
   return existsSync(join(from, 'package.json')) ? from : projectDir(dirname(from));
 }
 
-main().then(
-  () => process.exit(),
-  (error: unknown) => {
-    process.stderr.write(`culvert cni: ${reasonOf(error)}\n`);
-    process.exit(1);
-  },
-);
+main().then(end, (error: unknown) => {
+  process.stderr.write(`culvert cni: ${reasonOf(error)}\n`);
+  process.exit(1);
+});

@@ -18,6 +18,7 @@ import { readReplacements } from '#local/machine/replacements.ts';
 import { createLogger } from '#telemetry/log.ts';
 import { actions } from './lib/actions.ts';
 import { contextWith } from './lib/context.ts';
+import { end } from './lib/end.ts';
 import { env, projectDir, runDirOf, version } from './lib/person.ts';
 
 /** By then the mesh stands, and what is left to do is to wait and to print. */
@@ -129,4 +130,4 @@ function fromHere(path: string): string {
 
 const context = contextWith({ ...actions, up });
 await runProgram(createProgram(context), ['up', ...process.argv.slice(2)], context);
-process.exit();
+end();
