@@ -5,6 +5,8 @@ export const ZTUNNEL_MARK = 0x539;
 /** Connection mark of flows that ztunnel opened towards the application: brings the replies back to it. */
 export const PROXIED_MARK = 0x111;
 export const MARK_MASK = 0xfff;
+/** Connection mark, beside those of the field, of older connections whose first packet may still come again. */
+export const CONNECTING_MARK = 0x1000;
 export const ROUTE_TABLE = 100;
 export const RULE_PRIORITY = 32_764;
 

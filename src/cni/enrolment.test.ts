@@ -37,7 +37,7 @@ async function warnings(ipv6: boolean, ...addresses: string[]): Promise<unknown[
       client: { patch: () => Promise.resolve(POD) as never },
       findNetns: () => undefined,
       hostNetns: { dev: 0n, ino: 0n } as never,
-      older: { forgetFormer: () => 0, keep: () => 0, served: () => 0, cut: () => 0 },
+      older: { forgetFormer: () => 0, forgetEnded: () => 0, keep: () => 0, served: () => 0, cut: () => 0 },
       clock: { monotonicMs: () => 0 },
       log,
     },
@@ -103,6 +103,10 @@ test('a pod that leaves the mesh is let go step by step: peers, new connections,
           steps.push('forget former');
           return 0;
         },
+        forgetEnded: () => {
+          steps.push('forget ended');
+          return 0;
+        },
         keep: () => {
           steps.push('keep older');
           return 0;
@@ -142,7 +146,7 @@ test('a pod that leaves the mesh is let go step by step: peers, new connections,
   assert.deepEqual(table.uids(), ['u1'], 'ztunnel keeps serving it');
   assert.deepEqual(await leave(), ['draining']);
   open = 0;
-  assert.deepEqual(await leave(), rest);
+  assert.deepEqual(await leave(), ['forget ended', ...rest]);
 
   // Not for ever.
   open = 1;

@@ -43,7 +43,7 @@ export interface EnrolmentDeps {
   readonly findNetns: FindNetns;
   /** The agent's own namespace: no pod's, ever. */
   readonly hostNetns: NetnsId;
-  readonly older: Pick<OlderConnectionCalls, 'forgetFormer' | 'keep' | 'served' | 'cut'>;
+  readonly older: Pick<OlderConnectionCalls, 'forgetFormer' | 'forgetEnded' | 'keep' | 'served' | 'cut'>;
   readonly clock: Pick<Clock, 'monotonicMs'>;
   readonly log: Logger;
 }
@@ -264,7 +264,10 @@ export function createEnrolment(deps: EnrolmentDeps, settings: EnrolmentSettings
       entry.drainUntilMs = clock.monotonicMs() + settings.drainMs;
     }
     const open = entry.stage === 'draining' ? older.served(netnsFd) : 0;
-    if (open === 0) return false;
+    if (open === 0) {
+      older.forgetEnded(netnsFd);
+      return false;
+    }
     if (clock.monotonicMs() < entry.drainUntilMs) return true;
     log.warn('connections through ztunnel are cut: the pod left the mesh and they did not end in time', {
       ...namesOf(pod),

@@ -54,6 +54,7 @@ function closedBy(
     {
       calls: {
         forgetFormer: () => 0,
+        forgetEnded: () => 0,
         keep: () => 0,
         served: () => 0,
         cut: () => 0,

@@ -13,6 +13,7 @@ import type { PodTable, TableEntry } from './pod-table.ts';
 import {
   closeOlderConnections,
   cutCarriedConnections,
+  forgetEndedConnections,
   forgetFormerEnrolment,
   keepOlderConnections,
   type OlderConnection,
@@ -23,6 +24,7 @@ import {
 /** The kernel's view of a pod's connections; replaced in unit tests. */
 export interface OlderConnectionCalls {
   forgetFormer(netnsFd: number): number;
+  forgetEnded(netnsFd: number): number;
   keep(netnsFd: number): number;
   list(netnsFd: number): OlderConnection[];
   close(netnsFd: number, connections: readonly OlderConnection[]): void;
@@ -32,6 +34,7 @@ export interface OlderConnectionCalls {
 
 export const kernelOlderConnections: OlderConnectionCalls = {
   forgetFormer: forgetFormerEnrolment,
+  forgetEnded: forgetEndedConnections,
   keep: keepOlderConnections,
   list: olderConnections,
   close: closeOlderConnections,

@@ -23,6 +23,8 @@ import {
 const CT_NEW = 1 << 8;
 const CT_GET = (1 << 8) | 1;
 const CT_DELETE = (1 << 8) | 2;
+const CT_GET_STATS = (1 << 8) | 5;
+const CTA_STATS_GLOBAL_ENTRIES = 1;
 /** struct nfgenmsg: family, version, resource. */
 const FAMILY_HEADER_BYTES = 4;
 const AF_UNSPEC = 0;
@@ -45,12 +47,15 @@ const CTA_PROTOINFO_TCP = 1;
 const CTA_PROTOINFO_TCP_STATE = 1;
 const CTA_PROTOINFO_TCP_FLAGS_ORIGINAL = 4;
 const CTA_PROTOINFO_TCP_FLAGS_REPLY = 5;
+/** Only TCP_CONNTRACK_CLOSE is higher. */
+const TCP_CONNTRACK_TIME_WAIT = 7;
 const TCP = 6;
 const UDP = 17;
 const IPS_SEEN_REPLY = 1 << 1;
 const IPS_ASSURED = 1 << 2;
 /** In the table for good; a new entry has it and may not lose it. */
 const IPS_CONFIRMED = 1 << 3;
+const IPS_SRC_NAT = 1 << 4;
 /** The destination was changed: the flow was redirected. */
 const IPS_DST_NAT = 1 << 5;
 /** The window of an older connection is not known, so packets outside it are not "invalid". */
@@ -79,8 +84,12 @@ export interface Flow {
   /** Who answers: the endpoint. */
   readonly answeredBy: FlowEnd;
   readonly isRedirected: boolean;
+  /** It has another source for who answers it. */
+  readonly isMasqueraded: boolean;
   /** Packets were seen both ways. */
   readonly isAnswered: boolean;
+  /** A TCP connection that both ends have closed, or that one has reset: remembered for a while. */
+  readonly hasEnded: boolean;
   /** The connection mark; 0 when none. */
   readonly mark: number;
 }
@@ -96,14 +105,15 @@ export function listFlows(netnsFd: number): Flow[] {
 export function forgetFlows(netnsFd: number, isStale: (flow: Flow) => boolean): number {
   return withNetlink(netnsFd, NETLINK_NETFILTER, 'forgetting connections of a namespace', (netlink) => {
     const stale = dump(netlink).filter(({ flow }) => isStale(flow));
-    for (const { flow, original } of stale)
-      netlink.request({
+    netlink.requestAll(
+      stale.map(({ flow, original }) => ({
         type: CT_DELETE,
-        flags: NLM_ACK,
+        flags: 0,
         body: Buffer.concat([familyHeader(flow.to.ip), nested(CTA_TUPLE_ORIG, original)]),
         // A flow may end by itself before it is forgotten.
         accepted: [ENOENT],
-      });
+      })),
+    );
     return stale.length;
   });
 }
@@ -113,6 +123,8 @@ export interface OlderConnection {
   readonly to: FlowEnd;
   /** `connecting`: the first packet is out and unanswered; `accepting`: answered, not yet confirmed. */
   readonly stage: keyof typeof STAGES;
+  /** The connection mark; 0 unless given. */
+  readonly mark?: number;
 }
 
 /**
@@ -122,43 +134,54 @@ export interface OlderConnection {
  */
 export function trackConnections(netnsFd: number, connections: readonly OlderConnection[]): void {
   if (connections.length === 0) return;
-  withNetlink(netnsFd, NETLINK_NETFILTER, 'entering older connections', (netlink) => {
-    for (const { from, to, stage } of connections) {
-      const { state, timeoutS, status } = STAGES[stage];
-      netlink.request({
-        type: CT_NEW,
-        flags: NLM_ACK | NLM_CREATE | NLM_EXCLUSIVE,
-        body: Buffer.concat([
-          familyHeader(to.ip),
-          nested(CTA_TUPLE_ORIG, tupleOf(from, to)),
-          nested(CTA_TUPLE_REPLY, tupleOf(to, from)),
-          attribute(CTA_STATUS, uint32(IPS_CONFIRMED | status)),
-          attribute(CTA_TIMEOUT, uint32(timeoutS)),
+  const requests = connections.map(({ from, to, stage, mark = 0 }) => {
+    const { state, timeoutS, status } = STAGES[stage];
+    return {
+      type: CT_NEW,
+      flags: NLM_CREATE | NLM_EXCLUSIVE,
+      body: Buffer.concat([
+        familyHeader(to.ip),
+        nested(CTA_TUPLE_ORIG, tupleOf(from, to)),
+        nested(CTA_TUPLE_REPLY, tupleOf(to, from)),
+        attribute(CTA_STATUS, uint32(IPS_CONFIRMED | status)),
+        attribute(CTA_TIMEOUT, uint32(timeoutS)),
+        attribute(CTA_MARK, uint32(mark)),
+        nested(
+          CTA_PROTOINFO,
           nested(
-            CTA_PROTOINFO,
-            nested(
-              CTA_PROTOINFO_TCP,
-              attribute(CTA_PROTOINFO_TCP_STATE, Buffer.of(state)),
-              // struct nf_ct_tcp_flags: flags, and which of them are set by this.
-              attribute(CTA_PROTOINFO_TCP_FLAGS_ORIGINAL, Buffer.of(BE_LIBERAL, BE_LIBERAL)),
-              attribute(CTA_PROTOINFO_TCP_FLAGS_REPLY, Buffer.of(BE_LIBERAL, BE_LIBERAL)),
-            ),
+            CTA_PROTOINFO_TCP,
+            attribute(CTA_PROTOINFO_TCP_STATE, Buffer.of(state)),
+            // struct nf_ct_tcp_flags: flags, and which of them are set by this.
+            attribute(CTA_PROTOINFO_TCP_FLAGS_ORIGINAL, Buffer.of(BE_LIBERAL, BE_LIBERAL)),
+            attribute(CTA_PROTOINFO_TCP_FLAGS_REPLY, Buffer.of(BE_LIBERAL, BE_LIBERAL)),
           ),
-        ]),
-        accepted: [EEXIST],
-      });
-    }
+        ),
+      ]),
+      accepted: [EEXIST],
+    };
   });
+  withNetlink(netnsFd, NETLINK_NETFILTER, 'entering older connections', (netlink) =>
+    netlink.requestAll(requests),
+  );
 }
 
 function dump(netlink: Netlink): { flow: Flow; original: Buffer }[] {
   const body = familyHeader(undefined);
+  // A dump walks the table of all namespaces: milliseconds, even for nothing.
+  if (countOf(netlink) === 0) return [];
   return netlink.request({ type: CT_GET, flags: NLM_DUMP, body }).flatMap((payload) => {
     const attributes = attributesOf(payload.subarray(FAMILY_HEADER_BYTES));
     const original = attributes.get(CTA_TUPLE_ORIG);
     const flow = flowOf(attributes);
     return original === undefined || flow === undefined ? [] : [{ flow, original }];
   });
+}
+
+/** How many entries the namespace has, of any protocol. */
+function countOf(netlink: Netlink): number {
+  const [answer] = netlink.request({ type: CT_GET_STATS, flags: NLM_ACK, body: familyHeader(undefined) });
+  if (answer === undefined) throw new TypeError('the kernel did not count the connections of a namespace');
+  return attributesOf(answer.subarray(FAMILY_HEADER_BYTES)).get(CTA_STATS_GLOBAL_ENTRIES)!.readUInt32BE(0);
 }
 
 /** Undefined unless both directions are TCP or UDP. */
@@ -173,9 +196,17 @@ function flowOf(attributes: ReadonlyMap<number, Buffer>): Flow | undefined {
     to: original.destination,
     answeredBy: reply.source,
     isRedirected: (status & IPS_DST_NAT) !== 0,
+    isMasqueraded: (status & IPS_SRC_NAT) !== 0,
     isAnswered: (status & IPS_SEEN_REPLY) !== 0,
+    hasEnded: tcpState(attributes.get(CTA_PROTOINFO)) >= TCP_CONNTRACK_TIME_WAIT,
     mark: attributes.get(CTA_MARK)?.readUInt32BE(0) ?? 0,
   };
+}
+
+/** enum tcp_conntrack; 0 where there is none. */
+function tcpState(protocol: Buffer | undefined): number {
+  const tcp = protocol && attributesOf(protocol).get(CTA_PROTOINFO_TCP);
+  return (tcp && attributesOf(tcp).get(CTA_PROTOINFO_TCP_STATE)?.[0]) ?? 0;
 }
 
 interface Tuple {

@@ -21,6 +21,8 @@ export const NLM_DUMP = 0x300;
 const NLMSG_ERROR = 2;
 const NLMSG_DONE = 3;
 const HEADER_BYTES = 16;
+/** Together with as many refusals less than the socket's buffers hold. */
+const BATCH = 256;
 /** More than the kernel puts into one message of a dump. */
 const READ_BYTES = 64 * 1024;
 
@@ -38,6 +40,8 @@ export interface NetlinkRequest {
 export interface Netlink {
   /** The payloads of the answer, headers taken off. @throws MeshError `SYSCALL_FAILED` with the kernel's errno. */
   request(request: NetlinkRequest): Buffer[];
+  /** Many that answer nothing, a few hundred in each call. @throws MeshError `SYSCALL_FAILED` for the first that is refused. */
+  requestAll(requests: readonly NetlinkRequest[]): void;
 }
 
 /** Runs `use` with a netlink socket of the namespace (the thread's own if undefined), and closes it. @throws MeshError SYSCALL_FAILED. */
@@ -56,6 +60,18 @@ export function withNetlink<T>(
         writeSync(fd, message(type, flags | NLM_REQUEST, body));
         return readAnswer(fd, accepted, context);
       },
+      requestAll(requests) {
+        for (let at = 0; at < requests.length; at += BATCH) {
+          const batch = requests.slice(at, at + BATCH);
+          const last = batch.length - 1;
+          const messages = batch.map(({ type, flags, body }, index) =>
+            // Refusals come unasked; the answer to the last tells that there are no more.
+            message(type, flags | NLM_REQUEST | (index === last ? NLM_ACK : 0), body, index),
+          );
+          writeSync(fd, Buffer.concat(messages));
+          readRefusals(fd, batch, context);
+        }
+      },
     });
   } catch (error) {
     throw MeshError.from(error, 'SYSCALL_FAILED', context);
@@ -64,11 +80,12 @@ export function withNetlink<T>(
   }
 }
 
-function message(type: number, flags: number, body: Buffer): Buffer {
+function message(type: number, flags: number, body: Buffer, sequence = 0): Buffer {
   const head = Buffer.alloc(HEADER_BYTES);
   head.writeUInt32LE(HEADER_BYTES + body.length, 0);
   head.writeUInt16LE(type, 4);
   head.writeUInt16LE(flags, 6);
+  head.writeUInt32LE(sequence, 8);
   return Buffer.concat([head, body]);
 }
 
@@ -82,17 +99,35 @@ function readAnswer(fd: number, accepted: readonly number[], context: string): B
       const type = buffer.readUInt16LE(at + 4);
       if (type === NLMSG_DONE) return payloads;
       if (type === NLMSG_ERROR) {
-        const errno = -buffer.readInt32LE(at + HEADER_BYTES);
-        // 0 acknowledges.
-        if (errno === 0 || accepted.includes(errno)) return payloads;
-        throw new MeshError('SYSCALL_FAILED', `${context}: the kernel answers with errno ${errno}`, {
-          details: { errno },
-        });
+        checkErrno(buffer, at, accepted, context);
+        return payloads;
       }
       payloads.push(buffer.subarray(at + HEADER_BYTES, at + size));
       at += (size + 3) & ~3;
     }
   }
+}
+
+/** Until the last of the batch is answered. */
+function readRefusals(fd: number, batch: readonly NetlinkRequest[], context: string): void {
+  for (;;) {
+    const buffer = Buffer.alloc(READ_BYTES);
+    const length = readSync(fd, buffer, 0, READ_BYTES, null);
+    for (let at = 0; at + HEADER_BYTES <= length; at += (buffer.readUInt32LE(at) + 3) & ~3) {
+      const sequence = buffer.readUInt32LE(at + 8);
+      checkErrno(buffer, at, batch[sequence]?.accepted ?? [], context);
+      if (sequence === batch.length - 1) return;
+    }
+  }
+}
+
+/** Of a message of type NLMSG_ERROR; 0 acknowledges. */
+function checkErrno(buffer: Buffer, at: number, accepted: readonly number[], context: string): void {
+  const errno = -buffer.readInt32LE(at + HEADER_BYTES);
+  if (errno === 0 || accepted.includes(errno)) return;
+  throw new MeshError('SYSCALL_FAILED', `${context}: the kernel answers with errno ${errno}`, {
+    details: { errno },
+  });
 }
 
 const NESTED = 0x8000;

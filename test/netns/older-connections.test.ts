@@ -15,6 +15,7 @@ import {
   carriedConnections,
   closeOlderConnections,
   cutCarriedConnections,
+  forgetEndedConnections,
   forgetFormerEnrolment,
   keepOlderConnections,
   olderConnections,
@@ -68,7 +69,7 @@ after(() => {
   for (const name of [POD, PEER]) sh(`ip netns del ${name} 2>/dev/null || true`);
 });
 
-/** Answers each line with "PORT: line", and closes at `bye`. */
+/** Answers each line with "PORT: line", and ends at `bye` or `reset`. */
 function echo(name: string, port: number, mark?: number): void {
   const { fd } = listenTcp({ ip: '::', port, netnsFd: netns(name), ...(mark === undefined ? {} : { mark }) });
   const server = net.createServer((socket) => {
@@ -76,6 +77,7 @@ function echo(name: string, port: number, mark?: number): void {
     socket.on('error', () => {});
     socket.on('data', (chunk) => {
       if (String(chunk) === 'bye') socket.end();
+      else if (String(chunk) === 'reset') socket.resetAndDestroy();
       else socket.write(`${port}: ${chunk}`);
     });
   });
@@ -246,6 +248,46 @@ for (const [name, open] of Object.entries(BACKENDS))
       assert.equal(keepOlderConnections(netns(POD)), 4);
       await rules.steer(netns(POD), OPTIONS);
       for (const socket of older) assert.equal(await say(socket, 'after'), '8080: after');
+      await rules.remove(netns(POD), OPTIONS);
+      await closeAll();
+    });
+
+    test('a new connection with the ports of an older one, which its far end has reset, went past ztunnel', async () => {
+      const dialEach = (): Promise<net.Socket[]> =>
+        Promise.all([
+          ...PEER_IPS.map((host, family) => dial(POD, host, 47_020 + family)),
+          ...POD_IPS.map((host, family) => dial(PEER, host, 47_020 + family)),
+        ]);
+      // Ten otherwise.
+      sh(`ip netns exec ${POD} sysctl -qw net.netfilter.nf_conntrack_tcp_timeout_close=1`);
+      try {
+        const older = await dialEach();
+        forgetFormerEnrolment(netns(POD));
+        await rules.track(netns(POD), OPTIONS);
+        keepOlderConnections(netns(POD));
+        await rules.steer(netns(POD), OPTIONS);
+        for (const socket of older) assert.equal(await say(socket, 'reset'), 'closed');
+        for (const socket of await dialEach()) assert.match(await say(socket, 'new'), /^1500[16]: new$/);
+      } finally {
+        await rules.remove(netns(POD), OPTIONS);
+        await closeAll();
+      }
+    });
+
+    test('a new connection of a pod that leaves was refused when it had the ports of one that ztunnel had reset', async () => {
+      const dialEach = (): Promise<net.Socket[]> =>
+        Promise.all([
+          ...PEER_IPS.map((host, family) => dial(POD, host, 47_030 + family)),
+          ...POD_IPS.map((host, family) => dial(PEER, host, 47_030 + family)),
+        ]);
+      await rules.apply(netns(POD), OPTIONS);
+      const open = await dialAll();
+      const carried = await dialEach();
+      for (const socket of carried) assert.equal(await say(socket, 'reset'), 'closed');
+      await rules.release(netns(POD), OPTIONS);
+      assert.equal(forgetEndedConnections(netns(POD)), 4);
+      for (const socket of await dialEach()) assert.equal(await say(socket, 'new'), '8080: new');
+      for (const socket of open) assert.match(await say(socket, 'going on'), /^1500[16]: going on$/);
       await rules.remove(netns(POD), OPTIONS);
       await closeAll();
     });

@@ -4,6 +4,7 @@
 // are replaced without a gap, and only the jumps into them must not be written twice.
 
 import {
+  CONNECTING_MARK,
   DNS_PORT,
   INBOUND_HBONE_PORT,
   INBOUND_PLAINTEXT_PORT,
@@ -26,6 +27,13 @@ type Table = (typeof TABLES)[number];
 const masked = (mark: number): string => `0x${mark.toString(16)}/0x${MARK_MASK.toString(16)}`;
 const FROM_ZTUNNEL = `-m mark --mark ${masked(ZTUNNEL_MARK)}`;
 const NOT_FROM_ZTUNNEL = `-m mark ! --mark ${masked(ZTUNNEL_MARK)}`;
+
+const CONNECTING_BIT = `0x${CONNECTING_MARK.toString(16)}`;
+/** An older connection is no longer connecting when more than its first packet is seen. */
+const CONNECTED = `-p tcp -m connmark --mark ${CONNECTING_BIT}/${CONNECTING_BIT} -m tcp ! --tcp-flags SYN SYN -j CONNMARK --set-xmark 0x0/${CONNECTING_BIT}`;
+/** As in nft.ts: a new connection is not to go the way of an older one that has just ended. */
+const dropStray = (where: string): string =>
+  `${where} -m tcp --tcp-flags FIN,SYN,RST,ACK SYN -m conntrack --ctstate ESTABLISHED -m conntrack ! --ctstate DNAT -m connmark --mark 0x0/${CONNECTING_BIT} ${NOT_FROM_ZTUNNEL} -j DROP`;
 
 export type IptablesFamily = 4 | 6;
 type Options = Omit<PodRuleOptions, 'ipv6'>;
@@ -115,11 +123,19 @@ function podRules(family: IptablesFamily, options: Options): Rules {
   ];
   return {
     mangle: {
-      [PREROUTING]: [`${FROM_ZTUNNEL} -j CONNMARK --set-xmark ${masked(PROXIED_MARK)}`],
+      [PREROUTING]: [
+        `${FROM_ZTUNNEL} -j CONNMARK --set-xmark ${masked(PROXIED_MARK)}`,
+        CONNECTED,
+        ...(options.bypassInbound
+          ? []
+          : [dropStray(`! -s ${probe} ! -i lo -p tcp -m tcp ! --dport ${INBOUND_HBONE_PORT}`)]),
+      ],
       [OUTPUT]: [
         `-m connmark --mark ${masked(PROXIED_MARK)} -j CONNMARK --restore-mark --nfmask 0xffffffff --ctmask 0xffffffff`,
         // The kernel translates no packet that it cannot place: what the application says would leave as it is. A reset says nothing.
         `! -o lo -p tcp -m conntrack --ctstate INVALID ${NOT_FROM_ZTUNNEL} -m tcp ! --tcp-flags RST RST -j DROP`,
+        CONNECTED,
+        dropStray(`! -d ${probe} ! -o lo -p tcp`),
       ],
     },
     nat: {

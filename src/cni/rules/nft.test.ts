@@ -9,6 +9,10 @@ import { nftHostRules, renderHostRules } from './nft-host.ts';
 
 const PLAIN: PodRuleOptions = { ipv6: false, dnsCapture: false, bypassInbound: false, virtualInterfaces: [] };
 
+/** What drops the first packet of a connection that the kernel takes for an older one (docs/DIFFERENCES.md). */
+const STRAY =
+  'tcp flags & (fin | syn | rst | ack) == syn ct state established ct status & dnat == 0 ct mark & 0x1000 == 0 meta mark & 0xfff != 0x539 counter drop';
+
 test('IPv4 without DNS capture: the whole transaction', () => {
   assert.equal(
     renderPodRules(PLAIN),
@@ -32,11 +36,15 @@ add chain inet istio-ambient-mangle istio-prerouting
 add chain inet istio-ambient-mangle prerouting { type filter hook prerouting priority -150; policy accept; }
 add rule inet istio-ambient-mangle prerouting counter jump istio-prerouting
 add rule inet istio-ambient-mangle istio-prerouting meta mark & 0xfff == 0x539 counter ct mark set ct mark & 0xfffff000 | 0x111
+add rule inet istio-ambient-mangle istio-prerouting ct mark & 0x1000 != 0 tcp flags & syn == 0 counter ct mark set ct mark & 0xffffefff
+add rule inet istio-ambient-mangle istio-prerouting iifname != "lo" ip saddr != 169.254.7.127 tcp dport != 15008 ${STRAY}
 add chain inet istio-ambient-mangle istio-output
 add chain inet istio-ambient-mangle output { type route hook output priority -150; policy accept; }
 add rule inet istio-ambient-mangle output counter jump istio-output
 add rule inet istio-ambient-mangle istio-output ct mark & 0xfff == 0x111 counter meta mark set ct mark
 add rule inet istio-ambient-mangle istio-output meta nfproto ipv4 ct state invalid oifname != "lo" meta mark & 0xfff != 0x539 tcp flags & rst == 0 counter drop
+add rule inet istio-ambient-mangle istio-output ct mark & 0x1000 != 0 tcp flags & syn == 0 counter ct mark set ct mark & 0xffffefff
+add rule inet istio-ambient-mangle istio-output oifname != "lo" ip daddr != 169.254.7.127 ${STRAY}
 add table inet istio-ambient-raw
 delete table inet istio-ambient-raw
 `,
@@ -85,6 +93,13 @@ test('both families, DNS capture and virtual interfaces: order of A.7.1, lines i
     'ct mark & 0xfff == 0x111 counter meta mark set ct mark',
     // Not of the specification: docs/DIFFERENCES.md.
     'ct state invalid oifname != "lo" meta mark & 0xfff != 0x539 tcp flags & rst == 0 counter drop',
+    'ct mark & 0x1000 != 0 tcp flags & syn == 0 counter ct mark set ct mark & 0xffffefff',
+    `oifname != "lo" ip daddr != 169.254.7.127 ${STRAY}`,
+    `oifname != "lo" ip6 daddr != fd16:9254:7127:1337:ffff:ffff:ffff:ffff ${STRAY}`,
+  ]);
+  assert.deepEqual(rulesOf(text, 'mangle', 'prerouting').slice(2), [
+    `iifname != "lo" ip saddr != 169.254.7.127 tcp dport != 15008 ${STRAY}`,
+    `iifname != "lo" ip6 saddr != fd16:9254:7127:1337:ffff:ffff:ffff:ffff tcp dport != 15008 ${STRAY}`,
   ]);
   assert.deepEqual(rulesOf(text, 'raw', 'prerouting'), [
     'udp sport 53 meta mark & 0xfff != 0x539 counter ct zone set 1',
@@ -107,7 +122,10 @@ test('DNS capture without IPv6 writes no IPv6 rule', () => {
 test('bypassing inbound keeps the reply path of tunnels', () => {
   const text = renderPodRules({ ...PLAIN, bypassInbound: true });
   assert.deepEqual(rulesOf(text, 'nat', 'prerouting'), []);
-  assert.equal(rulesOf(text, 'mangle', 'prerouting').length, 1);
+  assert.deepEqual(rulesOf(text, 'mangle', 'prerouting'), [
+    'meta mark & 0xfff == 0x539 counter ct mark set ct mark & 0xfffff000 | 0x111',
+    'ct mark & 0x1000 != 0 tcp flags & syn == 0 counter ct mark set ct mark & 0xffffefff',
+  ]);
   assert.equal(rulesOf(text, 'nat', 'output').length, 4);
 });
 

@@ -2,6 +2,7 @@
 // Order matters: the kernel takes the first rule that matches.
 
 import {
+  CONNECTING_MARK,
   DNS_PORT,
   INBOUND_HBONE_PORT,
   INBOUND_PLAINTEXT_PORT,
@@ -118,17 +119,29 @@ const NAT_HOOKS = {
  * The other half: the marks that bring replies back to ztunnel, and zones for its DNS. With them the kernel begins to track
  * connections; none is redirected.
  */
-export function renderTracking({ dnsCapture, ipv6 }: PodRuleOptions): string {
+export function renderTracking({ dnsCapture, ipv6, bypassInbound }: PodRuleOptions): string {
+  const families = ipv6 ? [V4, V6] : [V4];
   const keepUpperBits = hex(0xffffffff - MARK_MASK);
   const mangle = renderTable(MANGLE_TABLE, [
     ...chainPair(MANGLE_TABLE, 'prerouting', 'type filter hook prerouting priority -150', [
       `${FROM_ZTUNNEL} counter ct mark set ct mark & ${keepUpperBits} | ${hex(PROXIED_MARK)}`,
+      CONNECTED,
+      ...(bypassInbound ? [] : families)
+        .map(
+          ({ match, probeSource }) =>
+            `iifname != "lo" ${match} saddr != ${probeSource} tcp dport != ${INBOUND_HBONE_PORT}`,
+        )
+        .map(dropStray),
     ]),
     // Type route: the new mark chooses the route again.
     ...chainPair(MANGLE_TABLE, 'output', 'type route hook output priority -150', [
       `ct mark & ${hex(MARK_MASK)} == ${hex(PROXIED_MARK)} counter meta mark set ct mark`,
       // The kernel translates no packet that it cannot place: what the application says would leave as it is. A reset says nothing.
       `${ipv6 ? '' : IPV4_ONLY}ct state invalid oifname != "lo" ${NOT_FROM_ZTUNNEL} tcp flags & rst == 0 counter drop`,
+      CONNECTED,
+      ...families
+        .map(({ match, probeSource }) => `oifname != "lo" ${match} daddr != ${probeSource}`)
+        .map(dropStray),
     ]),
   ]);
   if (!dnsCapture) return mangle;
@@ -145,6 +158,16 @@ export function renderTracking({ dnsCapture, ipv6 }: PodRuleOptions): string {
     ])
   );
 }
+
+/** An older connection is no longer connecting when more than its first packet is seen. */
+const CONNECTED = `ct mark & ${hex(CONNECTING_MARK)} != 0 tcp flags & syn == 0 counter ct mark set ct mark & ${hex(0xffffffff - CONNECTING_MARK)}`;
+
+/**
+ * A new connection may have the ports of an older one that has just ended (reset by its far end, it is remembered for ten
+ * seconds): the kernel would let it go the way of that one, past ztunnel. Its first packet is sent again in a second.
+ */
+const dropStray = (where: string): string =>
+  `${where} tcp flags & (fin | syn | rst | ack) == syn ct state established ct status & dnat == 0 ct mark & ${hex(CONNECTING_MARK)} == 0 ${NOT_FROM_ZTUNNEL} counter drop`;
 
 /** Rules of each chain, by `TABLE CHAIN`, that such a transaction writes. */
 export function countRules(text: string): ReadonlyMap<string, number> {

@@ -10,6 +10,7 @@ import { type Flow, type FlowEnd, forgetFlows, listFlows, trackConnections } fro
 import { closeTcpSockets, listTcpSockets, type TcpSocket } from '#linux/tcp-sockets.ts';
 import { type IpAddress, isLoopback } from '#net/ip.ts';
 import {
+  CONNECTING_MARK,
   DNS_PORT,
   INBOUND_HBONE_PORT,
   INBOUND_PLAINTEXT_PORT,
@@ -77,16 +78,24 @@ export function servedConnections(netnsFd: number): number {
 }
 
 /**
- * To be called before the kernel tracks connections again. It remembers those of an earlier enrolment for minutes after their
- * end, as redirected: a connection that has the same addresses and ports by now would be taken for one of them, and hang.
- * Returns how many there were.
+ * To be called before the kernel tracks connections again. It remembers those of an earlier enrolment, for minutes after their
+ * end or for days if it did not see that: a connection that has the same addresses and ports by now would be taken for one of
+ * them, and hang or go past ztunnel. What rules of the pod's own translate is left alone. Returns how many there were.
  */
 export function forgetFormerEnrolment(netnsFd: number): number {
   return forgetFlows(netnsFd, isOfEnrolment);
 }
 
-const isOfEnrolment = ({ isRedirected, answeredBy, mark }: Flow): boolean =>
-  (mark & MARK_MASK) === PROXIED_MARK || (isRedirected && REDIRECTED_TO.has(answeredBy.port));
+/**
+ * To be called when ztunnel carries nothing more of a pod that leaves, before it closes its listeners: a new connection with the
+ * ports of one that has ended would be taken for it, and be sent to a closed port. Returns how many there were.
+ */
+export function forgetEndedConnections(netnsFd: number): number {
+  return forgetFlows(netnsFd, (flow) => flow.hasEnded && flow.isRedirected && isOfEnrolment(flow));
+}
+
+const isOfEnrolment = ({ protocol, isRedirected, isMasqueraded, answeredBy }: Flow): boolean =>
+  isRedirected ? REDIRECTED_TO.has(answeredBy.port) : protocol === 'tcp' && !isMasqueraded;
 
 const REDIRECTED_TO: ReadonlySet<number> = new Set([OUTBOUND_PORT, INBOUND_PLAINTEXT_PORT, DNS_PORT]);
 
@@ -98,7 +107,9 @@ export function keepOlderConnections(netnsFd: number): number {
     connections.map(({ direction, local, remote, socket }) => ({
       from: direction === 'outbound' ? local : remote,
       to: direction === 'outbound' ? remote : local,
-      stage: socket.state === 'connecting' || socket.state === 'accepting' ? socket.state : 'established',
+      ...(socket.state === 'connecting' || socket.state === 'accepting'
+        ? { stage: socket.state, mark: CONNECTING_MARK }
+        : { stage: 'established' }),
     })),
   );
   return connections.length;
