@@ -94,7 +94,7 @@ export interface TcpSocketOptions {
   readonly family: IpFamily;
   readonly netnsFd?: number;
   readonly mark?: number;
-  /** Connect from this address, local or not (IP_TRANSPARENT); the kernel chooses the port. */
+  /** Connect from this address, local or not (IP_TRANSPARENT), and from a port that the address's own kernel would not choose. */
   readonly bindSource?: { readonly ip: IpAddress };
 }
 
@@ -119,10 +119,31 @@ function bindForeign(fd: number, family: IpFamily, source: IpAddress, context: s
     );
   }
   setTransparent(fd, family, context);
+  for (let tries = 0; tries < FOREIGN_PORT_TRIES; tries += 1) {
+    const { address, lengthBytes } = sockaddrOf(source, takeForeignPort());
+    if (libc.bind(fd, address, lengthBytes) >= 0) return;
+    const errno = lastErrno();
+    if (errno !== 'EADDRINUSE') throw syscallError('bind', errno, context);
+  }
   // The port is chosen at connect, when the destination is known: one source may then hold more than 28,000 connections.
   setInt(fd, SOL_IP, IP_BIND_ADDRESS_NO_PORT, 1, context);
   const { address, lengthBytes } = sockaddrOf(source, 0);
   check(libc.bind(fd, address, lengthBytes), 'bind', context);
+}
+
+/**
+ * Where we connect from a client's address, the client may be connecting to the same place itself, and connection tracking
+ * knows connections by addresses and ports alone: with the same port one would be taken for the other, and both be reset. So
+ * ours are below those that kernels give to their clients (`ip_local_port_range`, from 32,768 on), as long as one is free.
+ */
+const FOREIGN_PORTS = { first: 10_240, count: 32_768 - 10_240 } as const;
+/** Each costs a microsecond. A source that fills the range (by 375 connections a second, each remembered for a minute) gets on. */
+const FOREIGN_PORT_TRIES = 4;
+let foreignPortsTaken = Math.floor(Math.random() * FOREIGN_PORTS.count);
+
+function takeForeignPort(): number {
+  foreignPortsTaken = (foreignPortsTaken + 1) % FOREIGN_PORTS.count;
+  return FOREIGN_PORTS.first + foreignPortsTaken;
 }
 
 export interface UdpSocketOptions {

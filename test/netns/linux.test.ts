@@ -173,6 +173,41 @@ test('a socket may connect from an address that is not local', async () => {
   }
 });
 
+test('a connection from a client’s address took the ports of one of the client’s own, and both were reset', async () => {
+  const ports: number[] = [];
+  const server = await serve('::', 15006, (socket) => {
+    ports.push(socket.remotePort ?? 0);
+    socket.end();
+  });
+  const dial = async (host: '10.9.0.1' | 'fd09::1', bindSource: string): Promise<number> => {
+    const socket = dialFromClient(host === '10.9.0.1' ? 4 : 6, host, 15006, { bindSource });
+    socket.end();
+    await finished(socket);
+    return ports.pop() ?? 0;
+  };
+  const netnsFd = openNetns(`/var/run/netns/${CLIENT}`);
+  const others: number[] = [];
+  try {
+    let last = 0;
+    for (let count = 0; count < 20; count += 1) {
+      last = await dial('10.9.0.1', '10.77.1.2');
+      assert.ok(last >= 10_240 && last < 32_768, `${last} is of those that a kernel gives to clients`);
+    }
+    const v6 = await dial('fd09::1', 'fd09::2');
+    assert.ok(v6 >= 10_240 && v6 < 32_768);
+    // Whatever the next four are, they are taken: the kernel then chooses, of its own.
+    for (let ahead = 1; ahead <= 4; ahead += 1) {
+      const port = 10_240 + ((v6 - 10_240 + ahead) % 22_528);
+      others.push(listenTcp({ ip: '::', port, netnsFd }).fd);
+    }
+    assert.ok((await dial('10.9.0.1', '10.77.1.2')) >= 32_768);
+  } finally {
+    for (const fd of others) closeFd(fd);
+    closeFd(netnsFd);
+    server.close();
+  }
+});
+
 test('listenTcp reports a taken port, transparency and a free choice of port', () => {
   const netnsFd = openNetns(`/var/run/netns/${SERVER}`);
   const first = listenTcp({ ip: '::', port: 17001, netnsFd, transparent: 'required' });
