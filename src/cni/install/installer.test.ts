@@ -203,11 +203,19 @@ test('a configuration that is cut short, or a directory that cannot be read, doe
     await until('installed', () => watch.isInstalled && stands());
     write('02-istio-cni.conflist', '{ "name": ');
     await until('mended', () => watch.isInstalled && stands());
-    rmSync(options.netDir, { recursive: true });
-    writeFileSync(options.netDir, 'no directory');
+    // The installation makes a directory that is missing, at any moment.
+    await until('no directory', () => {
+      try {
+        rmSync(options.netDir, { recursive: true });
+        writeFileSync(options.netDir, 'no directory');
+        return true;
+      } catch {
+        return false;
+      }
+    });
     await until('noticed', () => !watch.isInstalled);
     rmSync(options.netDir);
-    mkdirSync(options.netDir);
+    mkdirSync(options.netDir, { recursive: true });
     write('10-kindnet.conflist', KINDNET);
     await until('installed again', () => watch.isInstalled && stands());
   } finally {
