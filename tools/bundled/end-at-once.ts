@@ -4,11 +4,8 @@
 // thread for a collection, and waits; the main thread waits for it in turn: the process never ends
 // (docs/decisions/0021-ends.md). Without the flag the thread lets the heap grow; whoever waits already is let on by a collection.
 
-import { setFlagsFromString } from 'node:v8';
-import { isMainThread } from 'node:worker_threads';
-
-if (isMainThread)
-  process.on('exit', () => {
-    setFlagsFromString('--no-optimize-for-size');
-    globalThis.gc?.();
-  });
+process.on('exit', () => {
+  // Loaded here: no program is to carry it until then.
+  process.getBuiltinModule('node:v8').setFlagsFromString('--no-optimize-for-size');
+  globalThis.gc?.();
+});
