@@ -95,14 +95,14 @@ function clusterClient(): KubeClient | undefined {
   }
 }
 
-main().then(
-  (exitCode) => {
-    process.exitCode = exitCode;
-    end();
-  },
-  (error: unknown) => {
-    process.stderr.write(`culvert cni check: ${reasonOf(error)}\n`);
-    process.exitCode = 1;
-    end();
-  },
-);
+main()
+  .then(
+    (exitCode) => {
+      process.exitCode = exitCode;
+    },
+    (error: unknown) => {
+      process.stderr.write(`culvert cni check: ${reasonOf(error)}\n`);
+      process.exitCode = 1;
+    },
+  )
+  .finally(end);

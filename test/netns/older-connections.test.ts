@@ -133,14 +133,15 @@ const ends = (): string[] =>
     })
     .sort();
 
-/** One connection of each family and direction. */
-const dialAll = (): Promise<net.Socket[]> =>
-  Promise.all([
-    dial(POD, PEER_IPS[0]),
-    dial(POD, PEER_IPS[1]),
-    dial(PEER, POD_IPS[0]),
-    dial(PEER, POD_IPS[1]),
-  ]);
+/** One connection of each family and direction; of IPv4 from this port and of IPv6 from the next, unless the kernel is to choose. */
+const dialAll = (localPort?: number): Promise<net.Socket[]> =>
+  Promise.all(
+    ([POD, PEER] as const).flatMap((from) =>
+      (from === POD ? PEER_IPS : POD_IPS).map((host, family) =>
+        dial(from, host, localPort === undefined ? undefined : localPort + family),
+      ),
+    ),
+  );
 
 const ALL = [
   'inbound 10.244.8.1:8080 10.244.8.2',
@@ -229,19 +230,14 @@ for (const [name, open] of Object.entries(BACKENDS))
     });
 
     test('a connection hung that has the ports of one from the enrolment before', async () => {
-      const dialEach = (): Promise<net.Socket[]> =>
-        Promise.all([
-          ...PEER_IPS.map((host, family) => dial(POD, host, 47_010 + family)),
-          ...POD_IPS.map((host, family) => dial(PEER, host, 47_010 + family)),
-        ]);
       await rules.apply(netns(POD), OPTIONS);
-      const carried = await dialEach();
+      const carried = await dialAll(47_010);
       for (const socket of carried) assert.match(await say(socket, 'x'), /^1500[16]: x$/);
       // ztunnel closes first, so that no socket keeps the client's port.
       for (const socket of carried) assert.equal(await say(socket, 'bye'), 'closed');
       await rules.remove(netns(POD), OPTIONS);
 
-      const older = await dialEach();
+      const older = await dialAll(47_010);
       for (const socket of older) assert.equal(await say(socket, 'before'), '8080: before');
       forgetFormerEnrolment(netns(POD));
       await rules.track(netns(POD), OPTIONS);
@@ -253,40 +249,33 @@ for (const [name, open] of Object.entries(BACKENDS))
     });
 
     test('a new connection with the ports of an older one, which its far end has reset, went past ztunnel', async () => {
-      const dialEach = (): Promise<net.Socket[]> =>
-        Promise.all([
-          ...PEER_IPS.map((host, family) => dial(POD, host, 47_020 + family)),
-          ...POD_IPS.map((host, family) => dial(PEER, host, 47_020 + family)),
-        ]);
-      // Ten otherwise.
-      sh(`ip netns exec ${POD} sysctl -qw net.netfilter.nf_conntrack_tcp_timeout_close=1`);
+      // So that the kernel forgets in time for the second try.
+      const rememberFor = (seconds: number): string =>
+        sh(`ip netns exec ${POD} sysctl -qw net.netfilter.nf_conntrack_tcp_timeout_close=${seconds}`);
+      rememberFor(1);
       try {
-        const older = await dialEach();
+        const older = await dialAll(47_020);
         forgetFormerEnrolment(netns(POD));
         await rules.track(netns(POD), OPTIONS);
         keepOlderConnections(netns(POD));
         await rules.steer(netns(POD), OPTIONS);
         for (const socket of older) assert.equal(await say(socket, 'reset'), 'closed');
-        for (const socket of await dialEach()) assert.match(await say(socket, 'new'), /^1500[16]: new$/);
+        for (const socket of await dialAll(47_020)) assert.match(await say(socket, 'new'), /^1500[16]: new$/);
       } finally {
+        rememberFor(10);
         await rules.remove(netns(POD), OPTIONS);
         await closeAll();
       }
     });
 
     test('a new connection of a pod that leaves was refused when it had the ports of one that ztunnel had reset', async () => {
-      const dialEach = (): Promise<net.Socket[]> =>
-        Promise.all([
-          ...PEER_IPS.map((host, family) => dial(POD, host, 47_030 + family)),
-          ...POD_IPS.map((host, family) => dial(PEER, host, 47_030 + family)),
-        ]);
       await rules.apply(netns(POD), OPTIONS);
       const open = await dialAll();
-      const carried = await dialEach();
+      const carried = await dialAll(47_030);
       for (const socket of carried) assert.equal(await say(socket, 'reset'), 'closed');
       await rules.release(netns(POD), OPTIONS);
       assert.equal(forgetEndedConnections(netns(POD)), 4);
-      for (const socket of await dialEach()) assert.equal(await say(socket, 'new'), '8080: new');
+      for (const socket of await dialAll(47_030)) assert.equal(await say(socket, 'new'), '8080: new');
       for (const socket of open) assert.match(await say(socket, 'going on'), /^1500[16]: going on$/);
       await rules.remove(netns(POD), OPTIONS);
       await closeAll();

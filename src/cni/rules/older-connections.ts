@@ -140,7 +140,6 @@ export function olderConnections(netnsFd: number): OlderConnection[] {
 export function cutCarriedConnections(netnsFd: number): number {
   // Sockets first: the flow of each is then there to be read.
   const carried = listTcpSockets(netnsFd).filter(isCarried);
-  // Reading flows costs milliseconds even where there are none.
   if (carried.length === 0) return 0;
   const own = new Set(
     listFlows(netnsFd)
