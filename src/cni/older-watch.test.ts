@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { PeerAuthentication, Pod } from '#k8s/objects.ts';
 import { openNetns } from '#linux/netns.ts';
-import { ip } from '#net/ip.ts';
+import { type IpAddress, ip } from '#net/ip.ts';
 import { type Logger, silentLogger } from '#telemetry/log.ts';
 import { createOlderWatch } from './older-watch.ts';
 import { PodTable } from './pod-table.ts';
@@ -28,7 +28,13 @@ const STRICT: PeerAuthentication = {
 
 /** The local ports of what a review closes. */
 function closedBy(
-  world: { annotations?: Record<string, string>; policies?: PeerAuthentication[]; closeByDefault?: boolean },
+  world: {
+    annotations?: Record<string, string>;
+    policies?: PeerAuthentication[];
+    closeByDefault?: boolean;
+    /** Is told how many were open, each time what is lost is to be forgotten. */
+    onForgetLost?: (open: number, podIps: readonly IpAddress[]) => void;
+  },
   log: Logger = silentLogger,
   fails?: 'list' | 'close',
 ): { closed: number[]; left: number } {
@@ -48,6 +54,7 @@ function closedBy(
   const entry = table.ensure('u', { name: 'web', namespace: 'shop', serviceAccount: 'web' }, 'enabled');
   table.setNetns(entry, openNetns('/proc/self/ns/net'));
   entry.stage = 'done';
+  entry.ips = [ip('10.0.0.1')];
   let open: readonly OlderConnection[] = ALL;
   const closed: number[] = [];
   const watch = createOlderWatch(
@@ -55,6 +62,10 @@ function closedBy(
       calls: {
         forgetFormer: () => 0,
         forgetEnded: () => 0,
+        forgetLost(_netns, podIps) {
+          world.onForgetLost?.(open.length, podIps);
+          return 0;
+        },
         keep: () => 0,
         served: () => 0,
         cut: () => 0,
@@ -82,6 +93,7 @@ function closedBy(
   );
   watch.reviewAll();
   const left = watch.list()[0]?.connections.length ?? 0;
+  watch.list();
   table.close();
   return { closed, left };
 }
@@ -102,6 +114,15 @@ test('a pod, or the node, may want them all closed; the pod has the last word', 
     closedBy({ closeByDefault: true, annotations: { 'culvert.local/older-connections': 'keep' } }),
     { closed: [], left: 3 },
   );
+});
+
+test('what the kernel still remembers of lost ones is forgotten up to and with the end of the last', () => {
+  const looks: unknown[] = [];
+  closedBy({ closeByDefault: true, onForgetLost: (open, podIps) => looks.push([open, ...podIps]) });
+  assert.deepEqual(looks, [
+    [3, '10.0.0.1'],
+    [0, '10.0.0.1'],
+  ]);
 });
 
 test('inbound traffic that is not captured at all is not "older"', () => {

@@ -6,6 +6,7 @@ import type { Informer } from '#k8s/informer.ts';
 import { refusesPlaintext } from '#k8s/mutual-tls.ts';
 import type { PeerAuthentication, Pod } from '#k8s/objects.ts';
 import type { FlowEnd } from '#linux/conntrack.ts';
+import type { IpAddress } from '#net/ip.ts';
 import type { Logger } from '#telemetry/log.ts';
 import { OLDER_CONNECTIONS_ANNOTATION } from './constants.ts';
 import { podRuleOptions, type RuleDefaults } from './pod-overrides.ts';
@@ -15,6 +16,7 @@ import {
   cutCarriedConnections,
   forgetEndedConnections,
   forgetFormerEnrolment,
+  forgetLostConnections,
   keepOlderConnections,
   type OlderConnection,
   olderConnections,
@@ -25,6 +27,7 @@ import {
 export interface OlderConnectionCalls {
   forgetFormer(netnsFd: number): number;
   forgetEnded(netnsFd: number): number;
+  forgetLost(netnsFd: number, podIps: readonly IpAddress[]): number;
   keep(netnsFd: number): number;
   list(netnsFd: number): OlderConnection[];
   close(netnsFd: number, connections: readonly OlderConnection[]): void;
@@ -35,6 +38,7 @@ export interface OlderConnectionCalls {
 export const kernelOlderConnections: OlderConnectionCalls = {
   forgetFormer: forgetFormerEnrolment,
   forgetEnded: forgetEndedConnections,
+  forgetLost: forgetLostConnections,
   keep: keepOlderConnections,
   list: olderConnections,
   close: closeOlderConnections,
@@ -96,6 +100,7 @@ export function createOlderWatch(deps: OlderWatchDeps, options: OlderWatchOption
     let listed: OlderConnection[];
     try {
       listed = calls.list(entry.netnsFd);
+      calls.forgetLost(entry.netnsFd, entry.ips);
     } catch (error) {
       // Asked again later; other pods, and whoever reads the metrics, are not to suffer from it.
       log.error('the connections of a pod cannot be read: older ones may go on in plaintext', {

@@ -47,6 +47,7 @@ const CTA_PROTOINFO_TCP = 1;
 const CTA_PROTOINFO_TCP_STATE = 1;
 const CTA_PROTOINFO_TCP_FLAGS_ORIGINAL = 4;
 const CTA_PROTOINFO_TCP_FLAGS_REPLY = 5;
+const TCP_CONNTRACK_ESTABLISHED = 3;
 /** Only TCP_CONNTRACK_CLOSE is higher. */
 const TCP_CONNTRACK_TIME_WAIT = 7;
 const TCP = 6;
@@ -88,6 +89,8 @@ export interface Flow {
   readonly isMasqueraded: boolean;
   /** Packets were seen both ways. */
   readonly isAnswered: boolean;
+  /** A TCP connection of which neither end was seen: remembered for days after its last packet. */
+  readonly isEstablished: boolean;
   /** A TCP connection that both ends have closed, or that one has reset: remembered for a while. */
   readonly hasEnded: boolean;
   /** The connection mark; 0 when none. */
@@ -190,6 +193,7 @@ function flowOf(attributes: ReadonlyMap<number, Buffer>): Flow | undefined {
   const reply = readTuple(attributes.get(CTA_TUPLE_REPLY));
   if (original === undefined || reply === undefined) return undefined;
   const status = attributes.get(CTA_STATUS)?.readUInt32BE(0) ?? 0;
+  const state = tcpState(attributes.get(CTA_PROTOINFO));
   return {
     protocol: original.protocol,
     from: original.source,
@@ -198,7 +202,8 @@ function flowOf(attributes: ReadonlyMap<number, Buffer>): Flow | undefined {
     isRedirected: (status & IPS_DST_NAT) !== 0,
     isMasqueraded: (status & IPS_SRC_NAT) !== 0,
     isAnswered: (status & IPS_SEEN_REPLY) !== 0,
-    hasEnded: tcpState(attributes.get(CTA_PROTOINFO)) >= TCP_CONNTRACK_TIME_WAIT,
+    isEstablished: state === TCP_CONNTRACK_ESTABLISHED,
+    hasEnded: state >= TCP_CONNTRACK_TIME_WAIT,
     mark: attributes.get(CTA_MARK)?.readUInt32BE(0) ?? 0,
   };
 }

@@ -17,6 +17,7 @@ import {
   cutCarriedConnections,
   forgetEndedConnections,
   forgetFormerEnrolment,
+  forgetLostConnections,
   keepOlderConnections,
   olderConnections,
   servedConnections,
@@ -25,7 +26,7 @@ import type { PodRules } from '#cni/rules/pod-rules.ts';
 import { forgetFlows, trackConnections } from '#linux/conntrack.ts';
 import { closeFd, openNetns } from '#linux/netns.ts';
 import { listenTcp, tcpSocket } from '#linux/socket.ts';
-import { closeTcpSockets, listTcpSockets } from '#linux/tcp-sockets.ts';
+import { closeTcpSockets, listTcpSockets, type TcpSocket } from '#linux/tcp-sockets.ts';
 import { warmThreadPool } from '#linux/thread-pool.ts';
 import { ip } from '#net/ip.ts';
 import { until } from '../lib/until.ts';
@@ -123,6 +124,21 @@ async function closeAll(): Promise<void> {
     'the connections are closed',
     () => carriedConnections(listTcpSockets(netns(POD))).length === 0,
   );
+}
+
+/** Both ends of these connections, in both namespaces. */
+async function vanish(connections: readonly net.Socket[]): Promise<void> {
+  const gone = new Set(
+    connections.map(({ localAddress, localPort, remoteAddress }) =>
+      [`${localAddress} ${localPort}`, `${remoteAddress} ${PORT}`].sort().join(),
+    ),
+  );
+  const ends = (name: string): TcpSocket[] =>
+    listTcpSockets(netns(name)).filter(({ localIp, localPort, remoteIp, remotePort }) =>
+      gone.has([`${localIp} ${localPort}`, `${remoteIp} ${remotePort}`].sort().join()),
+    );
+  for (const name of [POD, PEER]) closeTcpSockets(netns(name), ends(name));
+  await until('the sockets are gone', () => [POD, PEER].every((name) => ends(name).length === 0));
 }
 
 const ends = (): string[] =>
@@ -266,6 +282,31 @@ for (const [name, open] of Object.entries(BACKENDS))
         await rules.remove(netns(POD), OPTIONS);
         await closeAll();
       }
+    });
+
+    test('a new connection with the ports of an older one, both ends of which vanished without a word, was dropped for days', async () => {
+      const older = await dialAll(47_040);
+      forgetFormerEnrolment(netns(POD));
+      await rules.track(netns(POD), OPTIONS);
+      keepOlderConnections(netns(POD));
+      await rules.steer(netns(POD), OPTIONS);
+      // Before connection tracking, so that it sees no end.
+      sh(`ip netns exec ${POD} nft '
+        add table inet silent
+        add chain inet silent in { type filter hook prerouting priority -310; policy drop; }
+        add chain inet silent out { type filter hook output priority -310; policy drop; }'`);
+      try {
+        await vanish(older.slice(0, 2));
+        assert.equal(forgetLostConnections(netns(POD), POD_IPS.map(ip)), 2);
+        await vanish(older.slice(2));
+        assert.equal(forgetLostConnections(netns(POD), [ip('10.244.8.9')]), 0, 'not of this pod');
+        assert.equal(forgetLostConnections(netns(POD), POD_IPS.map(ip)), 2);
+      } finally {
+        sh(`ip netns exec ${POD} nft delete table inet silent`);
+      }
+      for (const socket of await dialAll(47_040)) assert.match(await say(socket, 'new'), /^1500[16]: new$/);
+      await rules.remove(netns(POD), OPTIONS);
+      await closeAll();
     });
 
     test('a new connection of a pod that leaves was refused when it had the ports of one that ztunnel had reset', async () => {

@@ -133,6 +133,25 @@ export function olderConnections(netnsFd: number): OlderConnection[] {
 }
 
 /**
+ * Forgets connections past ztunnel that no process of the pod holds any more, though no packet told of their end: their far end
+ * lost its power, say. The kernel would remember each for five days, and drop a new one with its addresses and ports until then.
+ * What merely passes through the pod has no end at these addresses of it. Returns how many there were.
+ */
+export function forgetLostConnections(netnsFd: number, podIps: readonly IpAddress[]): number {
+  const own = new Set(podIps);
+  let held: ReadonlySet<string> | undefined;
+  return forgetFlows(netnsFd, ({ protocol, isEstablished, isRedirected, isMasqueraded, from, to }) => {
+    if (protocol !== 'tcp' || !isEstablished || isRedirected || isMasqueraded) return false;
+    const [local, remote] = own.has(from.ip) ? [from, to] : [to, from];
+    // Listed after the flows: whatever was open then and still is has a socket.
+    held ??= new Set(
+      listTcpSockets(netnsFd).map((s) => keyOf(s.localIp, s.localPort, s.remoteIp, s.remotePort)),
+    );
+    return own.has(local.ip) && !held.has(keyOf(local.ip, local.port, remote.ip, remote.port));
+  });
+}
+
+/**
  * Ends the application's side of every connection that is not known to go its own way: redirected, carried by ztunnel to the
  * application, or forgotten by the kernel. To be called before the rules are removed: without them the next packet of such a
  * connection would leave the pod as it is, readable. Returns how many there were.
