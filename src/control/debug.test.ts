@@ -138,6 +138,53 @@ test('every page that is served, and every one that is not, stands in docs/CONTR
   );
 });
 
+test('configz lists the objects of the mesh as kubectl would, mesh is its configuration, settings what the program was given', () => {
+  const all = (...objects: unknown[]) => ({ all: () => objects.values() });
+  const policy = {
+    apiVersion: 'security.istio.io/v1',
+    kind: 'AuthorizationPolicy',
+    metadata: { name: 'no', namespace: 'shop' },
+    spec: { action: 'DENY', rules: [{}] },
+  };
+  const entry = {
+    apiVersion: 'networking.istio.io/v1',
+    kind: 'ServiceEntry',
+    metadata: { name: 'goods', namespace: 'shop' },
+    spec: { hosts: ['goods.example.com'] },
+  };
+  const ask = (name: string, mesh: string | undefined): unknown =>
+    contentOf(
+      askDebugPage(
+        debugPages({
+          ...indexesForTest(),
+          informers: {
+            authorizationPolicies: all(policy),
+            peerAuthentications: all(),
+            serviceEntries: all(entry),
+            workloadEntries: all(),
+            gateways: all(gateway('wp', 'shop')),
+            gatewayClasses: all(),
+            meshConfigs: mesh === undefined ? all() : all({ data: { mesh } }),
+          },
+          proxies: NO_PROXIES,
+          options: { clusterId: 'c1', trustedNodeAccounts: new Set(['istio-system/ztunnel']) },
+        } as never),
+        name,
+        FROM_INSIDE,
+      ),
+    );
+  assert.deepEqual(ask('configz', undefined), [policy, entry, gateway('wp', 'shop')]);
+  assert.deepEqual(ask('mesh', 'trustDomain: example.org\nrootNamespace: r'), {
+    trustDomain: 'example.org',
+    rootNamespace: 'r',
+  });
+  assert.deepEqual([ask('mesh', undefined), ask('mesh', ''), ask('mesh', '{')], [{}, {}, '{']);
+  assert.deepEqual(ask('settings', undefined), {
+    clusterId: 'c1',
+    trustedNodeAccounts: ['istio-system/ztunnel'],
+  });
+});
+
 test('what changes something is there with UNSAFE_ENABLE_ADMIN_ENDPOINTS only, and says so', () => {
   assert.ok(emptyMesh({ unsafeAdminPages: true }).has('force_disconnect'));
   assert.deepEqual(askDebugPage(emptyMesh(), 'force_disconnect', FROM_INSIDE), {

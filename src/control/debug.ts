@@ -1,5 +1,6 @@
 // Debug pages: what the control plane believes, and who has heard of it (control-plane.md §10.1).
 
+import { parse as parseYaml } from 'yaml';
 import { AUTHORIZATION_TYPE_URL } from '#proto/authorization.ts';
 import { readableJson } from '#proto/resource-json.ts';
 import { ADDRESS_TYPE_URL } from '#proto/workload.ts';
@@ -94,14 +95,12 @@ export function debugPages(deps: DebugDeps): DebugPages {
         waypoint: waypoint === undefined ? null : `${waypoint.namespace}/${waypoint.name}`,
         ...(error === undefined ? {} : { problem: error.reason, with: error.waypoint }),
       })),
-    /** The policies as they were applied, and the settings. */
-    configz: () => ({
-      options: { ...deps.options, trustedNodeAccounts: [...deps.options.trustedNodeAccounts] },
-      authorizationPolicies: [...informers.authorizationPolicies.all()],
-      peerAuthentications: [...informers.peerAuthentications.all()],
-    }),
-    /** The mesh configuration as it was applied. */
-    mesh: () => [...informers.meshConfigs.all()].map(({ data }) => data?.mesh ?? ''),
+    /** The mesh's own objects as they were applied, and what of them is kept. */
+    configz: () => CONFIG_KINDS.flatMap((kind): unknown[] => [...informers[kind].all()]),
+    /** The mesh configuration as it was applied; of one that cannot be read the text. */
+    mesh: () => [...informers.meshConfigs.all()].map(({ data }) => meshConfigOf(data?.mesh ?? ''))[0] ?? {},
+    /** What flags and environment came to. */
+    settings: () => ({ ...options, trustedNodeAccounts: [...options.trustedNodeAccounts] }),
     /** How many objects of each kind are held, and which kinds have not been listed yet. */
     informerz: () => {
       const waiting = new Set(notSynced(informers));
@@ -122,6 +121,23 @@ export function debugPages(deps: DebugDeps): DebugPages {
 }
 
 const shown = (content: unknown): DebugAnswer => ({ status: 200, content });
+
+const CONFIG_KINDS = [
+  'authorizationPolicies',
+  'peerAuthentications',
+  'serviceEntries',
+  'workloadEntries',
+  'gatewayClasses',
+  'gateways',
+] as const satisfies readonly (keyof Informers)[];
+
+function meshConfigOf(text: string): unknown {
+  try {
+    return parseYaml(text) ?? {};
+  } catch {
+    return text;
+  }
+}
 
 /** Every client as it came, and what it watches. */
 function adsz(proxies: Proxies, query: DebugQuery): DebugAnswer {

@@ -44,7 +44,7 @@ const KINDS: readonly Resource[] = [
   rbac('ClusterRoleBinding'),
 ];
 const LOG_LINES = 20_000;
-const ISTIOD_PAGES = ['syncz', 'ambientz', 'authorizationz', 'configz'];
+const ISTIOD_PAGES = ['syncz', 'ambientz', 'authorizationz', 'configz', 'mesh', 'settings'];
 
 export interface GatherDeps {
   readonly client: KubeClient;
