@@ -17,6 +17,7 @@ import { inClusterEndpoint } from '#k8s/config.ts';
 import { NAMESPACES, PEER_AUTHENTICATIONS, PODS } from '#k8s/objects.ts';
 import { startInformer } from '#k8s/reflector.ts';
 import { createRestClient } from '#k8s/rest-client.ts';
+import { unmapStartPages } from '#linux/start-pages.ts';
 import { warmThreadPool } from '#linux/thread-pool.ts';
 import { createLogger, type Logger } from '#telemetry/log.ts';
 import { end } from './lib/end.ts';
@@ -78,6 +79,7 @@ async function run(config: ReturnType<typeof readCniConfig>, log: Logger): Promi
   // Only now may the runtime call the plugin: there is somebody to answer.
   const started = agent.start().then(() => {
     installed = keepInstalled({ log, onInstall: (result) => metrics.installed(result) }, config.installer);
+    unmapStartPages();
   });
   try {
     await Promise.race([started, stopped.promise]);

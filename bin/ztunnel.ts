@@ -11,6 +11,7 @@ import { createGrpcChannel, type GrpcChannelOptions } from '#grpc/client.ts';
 import { threadMemory } from '#linux/freed-memory.ts';
 import { closeFd, openNetns } from '#linux/netns.ts';
 import { connectSeqpacket } from '#linux/seqpacket.ts';
+import { unmapStartPages } from '#linux/start-pages.ts';
 import { warmThreadPool } from '#linux/thread-pool.ts';
 import { gatherLines } from '#telemetry/gathered-lines.ts';
 import { createLogger, type Logger, type LogOptions } from '#telemetry/log.ts';
@@ -89,6 +90,7 @@ async function main(env: Environment): Promise<void> {
     },
     config,
   );
+  unmapStartPages();
   log.info('ztunnel is up', {
     node: config.nodeName ?? '',
     pid: process.pid,

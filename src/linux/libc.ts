@@ -32,6 +32,12 @@ export const libc = {
     request: number,
     argument: Uint8Array,
   ) => number,
+  /** For memory that no view of ours lies over: by its address. */
+  madvise: library.func('int madvise(uintptr_t start, size_t bytes, int advice)') as (
+    start: number,
+    bytes: number,
+    advice: number,
+  ) => number,
   malloc_trim: library.func('int malloc_trim(size_t pad)') as (padBytes: number) => number,
   /** Three arguments at most; what a call takes fewer of is not looked at. */
   syscall: library.func('long syscall(long number, long first, long second, long third)') as (
@@ -77,6 +83,7 @@ type AddressCall = (fd: number, address: Uint8Array, length: number) => number;
 type MessageCall = (fd: number, message: bigint, flags: number) => number;
 
 /** asm-generic values; the same on x86_64 and aarch64. */
+export const MADV_DONTNEED = 4;
 export const O_RDONLY = 0;
 export const O_RDWR = 2;
 export const O_NOCTTY = 0o400;

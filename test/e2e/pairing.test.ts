@@ -54,6 +54,16 @@ const PAIRINGS: readonly Pairing[] = [
     flags: (cni = '') => ['--cni', cni],
   },
   {
+    title: "the peer's CNI agent on n1, ours on n2",
+    variables: ['PEER_CNI'],
+    flags: (cni) => ['--cni', `n1=${cni}`],
+  },
+  {
+    title: "our CNI agent on n1, the peer's on n2",
+    variables: ['PEER_CNI'],
+    flags: (cni) => ['--cni', `n2=${cni}`],
+  },
+  {
     title: "the peer's CNI agent and ztunnel",
     variables: ['PEER_CNI', 'PEER_ZTUNNEL'],
     flags: (cni = '', ztunnel = '') => ['--cni', cni, '--ztunnel', ztunnel],
