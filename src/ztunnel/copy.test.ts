@@ -115,7 +115,7 @@ test('a broken stream resets the other side: truncation never looks complete', (
   assert.equal(results[0]?.error, 'the session was lost');
 });
 
-test('close ends both at once, reports its error, and later events are nothing', () => {
+test('close resets both at once, so that what was cut does not look complete, reports its error, and later events are nothing', () => {
   const { opener, server, results, live } = rig();
   opener.says('abc');
   const error = new MeshError('POLICY_CHANGED', 'connection closed due to policy change');
@@ -124,8 +124,8 @@ test('close ends both at once, reports its error, and later events are nothing',
   server.closes();
   live.close(error);
   assert.deepEqual(results, [{ forwardBytes: 3, backwardBytes: 0, error }]);
-  assert.deepEqual(opener.calls, ['reset CANCEL']);
-  assert.deepEqual(server.calls, ['write abc', 'reset CANCEL']);
+  assert.deepEqual(opener.calls, ['reset INTERNAL_ERROR']);
+  assert.deepEqual(server.calls, ['write abc', 'reset INTERNAL_ERROR']);
 });
 
 const servers: net.Server[] = [];

@@ -14,7 +14,7 @@ export interface CopyResult {
 }
 
 export interface LiveCopy {
-  /** Ends both streams at once; `done` hears of it with this error. */
+  /** Resets both streams at once; `done` hears of it with this error. */
   close(error: MeshError): void;
 }
 
@@ -61,8 +61,9 @@ export function copy(
       error = reason;
       forward.closed = true;
       backward.closed = true;
-      opener.reset('CANCEL');
-      server.reset('CANCEL');
+      // Not CANCEL, which both ends of the field take for an ordinary end: what was cut must not look complete.
+      opener.reset('INTERNAL_ERROR');
+      server.reset('INTERNAL_ERROR');
       finish();
     },
   };
