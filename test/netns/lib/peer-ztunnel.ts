@@ -1,4 +1,5 @@
-// A real ztunnel in a network namespace of its own, fed from a static file, with a test agent that hands it pods.
+// A node's proxy as a process in a network namespace of its own, fed from a static file; and a real ztunnel so, with a test
+// agent that hands it pods.
 
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -12,31 +13,46 @@ import type { Workload } from '#model/workload.ts';
 import { decodeAck, encodeWorkloadRequest, type ZdsRequest } from '#proto/zds.ts';
 import { run } from './dns-world.ts';
 
-export interface PeerZtunnel {
-  /** Resolves with the peer's error, empty when it did what was asked. */
-  send(request: ZdsRequest, fd?: number): Promise<string>;
+export interface NodeProxyOptions {
+  /** A command line of the shell. */
+  readonly program: string;
+  /** Where an agent listens, or will. */
+  readonly zdsPath: string;
+  readonly workloads?: readonly Workload[];
+  readonly services?: readonly Service[];
+  /** The machine's own unless given. */
+  readonly resolvConf?: string;
+}
+
+export interface NodeProxy {
+  readonly netns: string;
+  readonly output: string[];
   /** An answer of its HTTP ports, from inside its namespace. */
   http(port: number, path: string): string;
-  readonly output: string[];
+  signal(name: NodeJS.Signals): void;
+  /** Resolves with its status, or the signal that ended it. */
+  readonly ended: Promise<number | NodeJS.Signals>;
   close(): Promise<void>;
 }
 
-export interface PeerOptions {
-  readonly binary: string;
-  readonly workloads: readonly Workload[];
-  readonly services: readonly Service[];
-  readonly resolvConf: string;
+export interface PeerZtunnel extends Pick<NodeProxy, 'output' | 'http' | 'close'> {
+  /** Resolves with the peer's error, empty when it did what was asked. */
+  send(request: ZdsRequest, fd?: number): Promise<string>;
 }
 
-export async function startPeer(options: PeerOptions): Promise<PeerZtunnel> {
+export type PeerOptions = Omit<NodeProxyOptions, 'program' | 'zdsPath'> & { readonly binary: string };
+
+export function startNodeProxy(options: NodeProxyOptions): NodeProxy {
+  const { program, zdsPath, resolvConf } = options;
   const dir = mkdtempSync(join(tmpdir(), 'culvert-peer-'));
   const netns = `cvpeer${process.pid}`;
   run(`ip netns add ${netns}; ip -n ${netns} link set lo up`);
   writeFileSync(join(dir, 'mesh.yaml'), stringify(localConfig(options)));
-  writeFileSync(join(dir, 'resolv.conf'), options.resolvConf);
-  const connected = Promise.withResolvers<SeqpacketConnection>();
-  const listener = listenSeqpacket(join(dir, 'zds.sock'), (connection) => connected.resolve(connection));
-  const script = `mount --make-rprivate / && mount --bind ${dir}/resolv.conf /etc/resolv.conf && exec ${options.binary}`;
+  let script = `exec ${program}`;
+  if (resolvConf !== undefined) {
+    writeFileSync(join(dir, 'resolv.conf'), resolvConf);
+    script = `mount --make-rprivate / && mount --bind ${dir}/resolv.conf /etc/resolv.conf && ${script}`;
+  }
   const child: ChildProcess = spawn('ip', ['netns', 'exec', netns, 'unshare', '-m', 'sh', '-ec', script], {
     env: {
       PATH: process.env.PATH,
@@ -47,7 +63,9 @@ export async function startPeer(options: PeerOptions): Promise<PeerZtunnel> {
       CA_ADDRESS: 'https://127.0.0.1:1',
       CA_ROOT_CA: 'SYSTEM',
       XDS_ADDRESS: '',
-      INPOD_UDS: join(dir, 'zds.sock'),
+      INPOD_UDS: zdsPath,
+      // Long: whoever ends it looks at what it does until then.
+      TERMINATION_GRACE_PERIOD_SECONDS: '60',
       RUST_LOG: 'info,dns=debug',
     },
     stdio: ['ignore', 'pipe', 'pipe'],
@@ -55,20 +73,43 @@ export async function startPeer(options: PeerOptions): Promise<PeerZtunnel> {
   const output: string[] = [];
   for (const stream of [child.stdout, child.stderr])
     stream?.on('data', (chunk: Buffer) => output.push(...String(chunk).split('\n')));
-  child.on('exit', (code) =>
-    connected.reject(new Error(`the peer ended with ${code}:\n${output.join('\n')}`)),
-  );
+  const ended = once(child, 'exit').then(([status, signal]) => status ?? signal);
+  return {
+    netns,
+    output,
+    http: (port, path) =>
+      run(
+        `ip netns exec ${netns} ${process.execPath} -e 'fetch("http://127.0.0.1:${port}${path}").then(async (r) => process.stdout.write(await r.text()))'`,
+      ),
+    signal: (name) => child.kill(name),
+    ended,
+    close: async () => {
+      child.kill('SIGKILL');
+      await ended;
+      run(`ip netns del ${netns} 2>/dev/null || true`);
+      rmSync(dir, { recursive: true, force: true });
+    },
+  };
+}
+
+export async function startPeer({ binary, ...options }: PeerOptions): Promise<PeerZtunnel> {
+  const dir = mkdtempSync(join(tmpdir(), 'culvert-agent-'));
+  const zdsPath = join(dir, 'zds.sock');
+  const connected = Promise.withResolvers<SeqpacketConnection>();
+  const listener = listenSeqpacket(zdsPath, connected.resolve);
+  const proxy = startNodeProxy({ ...options, program: binary, zdsPath });
+  const { output, http } = proxy;
   const close = async (): Promise<void> => {
     listener.close();
-    if (child.exitCode === null && child.signalCode === null) {
-      child.kill('SIGKILL');
-      await once(child, 'exit');
-    }
-    run(`ip netns del ${netns} 2>/dev/null || true`);
+    await proxy.close();
     rmSync(dir, { recursive: true, force: true });
   };
   try {
-    const connection = await connected.promise;
+    const early = proxy.ended.then((status) => {
+      throw new Error(`the peer ended with ${status}:\n${output.join('\n')}`);
+    });
+    const connection = await Promise.race([connected.promise, early]);
+    early.catch(() => {});
     const waiting: ((text: string) => void)[] = [];
     let hasGreeted = false;
     connection.onMessage((message) => {
@@ -83,10 +124,7 @@ export async function startPeer(options: PeerOptions): Promise<PeerZtunnel> {
         connection.send(encodeWorkloadRequest(request), fd).catch(answer.reject);
         return answer.promise;
       },
-      http: (port, path) =>
-        run(
-          `ip netns exec ${netns} ${process.execPath} -e 'fetch("http://127.0.0.1:${port}${path}").then(async (r) => process.stdout.write(await r.text()))'`,
-        ),
+      http,
       close: async () => {
         connection.close();
         await close();
@@ -99,7 +137,7 @@ export async function startPeer(options: PeerOptions): Promise<PeerZtunnel> {
 }
 
 /** The static state file (ztunnel.md §1.6). */
-function localConfig({ workloads, services }: PeerOptions): unknown {
+function localConfig({ workloads = [], services = [] }: NodeProxyOptions): unknown {
   return {
     workloads: workloads.map((one) => ({
       uid: one.uid,
