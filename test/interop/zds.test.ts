@@ -122,9 +122,13 @@ class Rig {
     const socket = dialFrom(netns, OUTSIDE, this.#echoPort).on('error', () => {});
     this.#t.after(() => socket.destroy());
     let isOpen = true;
-    const ended = Promise.race([once(socket, 'end'), once(socket, 'close')]).then(() => {
-      isOpen = false;
-      return 'ended';
+    // Of the two, the real one ends what it cuts, and ours resets it.
+    const ended = new Promise<string>((resolve) => {
+      for (const event of ['end', 'close'])
+        socket.once(event, () => {
+          isOpen = false;
+          resolve('ended');
+        });
     });
     await once(socket, 'connect');
     return {
@@ -133,7 +137,7 @@ class Rig {
       },
       say: (text) => {
         socket.write(text);
-        return Promise.race([once(socket, 'data').then(String), ended]);
+        return Promise.race([once(socket, 'data').then(String, () => ended), ended]);
       },
       end: () => socket.end(),
     };

@@ -59,6 +59,7 @@ test('more than fit into one call are entered once, listed, and forgotten by cho
     isRedirected: false,
     isMasqueraded: false,
     isAnswered: true,
+    isEstablished: true,
     hasEnded: false,
     mark: 3,
   });
