@@ -35,6 +35,7 @@ import { PERSISTENT_VOLUME_CLAIMS, PERSISTENT_VOLUMES } from '#k8s/storage.ts';
 import { type Machine, type MachineOptions, startMachine } from '#local/machine/front.ts';
 import { freePort } from '../lib/free-port.ts';
 import { until } from '../lib/until.ts';
+import { childrenOf, localPid } from './lib/machine-processes.ts';
 import { machineOptions, startTestMachine, type TestMachine } from './lib/test-machine.ts';
 
 const LIMIT_MS = 30_000;
@@ -55,22 +56,10 @@ function linkOf(path: string): string {
   }
 }
 
-const childrenOf = (pid: number): number[] =>
-  readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').trim().split(' ').filter(Boolean).map(Number);
-
 function pidNamespaceOf(unshare: number): string {
   const [init] = childrenOf(unshare);
   assert.ok(init !== undefined);
   return linkOf(`/proc/${init}/ns/pid`);
-}
-
-/** LOCAL is the child of pid 1 that runs under its own title. */
-function localPid(unshare: number): number | undefined {
-  const [init] = childrenOf(unshare);
-  if (init === undefined) return undefined;
-  return childrenOf(init).find((pid) =>
-    readFileSync(`/proc/${pid}/cmdline`, 'utf8').includes('culvert-local'),
-  );
 }
 
 const mountsOf = (dir: string): string[] =>

@@ -6,7 +6,6 @@ import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { buffer } from 'node:stream/consumers';
@@ -14,7 +13,9 @@ import { after, before } from 'node:test';
 import { sleep } from '#base/clock.ts';
 import { type Machine, startMachine } from '#local/machine/front.ts';
 import { silentLogger } from '#telemetry/log.ts';
+import { freePort } from '../lib/free-port.ts';
 import { type Kubectl, kubectls, testEachKubectl } from '../lib/kubectls.ts';
+import { isCalledWith, localPid } from './lib/machine-processes.ts';
 
 const root = join(import.meta.dirname, '../..');
 const folder = mkdtempSync(join(tmpdir(), 'culvert-streams-'));
@@ -70,13 +71,7 @@ function processesWith(word: string): number[] {
   return readdirSync('/proc')
     .filter((name) => /^\d+$/.test(name) && Number(name) !== process.pid)
     .map(Number)
-    .filter((pid) => {
-      try {
-        return readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0').includes(word);
-      } catch {
-        return false; // it ended while we looked
-      }
-    });
+    .filter((pid) => isCalledWith(pid, word));
 }
 
 const serverScript = `const http = require('http'); const answer = (q, r) => r.end('asked ' + q.url);
@@ -444,7 +439,7 @@ testEachKubectl('a command ends with its container', async (kubectl) => {
 });
 
 testEachKubectl('a slow reader costs LOCAL no memory', async (kubectl) => {
-  const local = await eventually('LOCAL', () => localOf(machine!.pid));
+  const local = await eventually('LOCAL', () => localPid(machine!.pid));
   const child = start(kubectl.path, ['exec', 'box', '-c', 'main', '--', 'cat', '/dev/zero']);
   try {
     // Read a little, then no more: pipes, sockets and windows fill up.
@@ -461,24 +456,3 @@ testEachKubectl('a slow reader costs LOCAL no memory', async (kubectl) => {
 
 const residentMb = (pid: number): number =>
   Number(/^VmRSS:\s+(\d+)/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1]) / 1024;
-
-/** LOCAL is the child of the machine's first process that runs under its own title. */
-function localOf(machinePid: number): number | undefined {
-  const childrenOf = (pid: number): number[] =>
-    readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').trim().split(' ').filter(Boolean).map(Number);
-  const [init] = childrenOf(machinePid);
-  return init === undefined
-    ? undefined
-    : childrenOf(init).find((pid) => readFileSync(`/proc/${pid}/cmdline`, 'utf8').includes('culvert-local'));
-}
-
-function freePort(): Promise<number> {
-  return new Promise((resolve, reject) => {
-    const probe = createServer();
-    probe.on('error', reject);
-    probe.listen(0, '127.0.0.1', () => {
-      const { port } = probe.address() as { port: number };
-      probe.close(() => resolve(port));
-    });
-  });
-}
