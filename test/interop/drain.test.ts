@@ -5,14 +5,14 @@ import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import type net from 'node:net';
 import { after, before, type TestContext, test } from 'node:test';
-import { until } from '../lib/until.ts';
+import { WITHOUT_PEER } from '../lib/peer-program.ts';
+import { until, untilTelling } from '../lib/until.ts';
 import {
   createDedicatedPair,
   type DedicatedPair,
   type DedicatedProxy,
   type Kind,
   VIP,
-  WITH_PEER,
 } from '../netns/lib/dedicated-pair.ts';
 
 /** Longer than a test takes: whoever ends before it has not waited for it. */
@@ -60,7 +60,7 @@ async function isRefused(host: string, port: number, netns: string): Promise<boo
 
 const tail = ({ lines }: DedicatedProxy): string => lines.slice(-30).join('\n');
 const gone = (proxy: DedicatedProxy): Promise<unknown> =>
-  until(`it ends:\n${tail(proxy)}`, () => proxy.hasEnded);
+  untilTelling(() => tail(proxy))('it ends', () => proxy.hasEnded);
 
 type Proxies = readonly [client: DedicatedProxy, server: DedicatedProxy];
 
@@ -79,7 +79,7 @@ const PAIRS: readonly (readonly [title: string, client: Kind, server: Kind])[] =
 ];
 
 for (const [title, clientKind, serverKind] of PAIRS) {
-  const options = { timeout: 60_000, ...(title === 'ours to ours' ? {} : WITH_PEER) };
+  const options = { timeout: 60_000, skip: title === 'ours to ours' ? false : WITHOUT_PEER };
 
   test(
     `${title}: the server’s proxy ends; what is open goes on, nothing new comes, and it waits for the last only`,
@@ -92,7 +92,10 @@ for (const [title, clientKind, serverKind] of PAIRS) {
       await until('its listeners are closed', () => isRefused('127.0.0.1', 15_008, pair.server.netns));
       assert.equal(await held.say('meanwhile'), 'meanwhile', tail(server));
       assert.equal(await pair.ask(VIP, 80, 'too late'), '');
-      await until(`the client’s proxy says why:\n${tail(client)}`, () => client.access('error=').length > 0);
+      await untilTelling(() => tail(client))(
+        'the client’s proxy says why',
+        () => client.access('error=').length > 0,
+      );
       assert.equal(await held.say('still'), 'still', tail(server));
       assert.ok(!server.hasEnded);
       held.socket.end();
@@ -120,8 +123,8 @@ for (const [title, clientKind, serverKind] of PAIRS) {
       await closed(held.socket);
       await gone(client);
       assert.equal(client.exitCode, 0, tail(client));
-      await until(
-        `the end at the server:\n${tail(server)}`,
+      await untilTelling(() => tail(server))(
+        'the end at the server',
         () => server.access('connection complete').length > 0,
       );
     },
@@ -143,14 +146,14 @@ for (const [title, clientKind, serverKind] of PAIRS) {
     if (clientKind === 'ours') assert.equal(fate, 'ECONNRESET');
     await gone(server);
     assert.equal(server.exitCode, 0, tail(server));
-    await until(`the server’s proxy says why:\n${tail(server)}`, () =>
+    await untilTelling(() => tail(server))('the server’s proxy says why', () =>
       // The real one has no line for a tunnel that it cuts.
       serverKind === 'ours'
         ? server.access('connection closed due to connection drain').length > 0
         : server.lines.some((line) => line.includes('drain duration expired with pending connections')),
     );
-    await until(
-      `the client’s proxy says that it was cut:\n${tail(client)}`,
+    await untilTelling(() => tail(client))(
+      'the client’s proxy says that it was cut',
       () => client.access('error=').length > 0,
     );
   });

@@ -3,9 +3,8 @@
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { PEER_ZTUNNEL, WITHOUT_PEER } from '../lib/peer-program.ts';
 import { runInNetns } from './netns-child.ts';
-
-const peer = process.env.PEER_ZTUNNEL;
 
 interface Answer {
   readonly name: string;
@@ -15,13 +14,12 @@ interface Answer {
 
 /** By name of the case. */
 const DIFFERENCES: ReadonlySet<string> = new Set(['an empty namespace', 'an empty service account']);
-const skip = peer === undefined ? 'not run: PEER_ZTUNNEL names no ztunnel' : false;
 
 test('a real ztunnel takes the same clients for the same identities', {
-  skip,
+  skip: WITHOUT_PEER,
   timeout: 240_000,
 }, async (t) => {
-  const answers = await runInNetns<Answer>(t, 'identity-child.ts', peer!);
+  const answers = await runInNetns<Answer>(t, 'identity-child.ts', PEER_ZTUNNEL!);
   for (const { name, theirs, ours } of answers) t.diagnostic(`${name}: ${theirs} by the peer, ${ours} by us`);
   const differing = answers.filter(({ theirs, ours }) => theirs !== ours);
   assert.deepEqual(new Set(differing.map(({ name }) => name)), DIFFERENCES);

@@ -29,9 +29,10 @@ import type { Authority } from '#tls/issue.ts';
 import { copy } from '#ztunnel/copy.ts';
 import { encodeProxyHeader } from '#ztunnel/proxy-header.ts';
 import { TcpEnd, TcpIo } from '#ztunnel/tcp.ts';
+import { WITHOUT_PEER } from '../lib/peer-program.ts';
 import { until } from '../lib/until.ts';
 import { echo, record } from '../loopback/hbone-peers.ts';
-import { field, Namespace, newAuthority, PEER, PeerZtunnel, secretOf, startCa } from './peer.ts';
+import { field, Namespace, newAuthority, PeerZtunnel, secretOf, startCa } from './peer.ts';
 
 const POD = ip('10.77.0.1');
 const POD6 = ip('fd77::1');
@@ -161,7 +162,7 @@ const AUTHORITIES: readonly string[] = [
 ];
 
 before(async () => {
-  if (PEER === undefined) return;
+  if (WITHOUT_PEER !== false) return;
   namespace = new Namespace(scope, `cvii${process.pid}`, [
     ...[POD, CLIENT, FAR.ip, GATEWAY.ip].map((address) => address),
     POD6,
@@ -220,7 +221,7 @@ const TUNNELS: readonly (readonly [string, Workload['applicationTunnel']])[] = [
 
 for (const [name, tunnel] of TUNNELS)
   test(`the same answer to every authority: ${name}`, {
-    skip: PEER === undefined,
+    skip: WITHOUT_PEER,
     timeout: 60_000,
   }, async () => {
     const local = stockOf(tunnel);
@@ -255,7 +256,7 @@ for (const [name, tunnel] of TUNNELS)
   });
 
 // Two families in one header are left out: ours then says 0x00, the only such value the protocol allows (docs/DIFFERENCES.md).
-test('a PROXY header is the same, byte for byte', { skip: PEER === undefined, timeout: 60_000 }, async () => {
+test('a PROXY header is the same, byte for byte', { skip: WITHOUT_PEER, timeout: 60_000 }, async () => {
   const received: Buffer[] = [];
   const ended: net.Socket[] = [];
   namespace.serve({ ip: '127.0.0.1', port: TUNNEL_PORT }, (socket) => {
@@ -317,7 +318,7 @@ async function startGateway(to: SocketAddress): Promise<{ readonly authorities: 
 }
 
 test('to the peer on another network: a tunnel in a tunnel through our gateway', {
-  skip: PEER === undefined,
+  skip: WITHOUT_PEER,
   timeout: 60_000,
 }, async () => {
   await withPeer(stockOf(), async () => {
@@ -354,7 +355,7 @@ test('to the peer on another network: a tunnel in a tunnel through our gateway',
 });
 
 test('from the peer to a service on another network, which we serve', {
-  skip: PEER === undefined,
+  skip: WITHOUT_PEER,
   timeout: 60_000,
 }, async () => {
   const requests: {

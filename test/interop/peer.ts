@@ -20,12 +20,12 @@ import { silentLogger } from '#telemetry/log.ts';
 import { type Authority, createAuthority } from '#tls/issue.ts';
 import type { WorkloadSecret } from '#tls/secret.ts';
 import { readWorkloadSecret } from '#tls/workload-certificate.ts';
+import { PEER_ZTUNNEL } from '../lib/peer-program.ts';
 import { newSigningServer } from '../lib/signing-server.ts';
 import { until } from '../lib/until.ts';
 import { type DedicatedPeer, startDedicated } from './dedicated-peer.ts';
 import { localConfig } from './local-config.ts';
 
-export const PEER = process.env.PEER_ZTUNNEL;
 export const LOOPBACK = ip('127.0.0.1');
 const SOCKS_PORT = 15_080;
 const CA_PORT = 15_012;
@@ -121,7 +121,7 @@ export class PeerZtunnel {
     const dir = mkdtempSync(join(tmpdir(), 'culvert-interop-'));
     const rootPath = join(dir, 'root.pem');
     if (rootPem !== undefined) writeFileSync(rootPath, rootPem);
-    const peer = startDedicated((env) => namespace.spawn(PEER!, env), {
+    const peer = startDedicated((env) => namespace.spawn(PEER_ZTUNNEL!, env), {
       ...{ local, node: local.node, dir },
       state: localConfig([{ kind: 'workload', workload: local }, ...addresses]),
       ca: rootPem === undefined ? undefined : { port: CA_PORT, rootPath },

@@ -4,10 +4,10 @@
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { PEER_ZTUNNEL, WITHOUT_PEER } from '../lib/peer-program.ts';
 import { runInNetns } from './netns-child.ts';
 import type { Attempt } from './random-policies.ts';
 
-const peer = process.env.PEER_ZTUNNEL;
 const FIRST_SEED = Number(process.env.SEED ?? 1);
 const SETS = 80;
 const ATTEMPTS_PER_SET = 8;
@@ -19,11 +19,9 @@ interface Answer {
   readonly ours: { readonly allowed: boolean; readonly why: string };
 }
 
-const skip = peer === undefined ? 'not run: PEER_ZTUNNEL names no ztunnel' : false;
-
-test('a real ztunnel comes to the same verdicts', { skip, timeout: 240_000 }, async (t) => {
+test('a real ztunnel comes to the same verdicts', { skip: WITHOUT_PEER, timeout: 240_000 }, async (t) => {
   const seeds = Array.from({ length: SETS }, (_unused, index) => String(FIRST_SEED + index));
-  const compared = await runInNetns<Answer>(t, 'policy-child.ts', peer!, seeds);
+  const compared = await runInNetns<Answer>(t, 'policy-child.ts', PEER_ZTUNNEL!, seeds);
   assert.equal(compared.length, SETS * ATTEMPTS_PER_SET);
   for (const { seed, attempt, peerAllows, ours } of compared)
     assert.equal(ours.allowed, peerAllows, `set ${seed}, ${JSON.stringify(attempt)}: ours: ${ours.why}`);

@@ -3,9 +3,8 @@
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { PEER_ZTUNNEL, WITHOUT_PEER } from '../lib/peer-program.ts';
 import { runInNetns } from './netns-child.ts';
-
-const peer = process.env.PEER_ZTUNNEL;
 
 interface Answer {
   readonly name: string;
@@ -18,10 +17,12 @@ const DIFFERENCES: ReadonlySet<string> = new Set([
   'a list of another root with the same name, by its key id',
   'a list of version 1',
 ]);
-const skip = peer === undefined ? 'not run: PEER_ZTUNNEL names no ztunnel' : false;
 
-test('a real ztunnel refuses and cuts the same revoked peers', { skip, timeout: 240_000 }, async (t) => {
-  const answers = await runInNetns<Answer>(t, 'revocation-child.ts', peer!);
+test('a real ztunnel refuses and cuts the same revoked peers', {
+  skip: WITHOUT_PEER,
+  timeout: 240_000,
+}, async (t) => {
+  const answers = await runInNetns<Answer>(t, 'revocation-child.ts', PEER_ZTUNNEL!);
   const word = (admits: boolean): string => (admits ? 'admitted' : 'refused');
   for (const { name, peerAdmits, weAdmit } of answers)
     t.diagnostic(`${name}: ${word(peerAdmits)} by the peer, ${word(weAdmit)} by us`);

@@ -10,8 +10,9 @@ import { route } from '#model/route.ts';
 import { createStore } from '#model/store.ts';
 import type { Workload } from '#model/workload.ts';
 import { formatSocketAddress, type SocketAddress } from '#net/host-port.ts';
+import { WITHOUT_PEER } from '../lib/peer-program.ts';
 import { type Mesh, meshOf, SOURCE } from './meshes.ts';
-import { field, LOOPBACK, Namespace, PEER, PeerZtunnel } from './peer.ts';
+import { field, LOOPBACK, Namespace, PeerZtunnel } from './peer.ts';
 
 const MESHES = 250;
 const SEED = Number(process.env.SEED ?? 20_260_820);
@@ -21,7 +22,7 @@ let peer: PeerZtunnel;
 let meshes: readonly Mesh[] = [];
 
 before(async () => {
-  if (PEER === undefined) return;
+  if (WITHOUT_PEER !== false) return;
   meshes = fc.sample(fc.integer({ min: 0, max: 2 ** 31 }), { numRuns: MESHES, seed: SEED }).map(meshOf);
   const addresses = meshes.flatMap((mesh) => mesh.addresses);
   peer = new PeerZtunnel(scope, new Namespace(scope, `cvir${process.pid}`), SOURCE, addresses);
@@ -91,7 +92,7 @@ function ourDecisions(mesh: Mesh, originalDst: SocketAddress): Set<string> {
 }
 
 test('the same decision for every destination of every mesh', {
-  skip: PEER === undefined,
+  skip: WITHOUT_PEER,
   timeout: 280_000,
 }, async () => {
   const counts = new Map<string, number>();

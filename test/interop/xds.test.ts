@@ -8,8 +8,7 @@ import { test } from 'node:test';
 import { promisify } from 'node:util';
 import { AUTHORIZATION_TYPE_URL } from '#proto/authorization.ts';
 import { ADDRESS_TYPE_URL } from '#proto/workload.ts';
-
-const skip = process.env.PEER_ZTUNNEL === undefined && 'not run: PEER_ZTUNNEL does not name one';
+import { WITHOUT_PEER } from '../lib/peer-program.ts';
 
 interface Outcome {
   readonly node: string;
@@ -28,7 +27,9 @@ async function outcome(env: Readonly<Record<string, string>>): Promise<Outcome> 
   return JSON.parse(stdout) as Outcome;
 }
 
-test('everything, a change, and after a restart of the server only what vanished', { skip }, async () => {
+test('everything, a change, and after a restart of the server only what vanished', {
+  skip: WITHOUT_PEER,
+}, async () => {
   const { node, subscriptions, policies, resumed } = await outcome({});
   assert.match(node, /^ztunnel~/);
   assert.deepEqual(Object.fromEntries(subscriptions), {
@@ -40,7 +41,9 @@ test('everything, a change, and after a restart of the server only what vanished
   assert.deepEqual(resent, [{ type: ADDRESS_TYPE_URL, resources: 1 }]);
 });
 
-test('on demand it subscribes to policies, and to no addresses until it needs one', { skip }, async () => {
+test('on demand it subscribes to policies, and to no addresses until it needs one', {
+  skip: WITHOUT_PEER,
+}, async () => {
   const { subscriptions, policies } = await outcome({ XDS_ON_DEMAND: 'true' });
   assert.deepEqual(Object.fromEntries(subscriptions), {
     [ADDRESS_TYPE_URL]: false,

@@ -20,19 +20,18 @@ import { workloadOf } from '#model/samples.ts';
 import { ip } from '#net/ip.ts';
 import { decodeWorkloadRequest } from '#proto/zds.ts';
 import { createLogger } from '#telemetry/log.ts';
+import { PEER_ZTUNNEL, WITHOUT_PEER } from '../lib/peer-program.ts';
 import { untilTelling } from '../lib/until.ts';
-import { readAll } from '../loopback/ztunnel-rig.ts';
 import { run } from '../netns/lib/dns-world.ts';
-import { dialFrom, listenIn, serverOf } from '../netns/lib/in-namespace.ts';
+import { dialFrom, getIn, listenIn, serverOf } from '../netns/lib/in-namespace.ts';
 import { type NodeProxy, startNodeProxy } from '../netns/lib/peer-ztunnel.ts';
 
-const PEER = process.env.PEER_ZTUNNEL;
 const KINDS = [
   { kind: 'ours', program: `${join(import.meta.dirname, '../../bin/culvert')} ztunnel`, skip: false },
   {
     kind: 'the real one',
-    program: PEER ?? '',
-    skip: PEER === undefined || PEER === '' ? 'not run: PEER_ZTUNNEL names no real ztunnel' : false,
+    program: PEER_ZTUNNEL ?? '',
+    skip: WITHOUT_PEER,
   },
 ] as const;
 const MARK = 0x539;
@@ -178,12 +177,8 @@ class Rig {
 
   /** Status and body of the proxy's readiness; empty while nobody answers. */
   async health(): Promise<string> {
-    const socket = dialFrom(this.proxy!.netns, '127.0.0.1', 15_021).on('error', () => {});
-    const answer = readAll(socket);
-    socket.write('GET /healthz/ready HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n');
-    const [head = '', body = ''] = String(await answer).split('\r\n\r\n');
-    socket.destroy();
-    return head === '' ? '' : `${head.split(' ')[1]} ${body}`;
+    const answer = await getIn(this.proxy!.netns, 15_021, '/healthz/ready');
+    return answer === undefined ? '' : `${answer.status} ${answer.body}`;
   }
 
   /** Stands between the two and lets the end of the snapshot through only when told. */
@@ -222,6 +217,16 @@ class Rig {
       release: released.resolve,
     };
   }
+}
+
+/** Why the proxy does not take the pod. */
+async function refusalOf(agent: ZdsServer, pod: ZdsPod & { readonly netnsFd: number }): Promise<string> {
+  const refused = await agent.add(pod).then(
+    () => assert.fail('taken'),
+    (error: MeshError) => error,
+  );
+  assert.equal(refused.code, 'CNI_REFUSED');
+  return refused.message;
 }
 
 /** A pod that was refused is tried again by the proxy itself, which says meanwhile that not all is well. */
@@ -366,13 +371,9 @@ for (const { kind, program, skip } of KINDS) {
     const file = openSync(import.meta.filename, 'r');
     t.after(() => closeSync(file));
     const info = { name: 'odd', namespace: 'shop', serviceAccount: 'default' };
-    const refused = await agent.add({ uid: 'uid-odd', info, netnsFd: file }).then(
-      () => assert.fail('taken'),
-      (error: MeshError) => error,
-    );
-    t.diagnostic(refused.message);
-    assert.equal(refused.code, 'CNI_REFUSED');
-    assert.match(refused.message, /EINVAL|Invalid argument/);
+    const refusal = await refusalOf(agent, { uid: 'uid-odd', info, netnsFd: file });
+    t.diagnostic(refusal);
+    assert.match(refusal, /EINVAL|Invalid argument/);
     await saysNotReady(rig, agent, kind);
     assert.equal(agent.connectedCount, 1);
     assert.deepEqual(listeners(pod), before);
@@ -395,13 +396,9 @@ for (const { kind, program, skip } of KINDS) {
       await once(server, 'listening');
       t.after(() => server.close());
       rig.know(late);
-      const refused = await agent.add(late).then(
-        () => assert.fail('taken'),
-        (error: MeshError) => error,
-      );
-      t.diagnostic(refused.message);
-      assert.equal(refused.code, 'CNI_REFUSED');
-      assert.ok(refused.message.includes(String(taken)), refused.message);
+      const refusal = await refusalOf(agent, late);
+      t.diagnostic(refusal);
+      assert.ok(refusal.includes(String(taken)), refusal);
       await rig.until('what it had bound to be gone', () => isLeft(late));
       await saysNotReady(rig, agent, kind);
       assert.deepEqual(listeners(pod), before);

@@ -21,6 +21,7 @@ import { ListenerStock } from '#ztunnel/capture/listener-stock.ts';
 import { podNetns } from '#ztunnel/capture/pod-netns.ts';
 import { parseConfig } from '#ztunnel/config.ts';
 import { createDataPlane, type DataPlane } from '#ztunnel/owner.ts';
+import { PEER_ZTUNNEL } from '../lib/peer-program.ts';
 import { until } from '../lib/until.ts';
 import { type Answer, query, response } from '../loopback/dns-rig.ts';
 import { testAuthority } from '../loopback/ztunnel-rig.ts';
@@ -40,7 +41,6 @@ import {
 } from './lib/dns-world.ts';
 import { type PeerZtunnel, startPeer } from './lib/peer-ztunnel.ts';
 
-const PEER = process.env.PEER_ZTUNNEL;
 /** Ours; the real ztunnel's; one with an odd network. */
 const PODS = 3;
 const scope = new Scope('test');
@@ -85,7 +85,7 @@ before(async () => {
   plane.store.apply(meshOf(PODS));
   netnsFd = await world.enrol(world.pods[0]!);
   addOurPod();
-  if (PEER !== undefined) await startPeerPod(PEER);
+  if (PEER_ZTUNNEL !== undefined) await startPeerPod(PEER_ZTUNNEL);
 });
 
 after(async () => {

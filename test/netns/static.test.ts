@@ -5,6 +5,7 @@ import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { after, before, type TestContext, test } from 'node:test';
 import { cpuSeconds } from '../../bench/lib/process.ts';
+import { WITHOUT_PEER } from '../lib/peer-program.ts';
 import { until } from '../lib/until.ts';
 import { readAll } from '../loopback/ztunnel-rig.ts';
 import {
@@ -13,8 +14,8 @@ import {
   type DedicatedProxy,
   type Kind,
   VIP,
-  WITH_PEER,
 } from './lib/dedicated-pair.ts';
+import { getIn } from './lib/in-namespace.ts';
 
 const DENY = `policies:
 - name: not-cart
@@ -67,13 +68,6 @@ test('two of ours carry connections from a file alone, and follow the file', asy
   assert.equal(await pair.ask(pair.server.ip, pair.appPort, 'still'), '');
 });
 
-async function metricsOfClient(): Promise<string> {
-  const socket = pair.dial('127.0.0.1', 15_020);
-  const answer = readAll(socket);
-  socket.write('GET /metrics HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n');
-  return String(await answer);
-}
-
 test('descriptors used up: open connections live on, new ones are refused without spinning, and it ends', async (t) => {
   pair.writeState();
   const proxy = await pair.start(t, 'ours', pair.client, { descriptorLimit: 120 });
@@ -105,7 +99,11 @@ test('descriptors used up: open connections live on, new ones are refused withou
   const said = proxy.lines.filter((line) => line.includes('descriptors are used up'));
   assert.equal(said.length, 1);
   assert.match(said[0]!, /limit=120 reserve=16/);
-  const refused = Number(/^culvert_connections_refused_total (\d+)/m.exec(await metricsOfClient())?.[1]);
+  const refused = Number(
+    /^culvert_connections_refused_total (\d+)/m.exec(
+      (await getIn(pair.client.netns, 15_020, '/metrics'))?.body ?? '',
+    )?.[1],
+  );
   assert.equal(refused, 200 - served);
 
   for (const socket of hungry) socket.destroy();
@@ -150,10 +148,10 @@ test('SOCKS5: a pod’s program reaches the mesh by address and by name, and hea
   assert.equal(await overSocks('05030001 0a080202 0001', ''), '0500' + '05070001000000000000 ');
 });
 
-test('ours to the real one, from the same file', WITH_PEER, async (t) => {
+test('ours to the real one, from the same file', { skip: WITHOUT_PEER }, async (t) => {
   await carriesConnections(t, 'ours', 'peer');
 });
 
-test('the real one to ours, from the same file', WITH_PEER, async (t) => {
+test('the real one to ours, from the same file', { skip: WITHOUT_PEER }, async (t) => {
   await carriesConnections(t, 'peer', 'ours');
 });

@@ -12,12 +12,11 @@ import { nftPodRules } from '#cni/rules/nft-pod-rules.ts';
 import { closeFd, openNetns } from '#linux/netns.ts';
 import { warmThreadPool } from '#linux/thread-pool.ts';
 import { createAuthority } from '#tls/issue.ts';
+import { PEER_ZTUNNEL } from '../../lib/peer-program.ts';
 import { newSigningServer } from '../../lib/signing-server.ts';
 import { readAll } from '../../loopback/ztunnel-rig.ts';
-import { dialFrom, listenIn, serverOf } from './in-namespace.ts';
+import { dialFrom, getIn, listenIn, serverOf } from './in-namespace.ts';
 
-export const PEER = process.env.PEER_ZTUNNEL === '' ? undefined : process.env.PEER_ZTUNNEL;
-export const WITH_PEER = PEER === undefined ? { skip: 'not run: PEER_ZTUNNEL names no real ztunnel' } : {};
 export const VIP = '10.96.8.8';
 
 export type Kind = 'ours' | 'peer';
@@ -70,7 +69,7 @@ const root = join(import.meta.dirname, '../../..');
 const run = (command: string): string =>
   execFileSync('sh', ['-ec', command], { encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] });
 
-/** `prefix`: of the names of its namespaces; seven characters at most. */
+/** `prefix`: of the names of its namespaces. */
 export async function createDedicatedPair(prefix: string): Promise<DedicatedPair> {
   await warmThreadPool();
   const router = `${prefix}${process.pid}r`;
@@ -154,7 +153,10 @@ export async function createDedicatedPair(prefix: string): Promise<DedicatedPair
   function spawnProxy(kind: Kind, pod: PodPlace, { descriptorLimit, env }: StartOptions): ChildProcess {
     const limited =
       descriptorLimit === undefined ? [] : ['sh', '-c', `ulimit -n ${descriptorLimit}; exec "$@"`, 'limited'];
-    const program = [...limited, ...(kind === 'ours' ? [join(root, 'bin/culvert'), 'ztunnel'] : [PEER!])];
+    const program = [
+      ...limited,
+      ...(kind === 'ours' ? [join(root, 'bin/culvert'), 'ztunnel'] : [PEER_ZTUNNEL!]),
+    ];
     return spawn('ip', ['netns', 'exec', pod.netns, ...program], {
       env: {
         PATH: process.env.PATH,
@@ -176,15 +178,6 @@ export async function createDedicatedPair(prefix: string): Promise<DedicatedPair
       },
       stdio: ['ignore', 'pipe', 'pipe'],
     });
-  }
-
-  async function isReady(netns: string): Promise<boolean> {
-    const socket = dial('127.0.0.1', 15_021, netns);
-    const answer = readAll(socket);
-    socket.write('GET /healthz/ready HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n');
-    const text = String(await answer);
-    socket.destroy();
-    return text.startsWith('HTTP/1.1 200');
   }
 
   return {
@@ -215,7 +208,7 @@ ${more}`,
         child.kill('SIGKILL');
         await ended;
       });
-      while (!(await isReady(pod.netns))) {
+      while ((await getIn(pod.netns, 15_021, '/healthz/ready'))?.status !== 200) {
         if (hasEnded) throw new Error(`the proxy ended:\n${lines.join('\n')}`);
         await new Promise((resolve) => setTimeout(resolve, 50));
       }
