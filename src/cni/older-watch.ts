@@ -80,8 +80,14 @@ export function describeOlder(pods: readonly PodOlderConnections[]): unknown {
   );
 }
 
+interface Older {
+  readonly pod: Pod;
+  readonly netnsFd: number;
+  readonly connections: readonly OlderConnection[];
+}
+
 export interface OlderWatch {
-  /** Closes what may not go on in this pod. */
+  /** Closes what may not go on in this pod, and forgets what nobody holds. */
   review(uid: string): void;
   /** In every pod that still has older connections. */
   reviewAll(): void;
@@ -91,8 +97,8 @@ export interface OlderWatch {
 export function createOlderWatch(deps: OlderWatchDeps, options: OlderWatchOptions): OlderWatch {
   const { calls, table, peerAuthentications, log } = deps;
 
-  /** Undefined when the pod has none (any more), which is not asked again, or when they cannot be read. */
-  function olderOf(entry: TableEntry): { pod: Pod; connections: OlderConnection[] } | undefined {
+  /** Undefined when the pod has none for certain, or when they cannot be read. Changes nothing. */
+  function olderOf(entry: TableEntry): Older | undefined {
     const pod = deps.pod(entry.uid);
     if (entry.stage !== 'done' || !entry.mayHaveOlder || entry.netnsFd === undefined || pod === undefined)
       return undefined;
@@ -100,7 +106,6 @@ export function createOlderWatch(deps: OlderWatchDeps, options: OlderWatchOption
     let listed: OlderConnection[];
     try {
       listed = calls.list(entry.netnsFd);
-      calls.forgetLost(entry.netnsFd, entry.ips);
     } catch (error) {
       // Asked again later; other pods, and whoever reads the metrics, are not to suffer from it.
       log.error('the connections of a pod cannot be read: older ones may go on in plaintext', {
@@ -111,8 +116,7 @@ export function createOlderWatch(deps: OlderWatchDeps, options: OlderWatchOption
       return undefined;
     }
     const connections = listed.filter(({ direction }) => direction === 'outbound' || !bypassInbound);
-    entry.mayHaveOlder = connections.length > 0;
-    return connections.length === 0 ? undefined : { pod, connections };
+    return { pod, netnsFd: entry.netnsFd, connections };
   }
 
   function mustEnd(pod: Pod): (connection: OlderConnection) => boolean {
@@ -126,14 +130,32 @@ export function createOlderWatch(deps: OlderWatchDeps, options: OlderWatchOption
     return ({ direction, local }) => direction === 'inbound' && isStrict(local.port);
   }
 
+  /** After the last of them the pod is not asked again. */
+  function forgetLost(entry: TableEntry, { pod, netnsFd, connections }: Older): void {
+    try {
+      calls.forgetLost(netnsFd, entry.ips);
+      entry.mayHaveOlder = connections.length > 0;
+    } catch (error) {
+      log.error(
+        'connections that no process of a pod holds cannot be forgotten: new ones with their ports are dropped',
+        {
+          ns: pod.metadata.namespace ?? 'default',
+          name: pod.metadata.name,
+          error: reasonOf(error),
+        },
+      );
+    }
+  }
+
   function review(entry: TableEntry): void {
     const older = olderOf(entry);
-    if (older === undefined || entry.netnsFd === undefined) return;
+    if (older === undefined) return;
+    forgetLost(entry, older);
     const { namespace = 'default', name } = older.pod.metadata;
     const ending = older.connections.filter(mustEnd(older.pod));
     if (ending.length === 0) return;
     try {
-      calls.close(entry.netnsFd, ending);
+      calls.close(older.netnsFd, ending);
       log.info('connections older than the enrolment were closed', {
         ns: namespace,
         name,
@@ -163,7 +185,7 @@ export function createOlderWatch(deps: OlderWatchDeps, options: OlderWatchOption
     list: () =>
       [...table.entries()].flatMap((entry) => {
         const older = olderOf(entry);
-        if (older === undefined) return [];
+        if (older === undefined || older.connections.length === 0) return [];
         const { namespace = 'default', name } = older.pod.metadata;
         return [{ namespace, pod: name, connections: older.connections }];
       }),
