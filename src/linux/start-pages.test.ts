@@ -46,3 +46,7 @@ test('the program goes on, with less of its file resident', () => {
   assert.equal(structuredClone({ text: 'ä'.toLocaleUpperCase('de') }).text, 'Ä');
   globalThis.gc?.();
 });
+
+test('a kernel that does not tell what is mapped leaves things as they are', () => {
+  unmapStartPages('/proc/self/no-such-file');
+});

@@ -1,7 +1,8 @@
 // Pages of the program's file that only its start has read: code that ran once, V8's snapshot, tables of ICU. They count as
 // resident for as long as the process lives, because nothing unmaps them while memory is plentiful.
 
-import { existsSync, readFileSync, readlinkSync } from 'node:fs';
+import { readFileSync, readlinkSync } from 'node:fs';
+import { errnoOf } from '#base/errors.ts';
 import { libc, MADV_DONTNEED } from './libc.ts';
 
 export interface FileMapping {
@@ -13,14 +14,17 @@ export interface FileMapping {
  * Unmaps them all. What is needed again comes from the page cache at its next use, sixteen pages at a time: a minor fault of a
  * microsecond for each. Takes a millisecond or two. A kernel that does not tell or refuses leaves things as they are.
  */
-export function unmapStartPages(): void {
-  if (!existsSync(SMAPS)) return;
-  const mappings = unchangedMappings(readFileSync(SMAPS, 'latin1'), readlinkSync('/proc/self/exe'));
+export function unmapStartPages(smapsPath = '/proc/self/smaps'): void {
+  let mappings: readonly FileMapping[];
+  try {
+    mappings = unchangedMappings(readFileSync(smapsPath, 'latin1'), readlinkSync('/proc/self/exe'));
+  } catch (error) {
+    // Not there without CONFIG_PROC_PAGE_MONITOR, or not for us: a few MiB more are no reason not to run.
+    if (errnoOf(error) === undefined) throw error;
+    return;
+  }
   for (const { start, bytes } of mappings) libc.madvise(start, bytes, MADV_DONTNEED);
 }
-
-/** Not there in kernels without CONFIG_PROC_PAGE_MONITOR. */
-const SMAPS = '/proc/self/smaps';
 
 /**
  * The read-only mappings of this file of which no page has become the process's own (pure; proc_pid_smaps(5)). One that has is
