@@ -95,7 +95,7 @@ export function debugPages(deps: DebugDeps): DebugPages {
         waypoint: waypoint === undefined ? null : `${waypoint.namespace}/${waypoint.name}`,
         ...(error === undefined ? {} : { problem: error.reason, with: error.waypoint }),
       })),
-    /** The mesh's own objects as they were applied, and what of them is kept. */
+    /** The mesh's own objects, as far as they are kept. */
     configz: () => CONFIG_KINDS.flatMap((kind): unknown[] => [...informers[kind].all()]),
     /** The mesh configuration as it was applied; of one that cannot be read the text. */
     mesh: () => [...informers.meshConfigs.all()].map(({ data }) => meshConfigOf(data?.mesh ?? ''))[0] ?? {},
