@@ -6,7 +6,7 @@ import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
 import { existsSync, mkdirSync, mkdtempSync, rmdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { after, afterEach, before, test } from 'node:test';
+import { after, before, test } from 'node:test';
 import { createNetnsFinder } from '#cni/netns-finder.ts';
 import { closeFd, netnsId, openNetns, sameNetns } from '#linux/netns.ts';
 import { ip } from '#net/ip.ts';
@@ -21,7 +21,9 @@ const IP6 = ip('fd00:7::1');
 const UID = '0d6d4bd8-b5a4-4d05-8e4a-3f2b7c0f5a11';
 const SLICE = `/kubepods.slice/kubepods-pod${UID.replaceAll('-', '_')}.slice`;
 
-let dir: string;
+/** Everything that a test makes is in it. */
+const scratch = mkdtempSync(join(tmpdir(), 'culvert-proc-'));
+const newDir = (): string => mkdtempSync(join(scratch, 'proc-'));
 let nowMs = 0;
 
 before(() => {
@@ -33,8 +35,8 @@ before(() => {
 });
 after(() => {
   for (const name of [OWN, FOREIGN]) sh(`ip netns del ${name} 2>/dev/null || true`);
+  rmSync(scratch, { recursive: true, force: true });
 });
-afterEach(() => rmSync(dir, { recursive: true, force: true }));
 
 interface Process {
   readonly pid: number;
@@ -45,7 +47,7 @@ interface Process {
 }
 
 function find(processes: readonly Process[], ips = [IP], uid = UID): string | undefined {
-  dir = mkdtempSync(join(tmpdir(), 'culvert-proc-'));
+  const dir = newDir();
   for (const { pid, cgroup, startTicks, netns } of processes) {
     mkdirSync(join(dir, String(pid), 'ns'), { recursive: true });
     writeFileSync(join(dir, String(pid), 'cgroup'), cgroup);
@@ -125,7 +127,7 @@ test('the oldest process decides; a debug container in a foreign namespace does 
 });
 
 test('a pinned namespace needs no process', () => {
-  dir = mkdtempSync(join(tmpdir(), 'culvert-proc-'));
+  const dir = newDir();
   mkdirSync(join(dir, 'pinned'));
   symlinkSync(pinned(OWN), join(dir, 'pinned', `cni-${UID}`));
   assert.equal(nameOf(dir, [], UID), OWN);
@@ -133,7 +135,6 @@ test('a pinned namespace needs no process', () => {
 });
 
 test('a real process in a real control group', async (context) => {
-  dir = mkdtempSync(join(tmpdir(), 'culvert-proc-'));
   const root = `/sys/fs/cgroup${existsSync('/sys/fs/cgroup/cgroup.procs') ? '' : '/pids'}/culvert-find-${process.pid}`;
   const group = join(root, `pod${UID}`, 'a1b2c3');
   let child: ChildProcess | undefined;
